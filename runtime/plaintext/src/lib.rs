@@ -1,0 +1,18 @@
+//! Clear-text tensors and the closed set of operations on them.
+//!
+//! One vocabulary serves the whole street: the compiler's graph, the segments of a program that a party computes
+//! in the clear, and the float oracles of the tests. Data flows `op` (what) -> `shape` (what comes out) ->
+//! `evaluate` (the numbers).
+
+pub mod error;
+pub mod evaluate;
+pub mod op;
+pub mod shape;
+pub mod tensor;
+pub mod text;
+
+pub use error::OpError;
+pub use evaluate::evaluate;
+pub use op::{GeluForm, Op};
+pub use shape::infer;
+pub use tensor::{DType, Tensor, TensorType};

@@ -1,1 +1,3 @@
-//! placeholder
+//! Compiles ONNX transformer graphs into two-party secure programs.
+
+pub mod ir;

@@ -1,0 +1,50 @@
+//! What is known about a value: type, owner, range, fixed-point encoding.
+
+use marill_plaintext::TensorType;
+
+/// Who may know a value in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// Both parties.
+    Public,
+    /// The client alone.
+    Client,
+    /// The server alone.
+    Server,
+    /// Nobody: the value exists only as shares.
+    Shared,
+}
+
+impl Owner {
+    /// The owner of a value computed from values of `self` and `other`.
+    pub fn join(self, other: Owner) -> Owner {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Owner::Public, o) | (o, Owner::Public) => o,
+            _ => Owner::Shared,
+        }
+    }
+}
+
+/// Inclusive bounds on every element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    pub min: f64,
+    pub max: f64,
+}
+
+/// Fixed-point encoding of a shared value: integer = round(value * 2^frac_bits) in the ring Z_2^width_bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Encoding {
+    pub width_bits: u32,
+    pub frac_bits: u32,
+}
+
+/// Everything known about one value. Later stages fill in more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    pub ty: TensorType,
+    pub owner: Option<Owner>,
+    pub range: Option<Range>,
+    pub encoding: Option<Encoding>,
+}

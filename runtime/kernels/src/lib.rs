@@ -1,1 +1,15 @@
-//! placeholder
+//! Local arithmetic of the runtime: ring matrix products, bit packing, bit tricks and pseudo-random streams.
+//!
+//! Every function is deterministic and knows nothing of shares or peers. Ring elements are `u64` words; a ring
+//! `Z_2^k` with `k < 64` lives in the low `k` bits, and [`bits`] says how to get back there.
+
+// Vector instructions need raw loads and stores. Each vector path has a portable twin that it is tested against.
+#![allow(unsafe_code)]
+
+pub mod bits;
+pub mod matmul;
+pub mod pack;
+pub mod prg;
+
+pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate, matmul_by, matmul_transposed_accumulate};
+pub use prg::{Prg, Seed};

@@ -1,0 +1,204 @@
+//! Dense packing of `k`-bit values, as sent between parties.
+//!
+//! Value `i` fills bits `i * k .. (i + 1) * k` of the stream; bit `b` of the stream is bit `b % 8` of byte `b / 8`.
+//! The unused high bits of the last byte are zero.
+
+use crate::bits::mask;
+
+/// Bytes that `len` values of `width_bits` bits fill: `ceil(len * width_bits / 8)`, or `usize::MAX` where that is
+/// more than `usize` can say.
+pub fn packed_len(len: usize, width_bits: u32) -> usize {
+    let bytes = (len as u128 * u128::from(width_bits)).div_ceil(8);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Appends the low `width_bits` bits of every value to `out`, `packed_len(values.len(), width_bits)` bytes in all.
+///
+/// # Panics
+/// If `width_bits` is not in `1..=64`.
+pub fn pack(values: &[u64], width_bits: u32, out: &mut Vec<u8>) {
+    assert!((1..=64).contains(&width_bits), "width_bits is {width_bits}, not in 1..=64");
+    let start = out.len();
+    out.resize(start + packed_len(values.len(), width_bits), 0);
+    let out = &mut out[start..];
+    match width_bits {
+        8 => out.iter_mut().zip(values).for_each(|(byte, value)| *byte = *value as u8),
+        16 => pack_whole::<2>(values, out),
+        32 => pack_whole::<4>(values, out),
+        64 => pack_whole::<8>(values, out),
+        _ => pack_bits(values, width_bits, out),
+    }
+}
+
+/// The `len` values that [`pack`] wrote, or `None` unless `bytes` is exactly such an output: the length must be
+/// `packed_len(len, width_bits)`, the padding bits zero and the width in `1..=64`.
+///
+/// Allocates nothing before the length is checked.
+pub fn unpack(bytes: &[u8], width_bits: u32, len: usize) -> Option<Vec<u64>> {
+    if !(1..=64).contains(&width_bits) || bytes.len() != packed_len(len, width_bits) {
+        return None;
+    }
+    let last_bits = len % 8 * width_bits as usize % 8;
+    if last_bits > 0 && bytes.last()? >> last_bits != 0 {
+        return None;
+    }
+    Some(match width_bits {
+        8 => bytes.iter().map(|byte| u64::from(*byte)).collect(),
+        16 => unpack_whole::<2>(bytes),
+        32 => unpack_whole::<4>(bytes),
+        64 => unpack_whole::<8>(bytes),
+        _ => unpack_bits(bytes, width_bits, len),
+    })
+}
+
+fn pack_whole<const BYTES: usize>(values: &[u64], out: &mut [u8]) {
+    for (place, value) in out.as_chunks_mut::<BYTES>().0.iter_mut().zip(values) {
+        place.copy_from_slice(&value.to_le_bytes()[..BYTES]);
+    }
+}
+
+fn unpack_whole<const BYTES: usize>(bytes: &[u8]) -> Vec<u64> {
+    let widen = |chunk: &[u8; BYTES]| {
+        let mut word = [0; 8];
+        word[..BYTES].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    };
+    bytes.as_chunks::<BYTES>().0.iter().map(widen).collect()
+}
+
+/// Fills whole words; 64 values are `width_bits` words, so no block of 64 leaves bits behind.
+fn pack_bits(values: &[u64], width_bits: u32, out: &mut [u8]) {
+    let mask = mask(width_bits);
+    let (mut word, mut used_bits) = (0_u64, 0_u32);
+    let mut words = out.chunks_mut(8);
+    for value in values {
+        let value = value & mask;
+        word |= value << used_bits;
+        used_bits += width_bits;
+        if used_bits >= 64 {
+            if let Some(place) = words.next() {
+                place.copy_from_slice(&word.to_le_bytes()[..place.len()]);
+            }
+            used_bits -= 64;
+            // Two shifts, because the value may have ended with the word and a shift by 64 is not defined.
+            word = value >> 1 >> (width_bits - used_bits - 1);
+        }
+    }
+    if let Some(place) = words.next() {
+        place.copy_from_slice(&word.to_le_bytes()[..place.len()]);
+    }
+}
+
+fn unpack_bits(bytes: &[u8], width_bits: u32, len: usize) -> Vec<u64> {
+    let mask = mask(width_bits);
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let mut words = words.iter().chain(std::iter::once(&last)).map(|word| u64::from_le_bytes(*word));
+    let (mut word, mut left_bits) = (0_u64, 0_u32);
+    (0..len)
+        .map(|_| {
+            if left_bits >= width_bits {
+                let value = word & mask;
+                word >>= width_bits;
+                left_bits -= width_bits;
+                return value;
+            }
+            let next = words.next().unwrap_or(0);
+            let value = (word | next << left_bits) & mask;
+            let taken_bits = width_bits - left_bits;
+            // Two shifts, because all 64 bits may have been taken.
+            word = next >> 1 >> (taken_bits - 1);
+            left_bits = 64 - taken_bits;
+            value
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One bit at a time, straight from the module's definition.
+    fn pack_naive(values: &[u64], width_bits: u32) -> Vec<u8> {
+        let mut bytes = vec![0; packed_len(values.len(), width_bits)];
+        for (i, value) in values.iter().enumerate() {
+            for bit in 0..width_bits as usize {
+                let at = i * width_bits as usize + bit;
+                bytes[at / 8] |= (((value >> bit) & 1) as u8) << (at % 8);
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn packing_follows_the_definition_and_round_trips(
+            values in proptest::collection::vec(any::<u64>(), 0..200),
+            width_bits in 1_u32..=64,
+        ) {
+            let mut bytes = vec![0xaa, 0x55];
+            pack(&values, width_bits, &mut bytes);
+            prop_assert_eq!(&bytes[..2], &[0xaa, 0x55]);
+            prop_assert_eq!(&bytes[2..], &pack_naive(&values, width_bits)[..]);
+            let expected: Vec<u64> = values.iter().map(|value| value & mask(width_bits)).collect();
+            prop_assert_eq!(unpack(&bytes[2..], width_bits, values.len()), Some(expected));
+        }
+
+        #[test]
+        fn accepted_bytes_are_what_packing_gives(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            width_bits in 0_u32..70,
+            len in 0_usize..80,
+        ) {
+            if let Some(values) = unpack(&bytes, width_bits, len) {
+                let mut again = Vec::new();
+                pack(&values, width_bits, &mut again);
+                prop_assert_eq!(again, bytes);
+                prop_assert_eq!(values.len(), len);
+            }
+        }
+    }
+
+    #[test]
+    fn every_width_at_every_short_length() {
+        for width_bits in 1..=64 {
+            for len in 0..=70 {
+                let values: Vec<u64> =
+                    (0..len).map(|i| (i + 1_u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+                let mut bytes = Vec::new();
+                pack(&values, width_bits, &mut bytes);
+                assert_eq!(bytes, pack_naive(&values, width_bits), "{width_bits} bits, {len} values");
+                let values: Vec<u64> = values.iter().map(|value| value & mask(width_bits)).collect();
+                assert_eq!(unpack(&bytes, width_bits, len as usize), Some(values));
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_padding_and_widths_are_refused() {
+        let mut bytes = Vec::new();
+        pack(&[1, 2, 3], 5, &mut bytes);
+        assert_eq!(bytes.len(), 2);
+        assert_eq!(unpack(&bytes, 5, 3), Some(vec![1, 2, 3]));
+        assert_eq!(unpack(&bytes, 5, 4), None);
+        assert_eq!(unpack(&bytes[..1], 5, 3), None);
+        assert_eq!(unpack(&[bytes[0], bytes[1] | 0x80], 5, 3), None);
+        assert_eq!(unpack(&[0], 1, 0), None);
+        assert_eq!(unpack(&[], 0, 0), None);
+        assert_eq!(unpack(&[], 0, 10), None);
+        assert_eq!(unpack(&[0; 65], 65, 8), None);
+        assert_eq!(unpack(&[0; 8], 64, usize::MAX), None);
+        assert_eq!(unpack(&[], 63, usize::MAX / 2), None);
+        assert_eq!(unpack(&[], 64, 0), Some(vec![]));
+    }
+
+    #[test]
+    fn lengths_do_not_overflow() {
+        assert_eq!(packed_len(0, 64), 0);
+        assert_eq!(packed_len(3, 5), 2);
+        assert_eq!(packed_len(usize::MAX, 8), usize::MAX);
+        assert_eq!(packed_len(usize::MAX, 64), usize::MAX);
+    }
+}

@@ -1,0 +1,196 @@
+//! Pseudo-random streams: AES-128 in counter mode under a 16-byte seed.
+//!
+//! Source: NIST SP 800-38A, section 6.5. The first counter block is `stream` (big endian, 8 bytes) then a zero
+//! block number (big endian, 8 bytes), so streams of one seed never overlap.
+
+use std::fmt;
+
+use aes::Aes128;
+use ctr::Ctr64BE;
+use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use zeroize::Zeroize;
+
+use crate::bits;
+
+/// A secret 128-bit key of a [`Prg`], wiped on drop.
+#[derive(Clone)]
+pub struct Seed([u8; 16]);
+
+impl Seed {
+    /// Takes the key's bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key's bytes, for sending to the party that shares the seed.
+    pub const fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<[u8; 16]> for Seed {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Seed(hidden)")
+    }
+}
+
+/// A position in one pseudo-random byte stream. Its key schedule is wiped on drop.
+pub struct Prg {
+    cipher: Ctr64BE<Aes128>,
+}
+
+impl Prg {
+    /// The start of stream number `stream` under `seed`.
+    pub fn new(seed: Seed, stream: u64) -> Self {
+        let mut first_block = [0; 16];
+        first_block[..8].copy_from_slice(&stream.to_be_bytes());
+        Self { cipher: Ctr64BE::new(seed.expose().into(), &first_block.into()) }
+    }
+
+    /// Overwrites `out` with the next `out.len()` bytes of the stream.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        self.cipher.write_keystream(out);
+    }
+
+    /// The next `len` uniform values of `Z_2^width_bits`.
+    ///
+    /// Each takes 8 bytes of the stream, read little endian and masked, whatever the width.
+    pub fn ring(&mut self, len: usize, width_bits: u32) -> Vec<u64> {
+        let mut values = vec![0_u64; len];
+        self.fill_ring(&mut values, width_bits);
+        values
+    }
+
+    /// Overwrites `values` with what [`Prg::ring`] would return for their count.
+    pub fn fill_ring(&mut self, values: &mut [u64], width_bits: u32) {
+        let mask = bits::mask(width_bits);
+        // One block stays in the first-level cache between drawing and masking.
+        for block in values.chunks_mut(2048) {
+            // SAFETY: `u8` has no alignment or validity demands and the length is that of `block` in bytes.
+            let bytes = unsafe {
+                std::slice::from_raw_parts_mut(block.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(block))
+            };
+            self.fill(bytes);
+            block.iter_mut().for_each(|value| *value = u64::from_le(*value) & mask);
+        }
+    }
+
+    /// Passes over the next `count_bytes` bytes.
+    ///
+    /// The stream ends at byte `2^64 - 1`; passing over more stops there.
+    pub fn skip(&mut self, count_bytes: u64) {
+        let position_bytes: u64 = self.cipher.try_current_pos().unwrap_or(u64::MAX);
+        self.seek_bytes(position_bytes.saturating_add(count_bytes));
+    }
+
+    /// Goes to byte `position_bytes` of the stream, counted from its start.
+    pub fn seek_bytes(&mut self, position_bytes: u64) {
+        self.cipher.seek(position_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    }
+
+    fn take(prg: &mut Prg, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0xee; len];
+        prg.fill(&mut bytes);
+        bytes
+    }
+
+    fn seed() -> Seed {
+        Seed::new(*b"sixteen byte key")
+    }
+
+    /// NIST SP 800-38A, F.5.1. Its block number lies beyond the byte positions of `seek_bytes`, hence the cipher by hand.
+    #[test]
+    fn agrees_with_the_published_counter_mode_vector() {
+        let key: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
+        let block: [u8; 16] = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff").try_into().unwrap();
+        let mut prg = Prg { cipher: Ctr64BE::new(&key.into(), &block.into()) };
+        let expected = hex("ec8cdf7398607cb0f2d21675ea9ea1e4362b7c3c6773516318a077d7fc5073ae");
+        assert_eq!(take(&mut prg, 32), expected);
+    }
+
+    /// McGrew and Viega, The Galois/counter mode of operation, test case 1: H, and the tag of nothing.
+    #[test]
+    fn numbers_blocks_from_zero_in_the_low_half() {
+        let mut prg = Prg::new(Seed::new([0; 16]), 0);
+        assert_eq!(take(&mut prg, 16), hex("66e94bd4ef8a2c3b884cfa59ca342b2e"));
+        assert_eq!(take(&mut prg, 16), hex("58e2fccefa7e3061367f1d57a4e7455a"));
+    }
+
+    #[test]
+    fn streams_and_seeds_differ() {
+        let zero = take(&mut Prg::new(seed(), 0), 64);
+        assert_ne!(zero, take(&mut Prg::new(seed(), 1), 64));
+        assert_ne!(zero, take(&mut Prg::new(seed(), 1 << 63), 64));
+        assert_ne!(zero, take(&mut Prg::new(Seed::new([0; 16]), 0), 64));
+        assert_eq!(zero, take(&mut Prg::new(seed(), 0), 64));
+    }
+
+    #[test]
+    fn seeking_skipping_and_reading_arrive_at_the_same_bytes() {
+        let whole = take(&mut Prg::new(seed(), 7), 9000);
+        for position in [0, 1, 15, 16, 17, 255, 4096, 8191] {
+            let expected = &whole[position..position + 500];
+            let mut sought = Prg::new(seed(), 7);
+            take(&mut sought, 33);
+            sought.seek_bytes(position as u64);
+            assert_eq!(take(&mut sought, 500), expected);
+            let mut skipped = Prg::new(seed(), 7);
+            skipped.skip(position as u64 / 3);
+            skipped.skip(position as u64 - position as u64 / 3);
+            assert_eq!(take(&mut skipped, 500), expected);
+            let mut read = Prg::new(seed(), 7);
+            take(&mut read, position);
+            assert_eq!(take(&mut read, 500), expected);
+        }
+    }
+
+    #[test]
+    fn far_positions_are_reachable() {
+        let mut prg = Prg::new(seed(), 7);
+        prg.seek_bytes(u64::MAX - 5);
+        prg.skip(u64::MAX);
+        prg.seek_bytes(u64::MAX - 40);
+        let bytes = take(&mut prg, 32);
+        prg.seek_bytes(u64::MAX - 40 + 16);
+        assert_eq!(take(&mut prg, 16), bytes[16..]);
+    }
+
+    #[test]
+    fn ring_values_are_masked_words_of_the_stream() {
+        let bytes = take(&mut Prg::new(seed(), 3), 5000 * 8);
+        for width_bits in [1, 7, 32, 63, 64] {
+            let values = Prg::new(seed(), 3).ring(5000, width_bits);
+            assert_eq!(values.len(), 5000);
+            for (value, word) in values.iter().zip(bytes.chunks_exact(8)) {
+                assert_eq!(*value, u64::from_le_bytes(word.try_into().unwrap()) & bits::mask(width_bits));
+            }
+        }
+        assert!(Prg::new(seed(), 3).ring(0, 64).is_empty());
+    }
+
+    #[test]
+    fn debug_hides_the_seed() {
+        assert_eq!(format!("{:?}", seed()), "Seed(hidden)");
+    }
+}

@@ -29,22 +29,30 @@ impl Owner {
 /// Inclusive bounds on every element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
+    /// Smallest possible value.
     pub min: f64,
+    /// Largest possible value.
     pub max: f64,
 }
 
 /// Fixed-point encoding of a shared value: integer = round(value * 2^frac_bits) in the ring Z_2^width_bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Encoding {
+    /// Ring width k.
     pub width_bits: u32,
+    /// Fraction bits f.
     pub frac_bits: u32,
 }
 
 /// Everything known about one value. Later stages fill in more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
+    /// Element type and shape.
     pub ty: TensorType,
+    /// Who may know it, from the ownership stage on.
     pub owner: Option<Owner>,
+    /// Bounds, where known.
     pub range: Option<Range>,
+    /// Encoding, from the precision stage on.
     pub encoding: Option<Encoding>,
 }

@@ -11,6 +11,9 @@ pub mod interpret;
 pub mod text;
 pub mod verify;
 
-pub use constant::Constant;
+pub use constant::{Constant, ConstantError, Element};
 pub use facts::{Encoding, Facts, Owner, Range};
 pub use graph::{Graph, Node, NodeKind, Output, ValueId};
+pub use interpret::{InterpretError, interpret, interpret_with};
+pub use text::{ParseError, TextOptions, parse, print};
+pub use verify::verify;

@@ -1,0 +1,262 @@
+//! What can be wrong: [`Diagnostic`] with the user's model, [`Bug`] with the compiler.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use marill_plaintext::{OpError, TensorType};
+
+use crate::ir::constant::ConstantError;
+
+/// A problem with the user's model or request, and the node at which it was found.
+#[derive(Debug)]
+pub struct Diagnostic {
+    /// The exporter's name of the node, value or file entry.
+    pub node: String,
+    /// What was found there.
+    pub problem: Problem,
+}
+
+/// What was found. Each kind has a stable [`Problem::code`].
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a well-formed model.
+    #[error("the model is malformed: {what}")]
+    Malformed {
+        /// The rule of the format that it breaks.
+        what: &'static str,
+    },
+    /// The model's opset is outside what is supported.
+    #[error("opset {found} of domain \"{domain}\" is not supported, {min} to {max} are")]
+    Opset {
+        /// Operator set domain.
+        domain: String,
+        /// Version in the model.
+        found: i64,
+        /// Oldest supported.
+        min: i64,
+        /// Newest supported.
+        max: i64,
+    },
+    /// An operator that the compiler does not know.
+    #[error("op_type {op_type} of domain \"{domain}\" is not supported")]
+    OpType {
+        /// ONNX operator.
+        op_type: String,
+        /// Operator set domain.
+        domain: String,
+    },
+    /// A known operator in a form that is not supported.
+    #[error("attribute {attribute} of {op_type} is {found}, supported is {supported}")]
+    Attribute {
+        /// ONNX operator.
+        op_type: String,
+        /// Attribute name.
+        attribute: &'static str,
+        /// Its value in the model.
+        found: String,
+        /// What would work.
+        supported: &'static str,
+    },
+    /// An operator with too few or too many operands.
+    #[error("{op_type} has {found} operands, {needed} are needed")]
+    OperandCount {
+        /// ONNX operator.
+        op_type: String,
+        /// Count in the model.
+        found: usize,
+        /// What would work.
+        needed: &'static str,
+    },
+    /// An element type that the compiler does not know.
+    #[error("element type {found} is not supported")]
+    ElementType {
+        /// ONNX's name or number of the type.
+        found: String,
+    },
+    /// A value is used but nothing defines it.
+    #[error("value \"{value}\" is used but not defined")]
+    Undefined {
+        /// The value.
+        value: String,
+    },
+    /// A dimension of an input is symbolic and the request does not give it.
+    #[error("dimension {axis} (\"{dim_param}\") is not fixed")]
+    Dimension {
+        /// Which axis.
+        axis: usize,
+        /// ONNX's name for it, maybe empty.
+        dim_param: String,
+    },
+    /// An operand that decides a shape depends on the input's values.
+    #[error("operand {operand} of {op_type} must be known when compiling")]
+    NotConstant {
+        /// ONNX operator.
+        op_type: String,
+        /// Which operand.
+        operand: usize,
+    },
+    /// An operation cannot be applied to its operands.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// An initializer cannot be read.
+    #[error(transparent)]
+    Constant(#[from] ConstantError),
+}
+
+impl Problem {
+    /// A short stable name of the kind.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::Unreadable { .. } => "unreadable",
+            Problem::Malformed { .. } => "malformed",
+            Problem::Opset { .. } => "opset",
+            Problem::OpType { .. } => "op-type",
+            Problem::Attribute { .. } => "attribute",
+            Problem::OperandCount { .. } => "operand-count",
+            Problem::ElementType { .. } => "element-type",
+            Problem::Undefined { .. } => "undefined",
+            Problem::Dimension { .. } => "dimension",
+            Problem::NotConstant { .. } => "not-constant",
+            Problem::Op(_) => "operands",
+            Problem::Constant(_) => "constant",
+        }
+    }
+
+    /// What would work, where that can be said.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Problem::Opset { min, max, .. } => {
+                Some(format!("export the model again with opset_version between {min} and {max}"))
+            }
+            Problem::OpType { domain, .. } if !domain.is_empty() && domain != "ai.onnx" => Some(
+                "export without operators of other domains, before any runtime-specific optimisation".into(),
+            ),
+            Problem::Dimension { dim_param, .. } if !dim_param.is_empty() => {
+                Some(format!("give it with --dim {dim_param}=N"))
+            }
+            Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
+            _ => None,
+        }
+    }
+}
+
+impl Diagnostic {
+    /// A problem at a node.
+    pub fn new(node: impl Into<String>, problem: impl Into<Problem>) -> Diagnostic {
+        Diagnostic { node: node.into(), problem: problem.into() }
+    }
+
+    /// A short stable name of the kind of problem.
+    pub fn code(&self) -> &'static str {
+        self.problem.code()
+    }
+
+    /// What would work, where that can be said.
+    pub fn help(&self) -> Option<String> {
+        self.problem.help()
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] ", self.code())?;
+        if !self.node.is_empty() {
+            write!(f, "at \"{}\": ", self.node)?;
+        }
+        write!(f, "{}", self.problem)?;
+        match self.help() {
+            Some(help) => write!(f, "\nhelp: {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.problem)
+    }
+}
+
+/// An invariant of the graph is broken: the compiler's fault, never the user's.
+#[derive(Debug, thiserror::Error)]
+pub enum Bug {
+    /// Values depend on themselves.
+    #[error("the graph has a cycle")]
+    Cycle,
+    /// The argument positions of a node are not 0, 1, 2...
+    #[error("\"{node}\" has arguments at positions {found:?}")]
+    Positions {
+        /// Name of the node.
+        node: String,
+        /// Positions found, sorted.
+        found: Vec<usize>,
+    },
+    /// An operation does not accept its operands.
+    #[error("\"{node}\": {source}")]
+    Operands {
+        /// Name of the node.
+        node: String,
+        /// Why not.
+        source: OpError,
+    },
+    /// A node's recorded type is not what it computes.
+    #[error("\"{node}\" is recorded as {found} but is {expected}")]
+    Type {
+        /// Name of the node.
+        node: String,
+        /// What the operation or constant gives.
+        expected: TensorType,
+        /// What is recorded.
+        found: TensorType,
+    },
+    /// `inputs` and the input nodes differ, or two have one name.
+    #[error("input \"{name}\" is listed {listed} times and present {present} times")]
+    Inputs {
+        /// Name of the input.
+        name: String,
+        /// Times in the list of inputs.
+        listed: usize,
+        /// Times in the graph.
+        present: usize,
+    },
+    /// An output's value is not in the graph.
+    #[error("output \"{name}\" has no value")]
+    MissingOutput {
+        /// Name of the output.
+        name: String,
+    },
+    /// Nobody learns an output.
+    #[error("output \"{name}\" is revealed to nobody")]
+    UnrevealedOutput {
+        /// Name of the output.
+        name: String,
+    },
+    /// A fact is recorded before the stage that may know it.
+    #[error("\"{node}\" has {fact} but not what it rests on, {missing}")]
+    EarlyFact {
+        /// Name of the node.
+        node: String,
+        /// The fact found.
+        fact: &'static str,
+        /// The fact missing.
+        missing: &'static str,
+    },
+    /// A range whose bounds are swapped or not numbers.
+    #[error("\"{node}\" has the range {min} to {max}")]
+    Range {
+        /// Name of the node.
+        node: String,
+        /// Lower bound.
+        min: f64,
+        /// Upper bound.
+        max: f64,
+    },
+}

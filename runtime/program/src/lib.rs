@@ -1,1 +1,28 @@
-//! placeholder
+//! The contract between compiler and runtime: a secret-sharing program.
+//!
+//! A [`Program`] is a list of instructions in single-assignment form: instruction `i` makes value `i`. It is public:
+//! both parties (and the dealer) hold the same bytes and agree on their digest before anything else. Weights lie
+//! beside it, never in it.
+//!
+//! Data flows `schema` (bytes) -> `validate` (a [`ValidProgram`], every value typed) -> `plan` (rounds, lifetimes)
+//! -> `correlation` (what preprocessing must make) and `cost` (what it all takes) -> `interpret` (the exact ring
+//! arithmetic in the clear).
+
+pub mod correlation;
+pub mod cost;
+pub mod error;
+pub mod fixed;
+//pub mod interpret;
+pub mod plan;
+pub mod ring;
+pub mod schema;
+pub mod tables;
+pub mod text;
+pub mod validate;
+pub mod value;
+
+pub use ring::Ring;
+pub use error::ProgramError;
+pub use schema::{Instruction, Program};
+pub use validate::ValidProgram;
+pub use value::{Form, Owner, Target, ValueType};

@@ -1,0 +1,213 @@
+//! What preprocessing must make for each instruction, as functions of the masks alone.
+//!
+//! Masks are sampled by the parties themselves and cost nothing. A [`Field`] is a tensor of shares, additive or
+//! XOR, of a product of masks or of a table that the masks shift. The demand of a program is the list of fields of
+//! its instructions, in order; any maker of fields (a dealer, or the two parties between them) serves the same
+//! online engine.
+//!
+//! Notation: for a masked value of width k, `r` is its mask as an integer in [0, 2^k) and `m` its top bit, so that
+//! `x = u - r + 2^k * n * m` with the public `u = ((X + 2^(k-2)) mod 2^k) - 2^(k-2)` and `n = 1` where the top bit
+//! of `(X + 2^(k-2)) mod 2^k` is 0.
+
+use crate::schema::{self, Instruction};
+use crate::validate::ValidProgram;
+use crate::value::{Form, Target};
+
+/// How shares of a field combine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// Sum modulo 2^width.
+    Additive,
+    /// Exclusive or of words of `width` bits.
+    Xor,
+}
+
+/// A secret that preprocessing knows: a function of one value's mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Factor {
+    /// `r` of a masked value.
+    Mask(u32),
+    /// `m`, the top bit of `r`.
+    Msb(u32),
+    /// Bit `bit` of the mask of opened bits.
+    Bit { bits: u32, bit: u32 },
+    /// `B` of a weight.
+    WeightMask(u32),
+}
+
+/// What a field holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The factor itself.
+    Factor(Factor),
+    /// The element-wise product, broadcast.
+    Product(Factor, Factor),
+    /// The matrix product.
+    MatrixProduct(Factor, Factor),
+    /// Per element, per piece `j`, per power: the entries of a `Table` shifted by the mask. With `h = r' >> low_bits`,
+    /// `l = (r' mod 2^low_bits) / 2^low_bits`, `r' = r mod 2^(low_bits + index_bits)` and `p = (j - h) mod 2^index_bits`,
+    /// entry `e` is `round(2^entry_frac * sum_(d >= e) c[p][d] C(d, e) (-l)^(d - e))`; with the exponential basis
+    /// `round(2^entry_frac * c[p] * e^-l)`.
+    TableEntries,
+    /// Per element: `round(2^entry_frac * cos(j w r))` for j = 1 ..= terms, then `sin`.
+    Trigonometric,
+    /// Per element, words of truth table `table` rotated by the mask: bit `j` is the table's bit `(j - h) mod 2^index_bits`.
+    TruthTable { table: usize },
+    /// Per element, one word: bit `c` is 1 where `c < d`, bit `2^digit_bits + c` where `c = d`, `d` being digit
+    /// `digit` of `(r >> low_bits)` without its top bit.
+    DigitTable { digit: usize },
+    /// Per element: the top bit of `r`, one bit.
+    SignBit,
+    /// Per element, bit S: the product over the digits i in S (bit i - 1 of S) of the masks of "equal i".
+    EqualProducts,
+    /// Per element, bit S: the mask of "less 0" times the product of the masks of "equal i" over S as above.
+    LessProductsLow,
+    /// Per element, for j = 1, 2, ... one after the other: bit S (over the digits above j, bit i - j - 1): the mask
+    /// of "less j" times the product of the masks of "equal i" over S.
+    LessProductsHigh,
+    /// Per element, `2^n` entries: 1 at `r`'s negative, that is entry `j` is 1 where `j = -r mod 2^n`.
+    OneHotEntries,
+}
+
+/// One tensor of correlated randomness.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Field {
+    pub kind: Kind,
+    pub sharing: Sharing,
+    pub len: usize,
+    pub width: u32,
+}
+
+fn additive(kind: Kind, len: usize, width: u32) -> Field {
+    Field { kind, sharing: Sharing::Additive, len, width }
+}
+
+fn xor(kind: Kind, len: usize, width: u32) -> Field {
+    Field { kind, sharing: Sharing::Xor, len, width }
+}
+
+/// The fields that instruction `at` consumes, in order.
+pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
+    let len = |v: u32| program.ty(v).len();
+    let width_of = |v: u32| program.ty(v).width().unwrap_or(64);
+    let out = program.types()[at].len();
+    match program.instruction(at) {
+        Instruction::Lift(l) => lift_fields(l.arg, len(l.arg), width_of(l.arg), l.width),
+        Instruction::Mul(p) => product_fields(program, p, out),
+        Instruction::MatMul(p) => match (program.ty(p.a).form, program.ty(p.b).form) {
+            (Form::Masked { .. }, Form::Masked { .. }) => {
+                vec![additive(Kind::MatrixProduct(Factor::Mask(p.a), Factor::Mask(p.b)), out, p.width)]
+            }
+            (Form::Masked { .. }, Form::Weight { .. }) => {
+                vec![additive(Kind::MatrixProduct(Factor::Mask(p.a), Factor::WeightMask(p.b)), out, p.width)]
+            }
+            _ => Vec::new(),
+        },
+        Instruction::Square(s) => {
+            let (n, k) = (len(s.arg), width_of(s.arg));
+            let mut all = lift_fields(s.arg, n, k, s.width);
+            let mask = Factor::Mask(s.arg);
+            all.push(additive(Kind::Product(mask, mask), n, s.width));
+            if k < s.width {
+                all.push(additive(Kind::Product(mask, Factor::Msb(s.arg)), n, s.width - k));
+            }
+            all
+        }
+        Instruction::Table(t) => {
+            let entries = len(t.arg) * (1usize << t.index_bits) * (t.degree as usize + 1);
+            vec![additive(Kind::TableEntries, entries, t.width)]
+        }
+        Instruction::Fourier(f) => {
+            vec![additive(Kind::Trigonometric, len(f.arg) * 2 * f.cos.len(), f.width)]
+        }
+        Instruction::BitTable(t) => {
+            let (words, width) = table_words(t);
+            (0..t.tables.len() / words)
+                .map(|table| xor(Kind::TruthTable { table }, len(t.arg) * words, width))
+                .collect()
+        }
+        Instruction::Digits(d) => {
+            let digits = digit_count(width_of(d.arg), d);
+            let word = 2u32 << d.digit_bits;
+            let tables = (0..digits).map(|digit| xor(Kind::DigitTable { digit }, len(d.arg), word));
+            tables.chain([xor(Kind::SignBit, len(d.arg), 1)]).collect()
+        }
+        Instruction::Compare(c) => {
+            let subsets = 1u32 << (width_of(c.digits) / 2 - 1);
+            let mut all =
+                vec![xor(Kind::EqualProducts, out, subsets), xor(Kind::LessProductsLow, out, subsets)];
+            if subsets > 1 {
+                all.push(xor(Kind::LessProductsHigh, out, subsets - 1));
+            }
+            all
+        }
+        Instruction::BitProduct(b) => {
+            let (n, k) = (len(b.arg), width_of(b.arg));
+            let bit = Factor::Bit { bits: b.bits, bit: b.bit };
+            let mut all = lift_fields(b.arg, n, k, b.width);
+            all.push(additive(Kind::Factor(bit), n, b.width));
+            all.push(additive(Kind::Product(bit, Factor::Mask(b.arg)), n, b.width));
+            if k < b.width {
+                all.push(additive(Kind::Product(bit, Factor::Msb(b.arg)), n, b.width - k));
+            }
+            all
+        }
+        Instruction::BitToArithmetic(b) => {
+            vec![additive(Kind::Factor(Factor::Bit { bits: b.bits, bit: b.bit }), out, b.width)]
+        }
+        Instruction::OneHot(o) => {
+            vec![additive(Kind::OneHotEntries, len(o.arg) << width_of(o.arg), o.width)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Words per truth table and the bits of each.
+pub fn table_words(t: &schema::BitTable) -> (usize, u32) {
+    let entries = 1usize << t.index_bits;
+    (entries.div_ceil(64), entries.min(64) as u32)
+}
+
+/// Digits of a comparison of a masked value of `width` bits.
+pub fn digit_count(width: u32, d: &schema::Digits) -> usize {
+    (width - d.low_bits - 1).div_ceil(d.digit_bits) as usize
+}
+
+/// `r` at `width` bits and `m` at the bits above the operand's, where the operand must be lifted.
+fn lift_fields(arg: u32, len: usize, from: u32, width: u32) -> Vec<Field> {
+    if from >= width {
+        return Vec::new();
+    }
+    vec![
+        additive(Kind::Factor(Factor::Mask(arg)), len, width),
+        additive(Kind::Factor(Factor::Msb(arg)), len, width - from),
+    ]
+}
+
+fn product_fields(program: &ValidProgram, p: &schema::Product, out: usize) -> Vec<Field> {
+    let (a, b) = (program.ty(p.a), program.ty(p.b));
+    let w = p.width;
+    match (a.form, b.form) {
+        (Form::Masked { to: Target::Server, .. }, Form::Weight { .. }) => {
+            vec![additive(Kind::Product(Factor::Mask(p.a), Factor::WeightMask(p.b)), out, w)]
+        }
+        (Form::Masked { width: ka, .. }, Form::Masked { width: kb, .. }) => {
+            let (ra, rb) = (Factor::Mask(p.a), Factor::Mask(p.b));
+            let (ma, mb) = (Factor::Msb(p.a), Factor::Msb(p.b));
+            let mut all = lift_fields(p.a, a.len(), ka, w);
+            all.extend(lift_fields(p.b, b.len(), kb, w));
+            all.push(additive(Kind::Product(ra, rb), out, w));
+            if ka < w {
+                all.push(additive(Kind::Product(ma, rb), out, w - ka));
+            }
+            if kb < w {
+                all.push(additive(Kind::Product(ra, mb), out, w - kb));
+            }
+            if ka + kb < w {
+                all.push(additive(Kind::Product(ma, mb), out, w - ka - kb));
+            }
+            all
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,213 @@
+//! Tensors of ring elements, held as u64 whatever the ring: arithmetic modulo 2^64 is right modulo every 2^k.
+
+use marill_kernels::matmul::{MatShape, matmul_accumulate};
+use marill_plaintext::{Op, OpError, Tensor, evaluate};
+
+/// A row-major tensor of ring elements. Bits above the value's width are arbitrary.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    pub shape: Vec<usize>,
+    pub data: Vec<u64>,
+}
+
+impl Ring {
+    /// A tensor of `shape`; `data` has as many elements.
+    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<u64>) -> Ring {
+        let shape = shape.into();
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        Ring { shape, data }
+    }
+
+    /// Zeros of `shape`.
+    pub fn zeros(shape: &[usize]) -> Ring {
+        Ring { shape: shape.to_vec(), data: vec![0; shape.iter().product()] }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The tensor with `f` applied to every element.
+    pub fn map(&self, f: impl Fn(u64) -> u64) -> Ring {
+        Ring { shape: self.shape.clone(), data: self.data.iter().map(|&v| f(v)).collect() }
+    }
+
+    /// `f(self, other)` element by element, broadcast to `shape` (which validation has inferred).
+    pub fn zip(&self, other: &Ring, shape: &[usize], f: impl Fn(u64, u64) -> u64) -> Ring {
+        if self.shape == shape && other.shape == shape {
+            let data = self.data.iter().zip(&other.data).map(|(&a, &b)| f(a, b)).collect();
+            return Ring { shape: shape.to_vec(), data };
+        }
+        let mut data = Vec::with_capacity(shape.iter().product());
+        let (left, right) = (strides(&self.shape, shape), strides(&other.shape, shape));
+        walk(shape, &left, &right, |i, j| data.push(f(self.data[i], other.data[j])));
+        Ring { shape: shape.to_vec(), data }
+    }
+
+    /// The tensor repeated to `shape`.
+    pub fn broadcast(&self, shape: &[usize]) -> Ring {
+        if self.shape == shape { self.clone() } else { self.zip(&Ring::new([], vec![0]), shape, |a, _| a) }
+    }
+
+    /// `self + other` modulo 2^64, broadcast to `shape`.
+    pub fn add(&self, other: &Ring, shape: &[usize]) -> Ring {
+        self.zip(other, shape, u64::wrapping_add)
+    }
+
+    /// `self - other` modulo 2^64, broadcast to `shape`.
+    pub fn sub(&self, other: &Ring, shape: &[usize]) -> Ring {
+        self.zip(other, shape, u64::wrapping_sub)
+    }
+
+    /// `self * other` modulo 2^64, broadcast to `shape`.
+    pub fn mul(&self, other: &Ring, shape: &[usize]) -> Ring {
+        self.zip(other, shape, u64::wrapping_mul)
+    }
+
+    /// Adds `other`, of the same shape, in place.
+    pub fn accumulate(&mut self, other: &Ring) {
+        for (a, &b) in self.data.iter_mut().zip(&other.data) {
+            *a = a.wrapping_add(b);
+        }
+    }
+
+    /// Sum along `axis`, which stays with length 1.
+    pub fn sum(&self, axis: usize) -> Ring {
+        let (outer, length, inner) = split(&self.shape, axis);
+        let mut shape = self.shape.clone();
+        shape[axis] = 1;
+        let mut result = Ring::zeros(&shape);
+        for o in 0..outer {
+            let target = &mut result.data[o * inner..(o + 1) * inner];
+            for l in 0..length {
+                let source = &self.data[(o * length + l) * inner..][..inner];
+                for (t, &s) in target.iter_mut().zip(source) {
+                    *t = t.wrapping_add(s);
+                }
+            }
+        }
+        result
+    }
+
+    /// numpy's `matmul` modulo 2^64; `shape` is the result's, as inferred.
+    pub fn matmul(&self, other: &Ring, shape: &[usize]) -> Ring {
+        let (a_rank, b_rank) = (self.shape.len(), other.shape.len());
+        let n = if a_rank == 1 { 1 } else { self.shape[a_rank - 2] };
+        let k = self.shape[a_rank - 1];
+        let m = if b_rank == 1 { 1 } else { other.shape[b_rank - 1] };
+        let mut result = Ring::zeros(shape);
+        if result.is_empty() || k == 0 {
+            return result;
+        }
+        let a_batch = &self.shape[..a_rank.saturating_sub(2)];
+        let b_batch = &other.shape[..b_rank.saturating_sub(2)];
+        let batch: Vec<usize> = broadcast_batch(a_batch, b_batch);
+        if b_batch.iter().product::<usize>() == 1 && a_batch.iter().product::<usize>() > 1 {
+            // One right-hand matrix for all batches: a single tall product.
+            let rows = self.len() / k;
+            matmul_accumulate(&self.data, &other.data, &mut result.data, MatShape { n: rows, k, m });
+            return result;
+        }
+        let (left, right) = (strides(a_batch, &batch), strides(b_batch, &batch));
+        let mut at = 0;
+        walk(&batch, &left, &right, |i, j| {
+            let a = &self.data[i * n * k..][..n * k];
+            let b = &other.data[j * k * m..][..k * m];
+            matmul_accumulate(a, b, &mut result.data[at * n * m..][..n * m], MatShape { n, k, m });
+            at += 1;
+        });
+        result
+    }
+
+    /// Puts slice `i` along `axis` at position `indices[i]` of a zero tensor with `size` positions.
+    ///
+    /// # Errors
+    /// An index that is not below `size`.
+    pub fn place(&self, indices: &[i64], axis: usize, size: usize) -> Result<Ring, OpError> {
+        let (outer, length, inner) = split(&self.shape, axis);
+        let mut shape = self.shape.clone();
+        shape[axis] = size;
+        let mut result = Ring::zeros(&shape);
+        for (l, &index) in indices.iter().enumerate().take(length) {
+            if index < 0 || index as usize >= size {
+                return Err(OpError::IndexOutOfRange { op: "place", index, length: size });
+            }
+            for o in 0..outer {
+                let source = &self.data[(o * length + l) * inner..][..inner];
+                result.data[(o * size + index as usize) * inner..][..inner].copy_from_slice(source);
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// Applies a movement operation to ring tensors; `indices` is the second operand of a `Gather`.
+///
+/// # Errors
+/// What the operation itself reports: an index out of range.
+pub fn movement(op: &Op, args: &[&Ring], indices: Option<&Tensor>) -> Result<Ring, OpError> {
+    if let Op::Reshape { shape } = op {
+        return Ok(Ring { shape: shape.clone(), data: args[0].data.clone() });
+    }
+    let mut tensors = Vec::with_capacity(args.len() + 1);
+    for arg in args {
+        tensors.push(Tensor::i64(arg.shape.clone(), arg.data.iter().map(|&v| v as i64).collect())?);
+    }
+    tensors.extend(indices.cloned());
+    let operands: Vec<&Tensor> = tensors.iter().collect();
+    let moved = evaluate(op, &operands)?;
+    let data = moved.to_i64_vec()?.into_iter().map(|v| v as u64).collect();
+    Ok(Ring { shape: moved.shape().to_vec(), data })
+}
+
+/// Outer, axis and inner extents.
+fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+fn broadcast_batch(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let rank = a.len().max(b.len());
+    let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+    (0..rank).map(|i| if dim(a, i) == 1 { dim(b, i) } else { dim(a, i) }).collect()
+}
+
+/// Element strides of `shape` seen as `target`; broadcast axes have stride 0.
+fn strides(shape: &[usize], target: &[usize]) -> Vec<usize> {
+    let mut result = vec![0; target.len()];
+    let mut step = 1;
+    for i in 0..shape.len().min(target.len()) {
+        let axis = shape.len() - 1 - i;
+        if shape[axis] != 1 {
+            result[target.len() - 1 - i] = step;
+        }
+        step *= shape[axis];
+    }
+    result
+}
+
+/// Calls `visit` with both offsets for every position of `shape`, in row-major order.
+fn walk(shape: &[usize], left: &[usize], right: &[usize], mut visit: impl FnMut(usize, usize)) {
+    let total: usize = shape.iter().product();
+    let mut index = vec![0; shape.len()];
+    let (mut i, mut j) = (0, 0);
+    for _ in 0..total {
+        visit(i, j);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            i += left[axis];
+            j += right[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            i -= left[axis] * shape[axis];
+            j -= right[axis] * shape[axis];
+            index[axis] = 0;
+        }
+    }
+}

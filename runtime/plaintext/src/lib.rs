@@ -5,12 +5,14 @@
 //! `evaluate` (the numbers).
 
 pub mod error;
+pub mod evaluate;
 pub mod op;
 pub mod shape;
 pub mod tensor;
 pub mod text;
 
 pub use error::OpError;
+pub use evaluate::evaluate;
 pub use op::{GeluForm, Op};
 pub use shape::{broadcast_shapes, infer};
 pub use tensor::{DType, Tensor, TensorType};

@@ -1,0 +1,157 @@
+//! The numbers: an operation applied to tensors.
+//!
+//! Arithmetic is in f32, or i64 that wraps; sums over an axis, means and variances accumulate in f64. Each family of
+//! operations has its own file; all work on row-major elements and the result's shape from [`crate::infer`].
+
+mod elementwise;
+mod movement;
+mod product;
+mod recognised;
+mod reduce;
+mod walk;
+
+use std::borrow::Cow;
+
+use ndarray::{ArcArray, IxDyn};
+
+use crate::{DType, Op, OpError, Tensor, TensorType, infer};
+
+pub use elementwise::erf;
+
+/// Runs `$body` with `$T` the element type of `$tensor`.
+macro_rules! by_dtype {
+    ($tensor:expr, $T:ident => $body:expr) => {
+        match $tensor.dtype() {
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            DType::Bool => {
+                type $T = bool;
+                $body
+            }
+        }
+    };
+}
+
+/// `op` applied to `args`. The result has exactly the type that [`crate::infer`] gives.
+///
+/// Errors: those of `infer`; an index out of range; an i64 divided by zero; no memory for the result.
+pub fn evaluate(op: &Op, args: &[&Tensor]) -> Result<Tensor, OpError> {
+    let types: Vec<TensorType> = args.iter().map(|arg| arg.ty()).collect();
+    let ty = infer(op, &types)?;
+    match op {
+        Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::Expand { .. }
+        | Op::Gather { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterNd
+        | Op::Tile { .. }
+        | Op::Trilu { .. } => by_dtype!(args[0], T => movement::apply::<T>(op, args, ty.shape)),
+        Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Div
+        | Op::Pow
+        | Op::Max
+        | Op::Min
+        | Op::And
+        | Op::Or
+        | Op::Equal
+        | Op::Less
+        | Op::LessOrEqual
+        | Op::Greater
+        | Op::GreaterOrEqual => elementwise::binary(op, args[0], args[1], ty.shape),
+        Op::Where => {
+            by_dtype!(args[1], T => elementwise::select::<T>(args[0], args[1], args[2], ty.shape))
+        }
+        Op::ReduceSum { axes, .. } | Op::ReduceMean { axes, .. } | Op::ReduceMax { axes, .. } => {
+            reduce::over(op, args[0], axes, ty.shape)
+        }
+        Op::CumSum { axis, exclusive, reverse } => reduce::cum_sum(args[0], *axis, *exclusive, *reverse),
+        Op::ArgMax { axis, .. } => reduce::arg_max(args[0], *axis, ty.shape),
+        Op::MatMul => product::mat_mul(args[0], args[1], ty.shape),
+        Op::Conv { strides, pads, dilations, group } => {
+            let window = product::Window { strides: *strides, pads: *pads, dilations: *dilations };
+            product::conv(args[0], args[1], &window, *group, ty.shape)
+        }
+        Op::OneHot { depth } => movement::one_hot(op, args[0], *depth, ty.shape),
+        Op::Softmax { axis } => recognised::softmax(args[0], *axis),
+        Op::AttentionSoftmax => recognised::attention_softmax(args[0], args[1], args.get(2).copied()),
+        Op::LayerNorm { epsilon } => recognised::layer_norm(args[0], args[1], args[2], *epsilon),
+        Op::RmsNorm { epsilon } => recognised::rms_norm(args[0], args[1], *epsilon),
+        Op::Rotary => recognised::rotary(args[0], args[1], args[2]),
+        Op::Cast { to } => Ok(args[0].cast(*to)),
+        _ => elementwise::unary(op, args[0]),
+    }
+}
+
+/// An element type with its variant of [`Tensor`].
+trait Element: Copy + Default + PartialEq + 'static {
+    fn array(tensor: &Tensor) -> Result<&ArcArray<Self, IxDyn>, OpError>;
+    fn tensor(shape: Vec<usize>, data: Vec<Self>) -> Result<Tensor, OpError>;
+}
+
+impl Element for f32 {
+    fn array(tensor: &Tensor) -> Result<&ArcArray<f32, IxDyn>, OpError> {
+        tensor.as_f32()
+    }
+    fn tensor(shape: Vec<usize>, data: Vec<f32>) -> Result<Tensor, OpError> {
+        Tensor::f32(shape, data)
+    }
+}
+
+impl Element for i64 {
+    fn array(tensor: &Tensor) -> Result<&ArcArray<i64, IxDyn>, OpError> {
+        tensor.as_i64()
+    }
+    fn tensor(shape: Vec<usize>, data: Vec<i64>) -> Result<Tensor, OpError> {
+        Tensor::i64(shape, data)
+    }
+}
+
+impl Element for bool {
+    fn array(tensor: &Tensor) -> Result<&ArcArray<bool, IxDyn>, OpError> {
+        tensor.as_bool()
+    }
+    fn tensor(shape: Vec<usize>, data: Vec<bool>) -> Result<Tensor, OpError> {
+        Tensor::bool(shape, data)
+    }
+}
+
+/// A tensor's elements in row-major order, copied only where they do not lie so already.
+fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
+    let array = T::array(tensor)?;
+    Ok(match array.as_slice() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(array.iter().copied().collect()),
+    })
+}
+
+/// `elements` copies of the zero of `T`.
+fn zeros<T: Element>(elements: usize) -> Result<Vec<T>, OpError> {
+    let mut data = crate::tensor::reserve(elements)?;
+    data.resize(elements, T::default());
+    Ok(data)
+}
+
+/// The position that `index` means on an axis of length `length`; negative ones count from the end.
+fn position(op: &'static str, index: i64, length: usize) -> Result<usize, OpError> {
+    let from_start = if index < 0 { i128::from(index) + length as i128 } else { i128::from(index) };
+    match usize::try_from(from_start) {
+        Ok(at) if at < length => Ok(at),
+        _ => Err(OpError::IndexOutOfRange { op, index, length }),
+    }
+}
+
+/// What a dispatcher answers for an operation or element type that `infer` has kept from it.
+fn foreign(op: &Op, operand: usize, found: DType) -> OpError {
+    OpError::Dtype { op: op.name(), operand, expected: "another type", found }
+}

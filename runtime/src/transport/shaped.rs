@@ -76,10 +76,12 @@ impl Outgoing for ShapedOutgoing {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let bytes_per_second = self.network.bandwidth_bits_per_second / 8.0;
+        // Kept within what durations can hold.
+        let bytes_per_second = (self.network.bandwidth_bits_per_second / 8.0).max(125.0);
         // 10 ms of bandwidth at a time, so that a hang-up is noticed while much is still queued.
         let chunk_bytes = ((bytes_per_second * 0.01) as usize).clamp(1, 1 << 16);
-        let half_trip = Duration::from_secs_f64(self.network.rtt_seconds / 2.0);
+        let half_trip =
+            Duration::try_from_secs_f64((self.network.rtt_seconds / 2.0).min(30.0)).unwrap_or_default();
         self.free_at = self.free_at.max(Instant::now());
         for chunk in bytes.chunks(chunk_bytes) {
             self.free_at += Duration::from_secs_f64(chunk.len() as f64 / bytes_per_second);

@@ -27,7 +27,7 @@ pub fn connect(
     protection: &Protection,
     timeouts: &Timeouts,
 ) -> Result<Channel, RunError> {
-    let deadline = Instant::now() + timeouts.connect;
+    let deadline = deadline_after(timeouts.connect);
     let stream = loop {
         match call(address, deadline) {
             Ok(stream) => break stream,
@@ -102,7 +102,7 @@ impl Listener {
 
     fn wait(&self, timeout: Option<Duration>) -> io::Result<TcpStream> {
         let Some(timeout) = timeout else { return Ok(self.listener.accept()?.0) };
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_after(timeout);
         self.listener.set_nonblocking(true)?;
         let accepted = loop {
             match self.listener.accept() {
@@ -134,7 +134,7 @@ fn establish(
         stream.try_clone()
     };
     let kept = prepare().map_err(io_failed)?;
-    let deadline = Instant::now() + timeouts.greet;
+    let deadline = deadline_after(timeouts.greet);
     let opened = match protection {
         Protection::Plain => plain(stream).map_err(io_failed),
         Protection::Tls(identity) => tls::open(stream, ends, identity, side, deadline, timeouts.greet),
@@ -199,6 +199,12 @@ fn part(stream: &TcpStream) {
     }
 }
 
+/// A timeout too long for the clock is as good as a day.
+fn deadline_after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400))
+}
+
 pub(super) fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
@@ -225,6 +231,9 @@ pub(super) fn hang_up_of(stream: &TcpStream) -> io::Result<Box<dyn Fn() + Send +
 
 /// Writes what the socket takes at once, and says how much.
 pub(super) fn write_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
     stream.set_nonblocking(true)?;
     let mut taken = 0;
     let mut outcome = Ok(());

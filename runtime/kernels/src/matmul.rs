@@ -4,6 +4,8 @@
 //! Large products run on [`threads`] threads; the result never depends on their number or on the [`Path`].
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -63,6 +65,8 @@ pub enum Layout {
 /// An implementation of the products; all give the same results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
+    /// 8-bit tile registers on Linux, with 512-bit vectors for what is too small for them.
+    Amx,
     /// 512-bit vectors with a 64-bit multiply.
     Avx512,
     /// 256-bit vectors, 64-bit multiplies made of three 32-bit ones.
@@ -73,12 +77,13 @@ pub enum Path {
 
 impl Path {
     /// Every path, fastest first.
-    pub const ALL: [Path; 3] = [Path::Avx512, Path::Avx2, Path::Portable];
+    pub const ALL: [Path; 4] = [Path::Amx, Path::Avx512, Path::Avx2, Path::Portable];
 
     /// Whether this machine can run the path.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return match self {
+            Path::Amx => amx::is_available(),
             Path::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq"),
             Path::Avx2 => is_x86_feature_detected!("avx2"),
             Path::Portable => true,
@@ -183,7 +188,10 @@ pub fn threads() -> usize {
 /// Below this many multiply-adds a thread costs more than it saves.
 const THREAD_WORK: usize = 4_000_000;
 
-/// Up to this many columns (or rows) a product is limited by reading the other side, and nothing is packed.
+/// Parts are multiples of this, which every path's tile divides or nearly so.
+const PART: usize = 32;
+
+/// Below this many columns (or rows) a product is limited by reading the other side, and nothing is packed.
 const FEW_COLUMNS: usize = 8;
 
 /// Some columns of a product; the rows are those of `a`.
@@ -211,7 +219,7 @@ fn split<B: RingElement>(path: Path, threads: usize, job: Job<'_, B>, c: &mut [u
         return run(path, job, &mut c.chunks_mut(m).collect::<Vec<_>>());
     }
     if n > m {
-        let rows = n.div_ceil(parts).next_multiple_of(FEW_COLUMNS);
+        let rows = n.div_ceil(parts).next_multiple_of(PART);
         std::thread::scope(|scope| {
             for (a, c) in a.chunks(rows * k).zip(c.chunks_mut(rows * m)) {
                 scope.spawn(move || run(path, Job { a, ..job }, &mut c.chunks_mut(m).collect::<Vec<_>>()));
@@ -219,7 +227,7 @@ fn split<B: RingElement>(path: Path, threads: usize, job: Job<'_, B>, c: &mut [u
         });
         return;
     }
-    let width = m.div_ceil(parts).next_multiple_of(FEW_COLUMNS);
+    let width = m.div_ceil(parts).next_multiple_of(PART);
     let mut pieces: Vec<_> = c.chunks_mut(m).map(|row| row.chunks_mut(width)).collect();
     std::thread::scope(|scope| {
         for first in (0..m).step_by(width) {
@@ -235,6 +243,9 @@ fn run<B: RingElement>(path: Path, job: Job<'_, B>, c: &mut [&mut [u64]]) {
     match path {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the only way here is through `matmul_with`, which checks that the machine has the features.
+        Path::Amx => unsafe { amx::run(job, c) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Path::Avx512 => unsafe { avx512::run(job, c) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
@@ -243,7 +254,7 @@ fn run<B: RingElement>(path: Path, job: Job<'_, B>, c: &mut [&mut [u64]]) {
     }
 }
 
-/// Chooses between the two ways through memory.
+/// Chooses between the ways through memory.
 #[inline(always)]
 fn run_tiles<B: RingElement, T: blocked::Tile>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
     let (rows, columns) = (c.len(), job.columns.1 - job.columns.0);

@@ -67,7 +67,7 @@ fn narrow_types_are_sign_extended() {
     assert_eq!(matmul_by(&[3, 5], &[-1_i32, i32::MIN], shape), [(-3_i64 - 5 * (1 << 31)) as u64]);
 }
 
-/// Sizes on both sides of the blocks: 192 terms, 512 columns, 1024 rows.
+/// Sizes on both sides of the blocks: 64, 192 and 1024 terms, 512 columns, 256 and 1024 rows.
 #[test]
 fn sizes_around_the_blocks() {
     for (n, k, m) in [(8, 191, 24), (9, 192, 25), (17, 193, 47), (11, 385, 30), (1023, 5, 9), (1031, 200, 26)]
@@ -90,6 +90,26 @@ fn threads_do_not_change_the_result() {
         }
     }
     check_all_types(MatShape { n: 64, k: 400, m: 200 }, 2);
+}
+
+/// The largest words and digits, over more terms than any block: inner sums must not overflow.
+#[test]
+fn extreme_values_are_exact() {
+    let shape = MatShape { n: 33, k: 2500, m: 40 };
+    let a = vec![u64::MAX; shape.n * shape.k];
+    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+        for value in [u64::MAX, u64::MAX >> 1, 0xff, 1 << 63] {
+            let b = vec![value; shape.k * shape.m];
+            let mut c = vec![0; shape.n * shape.m];
+            matmul_with(path, 1, Layout::Plain, &a, &b, &mut c, shape);
+            let expected = value.wrapping_mul(2500).wrapping_neg();
+            assert!(c.iter().all(|sum| *sum == expected), "{path:?} {value:#x}: {:#x}", c[0]);
+        }
+        let b = vec![i16::MIN; shape.k * shape.m];
+        let mut c = vec![0; shape.n * shape.m];
+        matmul_with(path, 1, Layout::Plain, &a, &b, &mut c, shape);
+        assert!(c.iter().all(|sum| *sum == 2500 << 15), "{path:?}: {:#x}", c[0]);
+    }
 }
 
 #[test]

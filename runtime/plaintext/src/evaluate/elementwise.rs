@@ -85,8 +85,8 @@ const ERF: [f64; 23] = [
     1.4883137738024427e-06,
 ];
 
-/// The error function, within 1e-12 for `|x| < 4` and 2e-8 beyond, where it is taken as 1: exact when rounded to f32
-/// but for ties.
+/// The error function, within 1e-12 for `|x| < 4` and 2e-8 beyond, where it is taken as 1: rounded to f32 it is exact
+/// but for near ties.
 pub fn erf(x: f64) -> f64 {
     if x.abs() >= 4.0 {
         return x.signum();

@@ -1,6 +1,6 @@
 //! The type of an operation's result, from the operation and its operands' types alone.
 //!
-//! Whatever [`infer`] accepts, [`crate::evaluate`] computes with a result of exactly that type, unless elements
+//! Whatever [`infer`] accepts, [`crate::evaluate()`] computes with a result of exactly that type, unless elements
 //! forbid it (an index out of range, an integer divided by zero).
 
 use crate::{DType, Op, OpError, TensorType};

@@ -54,9 +54,9 @@ pub enum Kind {
     /// Per element, words of truth table `table` rotated by the mask: bit `j` is the table's bit `(j - h) mod 2^index_bits`.
     TruthTable { table: usize },
     /// Per element, one word: bit `c` is 1 where `c < d`, bit `2^digit_bits + c` where `c = d`, `d` being digit
-    /// `digit` of `(r >> low_bits)` without its top bit.
+    /// `digit` of `(r >> low_bits) mod 2^(width - 1)`, with the `Digits`' own `width`.
     DigitTable { digit: usize },
-    /// Per element: the top bit of `r`, one bit.
+    /// Per element: bit `width - 1` of `r >> low_bits`.
     SignBit,
     /// Per element, bit S: the product over the digits i in S (bit i - 1 of S) of the masks of "equal i".
     EqualProducts,
@@ -127,7 +127,7 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
                 .collect()
         }
         Instruction::Digits(d) => {
-            let digits = digit_count(width_of(d.arg), d);
+            let digits = digit_count(d);
             let word = 2u32 << d.digit_bits;
             let tables = (0..digits).map(|digit| xor(Kind::DigitTable { digit }, len(d.arg), word));
             tables.chain([xor(Kind::SignBit, len(d.arg), 1)]).collect()
@@ -168,9 +168,9 @@ pub fn table_words(t: &schema::BitTable) -> (usize, u32) {
     (entries.div_ceil(64), entries.min(64) as u32)
 }
 
-/// Digits of a comparison of a masked value of `width` bits.
-pub fn digit_count(width: u32, d: &schema::Digits) -> usize {
-    (width - d.low_bits - 1).div_ceil(d.digit_bits) as usize
+/// Digits of a comparison.
+pub fn digit_count(d: &schema::Digits) -> usize {
+    (d.width - 1).div_ceil(d.digit_bits) as usize
 }
 
 /// `r` at `width` bits and `m` at the bits above the operand's, where the operand must be lifted.

@@ -12,7 +12,7 @@ pub mod correlation;
 pub mod cost;
 pub mod error;
 pub mod fixed;
-//pub mod interpret;
+pub mod interpret;
 pub mod plan;
 pub mod ring;
 pub mod schema;

@@ -373,8 +373,8 @@ pub struct BitTable {
 /// |x / 2^low_bits - threshold| < 2^(k-1) -> `Boolean` of shape `[thresholds, ...shape]`. Exact for `low_bits` 0;
 /// otherwise the floor may come out one higher.
 ///
-/// With k the operand's width less `low_bits` and m = ceil((k - 1) / digit_bits) digits (at most 7 of at most 5
-/// bits), words have 2m bits: bit j the "less" of digit j (0 is lowest), bit m + j - 1 the "equal" of digit j >= 1,
+/// With k = `width` (at most the operand's less `low_bits`) and m = ceil((k - 1) / digit_bits) digits (at most 7 of
+/// at most 5 bits), words have 2m bits: bit j the "less" of digit j (0 is lowest), bit m + j - 1 the "equal" of digit j >= 1,
 /// bit 2m - 1 the sign's part.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Digits {
@@ -386,6 +386,9 @@ pub struct Digits {
     pub thresholds: Vec<i64>,
     #[prost(uint32, tag = "4")]
     pub low_bits: u32,
+    /// Bits of the operand that are compared, counted from bit `low_bits`; higher ones are dropped.
+    #[prost(uint32, tag = "5")]
+    pub width: u32,
 }
 
 /// Opens the low `width` bits of `Boolean` words under fresh masks -> `MaskedBits`. Communicates.

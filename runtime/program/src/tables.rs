@@ -97,9 +97,9 @@ pub fn truth_table(t: &BitTable, table: usize, r: u64, words: &mut Vec<u64>) {
     }
 }
 
-/// Digit `digit` of a compared value whose sign bit (bit `width - 1`) is left out.
-pub fn digit(value: u64, width: u32, digit_bits: u32, digit: usize) -> u32 {
-    (((value & mask(width - 1)) >> (digit_bits * digit as u32)) & mask(digit_bits)) as u32
+/// Digit `digit` of a compared value, from [`shifted`], whose sign bit (bit `d.width - 1`) is left out.
+pub fn digit(d: &Digits, value: u64, digit: usize) -> u32 {
+    (((value & mask(d.width - 1)) >> (d.digit_bits * digit as u32)) & mask(d.digit_bits)) as u32
 }
 
 /// One digit's word at the mask's digit `d`: "c less than d" for every c, then "c equal to d".
@@ -109,6 +109,8 @@ pub fn digit_word(digit_bits: u32, d: u32) -> u64 {
 }
 
 /// The value whose digits are compared with the mask's for threshold `t`: `(X >> low_bits) - t` in the comparison's ring.
-pub fn shifted(d: &Digits, width: u32, opened: u64, threshold: i64) -> u64 {
-    (opened >> d.low_bits).wrapping_sub(threshold as u64) & mask(width - d.low_bits)
+///
+/// With a mask for `opened` and no threshold, the mask's own value.
+pub fn shifted(d: &Digits, opened: u64, threshold: i64) -> u64 {
+    (opened >> d.low_bits).wrapping_sub(threshold as u64) & mask(d.width)
 }

@@ -368,10 +368,10 @@ impl Checker {
                 if !(1..=5).contains(&d.digit_bits) {
                     return Err(self.bounds("digit bits", d.digit_bits.into(), "1 to 5"));
                 }
-                if d.low_bits > 62 || d.low_bits + 2 > width {
-                    return Err(self.bounds("low bits", d.low_bits.into(), "at most the width less 2"));
+                if d.width < 2 || d.width > 64 || d.low_bits > 62 || d.low_bits + d.width > width {
+                    return Err(self.bounds("width", d.width.into(), "2 to the operand's width less the low bits"));
                 }
-                let digits = (width - d.low_bits - 1).div_ceil(d.digit_bits);
+                let digits = (d.width - 1).div_ceil(d.digit_bits);
                 if digits > MAX_DIGITS {
                     return Err(self.bounds("digits", digits.into(), "1 to 7"));
                 }

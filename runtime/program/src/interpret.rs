@@ -1,0 +1,290 @@
+//! The program's exact ring arithmetic in the clear: every mask is zero, no cryptography.
+//!
+//! A run differs from this only by the carries of truncation (at most one unit in the last place each) and by which
+//! of two adjoining pieces a masked function used.
+
+use std::collections::BTreeMap;
+
+use marill_plaintext::{OpError, Tensor, evaluate};
+
+use crate::fixed::{decode, encode, signed};
+use crate::plan::{Plan, arguments};
+use crate::ring::{Ring, movement};
+use crate::schema::{self, Instruction};
+use crate::tables;
+use crate::validate::ValidProgram;
+use crate::value::{Form, Target};
+
+/// Why an interpretation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum InterpretError {
+    /// No value for an input.
+    #[error("input '{name}' ({expected}) is missing")]
+    MissingInput { name: String, expected: String },
+    /// An input or constant of another type.
+    #[error("'{name}' is {found}, the program needs {expected}")]
+    WrongType { name: String, found: String, expected: String },
+    /// A constant that could not be read.
+    #[error("constant '{name}' could not be read: {reason}")]
+    Constant { name: String, reason: String },
+    /// A clear value outside its ring.
+    #[error("value {at} has an element {value}, outside the ring of {width} bits with {frac} fraction bits")]
+    OutOfRing { at: usize, value: f64, width: u32, frac: u32 },
+    /// A clear-text operation failed.
+    #[error("instruction {at}: {source}")]
+    Op { at: usize, source: OpError },
+}
+
+/// How much of its ring an opened value used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Headroom {
+    /// The opening instruction.
+    pub at: u32,
+    /// Ring bits, of which the value must leave the top two free.
+    pub width: u32,
+    /// Largest magnitude seen, in the value's own units.
+    pub max_abs: f64,
+    /// Bits between the largest magnitude and 2^(width - 2); negative when it did not fit.
+    pub spare_bits: f64,
+}
+
+/// What an interpretation yields.
+#[derive(Debug)]
+pub struct Interpretation {
+    /// The declared outputs, by name.
+    pub outputs: BTreeMap<String, Tensor>,
+    /// Every opening's use of its ring, in order.
+    pub headroom: Vec<Headroom>,
+}
+
+enum Value {
+    Plain(Tensor),
+    Ring(Ring),
+}
+
+/// Runs `program` on `inputs` with constants from `constant`.
+///
+/// # Errors
+/// A missing or ill-typed input or constant, or an input outside its ring.
+pub fn interpret(
+    program: &ValidProgram,
+    inputs: &BTreeMap<String, Tensor>,
+    constant: &mut dyn FnMut(&str) -> Result<Tensor, String>,
+) -> Result<Interpretation, InterpretError> {
+    let last_use = lifetimes(program);
+    let mut values: Vec<Option<Value>> = Vec::with_capacity(program.len());
+    let mut headroom = Vec::new();
+    for at in 0..program.len() {
+        let value = step(program, at, &values, inputs, constant)?;
+        if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(at), &value) {
+            headroom.push(measure(program, at, o, ring));
+        }
+        values.push(Some(value));
+        for argument in arguments(program.instruction(at)) {
+            if last_use[argument as usize] == at as u32 {
+                values[argument as usize] = None;
+            }
+        }
+    }
+    let mut outputs = BTreeMap::new();
+    for output in &program.program().outputs {
+        if let Some(Some(Value::Plain(tensor))) = values.get(output.value as usize) {
+            outputs.insert(output.name.clone(), tensor.clone());
+        }
+    }
+    Ok(Interpretation { outputs, headroom })
+}
+
+/// For each value the last instruction that uses it; outputs are kept.
+fn lifetimes(program: &ValidProgram) -> Vec<u32> {
+    let mut last = Plan::new(program).last_use;
+    for at in 0..program.len() {
+        for argument in arguments(program.instruction(at)) {
+            let entry = &mut last[argument as usize];
+            *entry = (*entry).max(at as u32);
+        }
+    }
+    last
+}
+
+fn measure(program: &ValidProgram, at: usize, o: &schema::Open, ring: &Ring) -> Headroom {
+    let frac = program.types()[at].frac().unwrap_or(0);
+    let largest = ring.data.iter().map(|&v| signed(v, 64).unsigned_abs()).max().unwrap_or(0);
+    let max_abs = decode(largest.min(i64::MAX as u64), 64, frac);
+    let used = if largest == 0 { 0.0 } else { (largest as f64).log2() };
+    Headroom { at: at as u32, width: o.width, max_abs, spare_bits: f64::from(o.width) - 2.0 - used }
+}
+
+fn check(name: &str, tensor: &Tensor, expected: &crate::ValueType) -> Result<(), InterpretError> {
+    let fits = matches!(expected.form, Form::Plain { dtype, .. } if dtype == tensor.dtype());
+    if fits && expected.shape == tensor.shape() {
+        return Ok(());
+    }
+    let (found, expected) = (tensor.ty().to_string(), expected.to_string());
+    Err(InterpretError::WrongType { name: name.to_owned(), found, expected })
+}
+
+fn encode_tensor(tensor: &Tensor, at: usize, width: u32, frac: u32) -> Result<Ring, InterpretError> {
+    let to = |value: f64| encode(value, width, frac).ok_or(InterpretError::OutOfRing { at, value, width, frac });
+    let op = |source| InterpretError::Op { at, source };
+    let data = match tensor {
+        Tensor::I64(_) => tensor.to_i64_vec().map_err(op)?.into_iter().map(|v| to(v as f64)).collect(),
+        _ => tensor.to_f32_vec().map_err(op)?.into_iter().map(|v| to(f64::from(v))).collect::<Result<Vec<_>, _>>(),
+    };
+    Ok(Ring::new(tensor.shape(), data?))
+}
+
+fn step(
+    program: &ValidProgram,
+    at: usize,
+    values: &[Option<Value>],
+    inputs: &BTreeMap<String, Tensor>,
+    constant: &mut dyn FnMut(&str) -> Result<Tensor, String>,
+) -> Result<Value, InterpretError> {
+    let plain = |v: u32| match &values[v as usize] {
+        Some(Value::Plain(tensor)) => tensor,
+        _ => unreachable!("validation orders and types the values"),
+    };
+    let ring = |v: u32| match &values[v as usize] {
+        Some(Value::Ring(ring)) => ring,
+        _ => unreachable!("validation orders and types the values"),
+    };
+    let width_of = |v: u32| program.ty(v).width().unwrap_or(64);
+    let op_error = |source| InterpretError::Op { at, source };
+    let ty = &program.types()[at];
+    let value = match program.instruction(at) {
+        Instruction::Input(i) => {
+            let missing = || InterpretError::MissingInput { name: i.name.clone(), expected: i.ty.clone() };
+            let tensor = inputs.get(&i.name).ok_or_else(missing)?;
+            check(&i.name, tensor, ty)?;
+            return Ok(Value::Plain(tensor.clone()));
+        }
+        Instruction::Constant(c) => {
+            let tensor = constant(&c.name)
+                .map_err(|reason| InterpretError::Constant { name: c.name.clone(), reason })?;
+            check(&c.name, &tensor, ty)?;
+            return Ok(Value::Plain(tensor));
+        }
+        Instruction::Plain(p) => {
+            let args: Vec<&Tensor> = p.args.iter().map(|&a| plain(a)).collect();
+            let op = program.op(at).expect("validation parsed it");
+            return Ok(Value::Plain(evaluate(op, &args).map_err(op_error)?));
+        }
+        Instruction::Encode(e) => encode_tensor(plain(e.arg), at, e.width, e.frac)?,
+        Instruction::Weight(w) => encode_tensor(plain(w.arg), at, w.width, w.frac)?,
+        Instruction::Share(s) => ring(s.arg).clone(),
+        Instruction::Add(b) => ring(b.a).add(ring(b.b), &ty.shape),
+        Instruction::Sub(b) => ring(b.a).sub(ring(b.b), &ty.shape),
+        Instruction::Scale(s) => ring(s.arg).map(|v| v.wrapping_mul(s.factor as u64)),
+        Instruction::Mul(p) => ring(p.a).mul(ring(p.b), &ty.shape),
+        Instruction::MatMul(p) => ring(p.a).matmul(ring(p.b), &ty.shape),
+        Instruction::Square(s) => ring(s.arg).map(|v| v.wrapping_mul(v)),
+        Instruction::Sum(s) => ring(s.arg).sum(s.axis as usize),
+        Instruction::Move(m) => {
+            let op = program.op(at).expect("validation parsed it");
+            let gather = matches!(op, marill_plaintext::Op::Gather { .. });
+            let (data, indices) = if gather { (&m.args[..1], Some(plain(m.args[1]))) } else { (&m.args[..], None) };
+            let args: Vec<&Ring> = data.iter().map(|&a| ring(a)).collect();
+            movement(op, &args, indices).map_err(op_error)?
+        }
+        Instruction::Place(p) => {
+            let indices = plain(p.indices).to_i64_vec().map_err(op_error)?;
+            ring(p.arg).place(&indices, p.axis as usize, p.size as usize).map_err(op_error)?
+        }
+        Instruction::Truncate(t) => {
+            let width = width_of(t.arg);
+            let half = if t.shift == 0 { 0 } else { 1i64 << (t.shift - 1) };
+            ring(t.arg).map(|v| (signed(signed(v, width).wrapping_add(half) as u64, width) >> t.shift) as u64)
+        }
+        Instruction::Open(o) => ring(o.arg).map(|v| signed(v, o.width) as u64),
+        Instruction::Lift(l) => ring(l.arg).clone(),
+        Instruction::Table(t) => table(t, ring(t.arg)),
+        Instruction::Fourier(f) => fourier(f, ring(f.arg)),
+        Instruction::BitTable(t) => bit_table(t, ring(t.arg)),
+        Instruction::Digits(d) => {
+            // The sign's part alone carries the result: with no mask there is no borrow.
+            let sign = ty.width().unwrap_or(2) - 1;
+            let mut data = Vec::with_capacity(ty.len());
+            for &threshold in &d.thresholds {
+                data.extend(ring(d.arg).data.iter().map(|&v| {
+                    let z = tables::shifted(d, v, threshold);
+                    u64::from(z >> (d.width - 1) == 0) << sign
+                }));
+            }
+            Ring::new(ty.shape.clone(), data)
+        }
+        Instruction::OpenBits(o) => ring(o.arg).map(|v| v & crate::fixed::mask(o.width)),
+        Instruction::Compare(c) => {
+            let sign = width_of(c.digits) - 1;
+            ring(c.digits).map(|v| (v >> sign) & 1)
+        }
+        Instruction::BitProduct(b) => {
+            ring(b.bits).zip(ring(b.arg), &ty.shape, |bits, v| ((bits >> b.bit) & 1).wrapping_mul(v))
+        }
+        Instruction::BitToArithmetic(b) => ring(b.bits).map(|v| (v >> b.bit) & 1),
+        Instruction::OneHot(o) => {
+            let depth = o.depth as usize;
+            let mask = crate::fixed::mask(width_of(o.arg));
+            let data = ring(o.arg).data.iter();
+            let hot = data.flat_map(|&v| (0..depth as u64).map(move |c| u64::from(c == v & mask)));
+            Ring::new(ty.shape.clone(), hot.collect())
+        }
+        Instruction::Reveal(r) => {
+            let (width, frac) = (width_of(r.arg), program.ty(r.arg).frac().unwrap_or(0));
+            let source = ring(r.arg);
+            let tensor = if r.integer {
+                Tensor::i64(source.shape.clone(), source.data.iter().map(|&v| signed(v, width)).collect())
+            } else {
+                let data = source.data.iter().map(|&v| decode(v, width, frac) as f32).collect();
+                Tensor::f32(source.shape.clone(), data)
+            };
+            return Ok(Value::Plain(tensor.map_err(op_error)?));
+        }
+    };
+    // One canonical representative: the signed one, except for words of bits and one-sided openings of indices.
+    let value = match ty.form {
+        Form::Arithmetic { width, .. } | Form::Known { width, .. } | Form::Weight { width, .. } => {
+            value.map(|v| signed(v, width) as u64)
+        }
+        Form::Masked { width, to: Target::Both | Target::Client | Target::Server, .. } => {
+            value.map(|v| signed(v, width) as u64)
+        }
+        _ => value,
+    };
+    Ok(Value::Ring(value))
+}
+
+fn table(t: &schema::Table, x: &Ring) -> Ring {
+    let terms = t.degree as usize + 1;
+    let mut entries = Vec::new();
+    tables::table_entries(t, 0, &mut entries);
+    x.map(|v| {
+        let (piece, _) = tables::split(v, t.low_bits, t.index_bits);
+        let powers = tables::table_powers(t, v);
+        let group = &entries[piece * terms..][..terms];
+        group.iter().zip(powers).fold(0, |sum: u64, (&e, p)| sum.wrapping_add(e.wrapping_mul(p)))
+    })
+}
+
+fn fourier(f: &schema::Fourier, x: &Ring) -> Ring {
+    let mut entries = Vec::new();
+    tables::fourier_entries(f, 0, &mut entries);
+    let mut factors = vec![0; entries.len()];
+    let constant = tables::fourier_constant(f);
+    let mut data = Vec::with_capacity(x.len());
+    for &v in &x.data {
+        tables::fourier_factors(f, v, &mut factors);
+        let sum = entries.iter().zip(&factors);
+        data.push(sum.fold(constant, |sum: u64, (&e, &p)| sum.wrapping_add(e.wrapping_mul(p))));
+    }
+    Ring::new(x.shape.clone(), data)
+}
+
+fn bit_table(t: &schema::BitTable, x: &Ring) -> Ring {
+    let words = (1usize << t.index_bits).div_ceil(64);
+    x.map(|v| {
+        let (piece, _) = tables::split(v, t.low_bits, t.index_bits);
+        let tables = t.tables.chunks_exact(words).enumerate();
+        tables.fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
+    })
+}

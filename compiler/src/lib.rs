@@ -2,5 +2,7 @@
 
 pub mod diagnostic;
 pub mod ir;
+pub mod normalise;
+pub mod ownership;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};

@@ -160,6 +160,21 @@ impl Constant {
         self.ty.shape.iter().product()
     }
 
+    /// The same elements in another shape, without reading them; nothing if the count differs or they are absent.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Option<Constant> {
+        let ty = TensorType { dtype: self.ty.dtype, shape };
+        let elements = ty.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        if elements != Some(self.elements()) {
+            return None;
+        }
+        let source = match &self.source {
+            Source::Inline(tensor) => Source::Inline(reshape_tensor(tensor, &ty.shape)?),
+            Source::Mapped { .. } => self.source.clone(),
+            Source::Absent { .. } => return None,
+        };
+        Some(Constant::new(ty, source))
+    }
+
     /// Whether [`Constant::load`] can succeed.
     pub fn is_present(&self) -> bool {
         !matches!(self.source, Source::Absent { .. })
@@ -279,6 +294,14 @@ impl From<Tensor> for Constant {
 
 fn shaped<T>(shape: &[usize], elements: Vec<T>) -> Option<ArcArray<T, IxDyn>> {
     ArcArray::from_shape_vec(IxDyn(shape), elements).ok()
+}
+
+fn reshape_tensor(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
+    Some(match tensor {
+        Tensor::F32(array) => Tensor::F32(array.to_shape(shape).ok()?.into_owned().into_shared()),
+        Tensor::I64(array) => Tensor::I64(array.to_shape(shape).ok()?.into_owned().into_shared()),
+        Tensor::Bool(array) => Tensor::Bool(array.to_shape(shape).ok()?.into_owned().into_shared()),
+    })
 }
 
 fn stream_tensor(tensor: &Tensor, piece_bytes: usize, sink: &mut dyn FnMut(&[u8])) {

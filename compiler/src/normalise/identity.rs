@@ -1,0 +1,187 @@
+//! Removes operations that change nothing and merges chains of data movement.
+
+use super::pattern::{applied, apply, scalar, substitute};
+use crate::diagnostic::Diagnostic;
+use crate::ir::{Graph, ValueId};
+use marill_plaintext::{Op, Tensor};
+
+/// Replaces an operation that returns one of its operands unchanged, or a mere reshape of it; puts constants second.
+pub(super) fn remove_identities(graph: &mut Graph) -> Result<bool, Diagnostic> {
+    let mut changed = false;
+    for id in applied(graph) {
+        let Some(op) = graph.op(id).cloned() else { continue };
+        let args = graph.args(id);
+        if let Some(same) = unchanged(graph, &op, &args)
+            && substitute(graph, id, same)
+        {
+            changed = true;
+        } else if let Some(moved) = rearranged(graph, id, &op, &args) {
+            let shape = graph.shape(id).to_vec();
+            let new = apply(graph, Op::Reshape { shape }, &[moved], id)?;
+            changed |= substitute(graph, id, new);
+        } else if is_commutative(&op)
+            && graph.constant(args[0]).is_some()
+            && graph.constant(args[1]).is_none()
+        {
+            let new = apply(graph, op, &[args[1], args[0]], id)?;
+            changed |= substitute(graph, id, new);
+        }
+    }
+    Ok(changed)
+}
+
+fn is_commutative(op: &Op) -> bool {
+    matches!(op, Op::Add | Op::Mul | Op::Max | Op::Min | Op::And | Op::Or | Op::Equal)
+}
+
+/// The operand that the operation may be replaced by, if it has the result's type.
+fn unchanged(graph: &Graph, op: &Op, args: &[ValueId]) -> Option<ValueId> {
+    let x = *args.first()?;
+    let is = |position: usize, value: f64| scalar(graph, args[position]) == Some(value);
+    let again = |op: &Op| if graph.op(x) == Some(op) { graph.arg(x, 0) } else { None };
+    match op {
+        Op::Reshape { .. } | Op::Expand { .. } | Op::Cast { .. } => Some(x),
+        Op::Transpose { perm } => perm.is_sorted().then_some(x),
+        Op::Slice { step: 1, .. } => Some(x),
+        Op::Concat { .. } => (args.len() == 1).then_some(x),
+        Op::Tile { repeats } => repeats.iter().all(|&count| count == 1).then_some(x),
+        Op::Mul if is(1, 1.0) => Some(x),
+        Op::Mul if is(0, 1.0) => Some(args[1]),
+        Op::Add if is(1, 0.0) => Some(x),
+        Op::Add if is(0, 0.0) => Some(args[1]),
+        Op::Sub => is(1, 0.0).then_some(x),
+        Op::Div | Op::Pow => is(1, 1.0).then_some(x),
+        Op::And if is(1, 1.0) => Some(x),
+        Op::And if is(0, 1.0) => Some(args[1]),
+        Op::Or if is(1, 0.0) => Some(x),
+        Op::Or if is(0, 0.0) => Some(args[1]),
+        Op::Not => again(&Op::Not),
+        Op::Neg => again(&Op::Neg),
+        Op::Where if args[1] == args[2] || is(0, 1.0) => Some(args[1]),
+        Op::Where if is(0, 0.0) => Some(args[2]),
+        _ => None,
+    }
+}
+
+/// The operand whose elements the result holds in the same order, perhaps in another shape.
+fn rearranged(graph: &Graph, id: ValueId, op: &Op, args: &[ValueId]) -> Option<ValueId> {
+    let x = *args.first()?;
+    match op {
+        Op::Transpose { perm } => {
+            let shape = graph.shape(x);
+            let moved: Vec<usize> = perm.iter().copied().filter(|&axis| shape[axis] != 1).collect();
+            moved.is_sorted().then_some(x)
+        }
+        Op::Expand { .. } | Op::Tile { .. } => (graph.ty(id).len() == graph.ty(x).len()).then_some(x),
+        Op::Gather { axis } => {
+            let indices = indices(graph, args[1])?;
+            let shape = graph.shape(x);
+            (indices.len() == shape[*axis] && counts_up(&indices)).then_some(x)
+        }
+        Op::GatherNd { batch_dims: 0 } => reads_all(graph, graph.shape(x), args[1]).then_some(x),
+        Op::ScatterNd => reads_all(graph, graph.shape(x), args[1]).then_some(args[2]),
+        _ => None,
+    }
+}
+
+fn indices(graph: &Graph, id: ValueId) -> Option<Vec<i64>> {
+    match graph.constant(id)?.load().ok()? {
+        Tensor::I64(array) => Some(array.iter().copied().collect()),
+        _ => None,
+    }
+}
+
+fn counts_up(indices: &[i64]) -> bool {
+    indices.iter().enumerate().all(|(expected, &index)| index == expected as i64)
+}
+
+/// Whether index tuples, over the leading axes of `shape`, go through all places in order.
+fn reads_all(graph: &Graph, shape: &[usize], tuples: ValueId) -> bool {
+    let Some(&depth) = graph.shape(tuples).last() else { return false };
+    let Some(tuples) = indices(graph, tuples) else { return false };
+    let leading = &shape[..depth.min(shape.len())];
+    if depth == 0 || tuples.len() / depth != leading.iter().product::<usize>() {
+        return false;
+    }
+    let flat: Vec<i64> = tuples
+        .chunks(depth)
+        .map(|tuple| tuple.iter().zip(leading).fold(0, |flat, (&index, &dim)| flat * dim as i64 + index))
+        .collect();
+    let in_range = tuples
+        .chunks(depth)
+        .all(|tuple| tuple.iter().zip(leading).all(|(&index, &dim)| (0..dim as i64).contains(&index)));
+    in_range && counts_up(&flat)
+}
+
+/// Merges reshapes of reshapes, transposes of transposes, and a transpose between two reshapes that only merge and
+/// split axes.
+pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
+    let mut changed = false;
+    for id in applied(graph) {
+        let (Some(op), Some(inner)) = (graph.op(id).cloned(), graph.arg(id, 0)) else { continue };
+        let (Some(inner_op), Some(x)) = (graph.op(inner).cloned(), graph.arg(inner, 0)) else { continue };
+        let merged = match (&op, &inner_op) {
+            (Op::Reshape { shape }, Op::Reshape { .. }) => Some((Op::Reshape { shape: shape.clone() }, x)),
+            (Op::Transpose { perm: outer }, Op::Transpose { perm }) => {
+                Some((Op::Transpose { perm: outer.iter().map(|&axis| perm[axis]).collect() }, x))
+            }
+            (Op::Reshape { shape }, Op::Transpose { perm }) => match (graph.op(x), graph.arg(x, 0)) {
+                (Some(Op::Reshape { .. }), Some(source)) => {
+                    spread(graph.shape(source), graph.shape(x), perm, shape)
+                        .map(|perm| (Op::Transpose { perm }, source))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((op, x)) = merged {
+            let new = apply(graph, op, &[x], id)?;
+            changed |= substitute(graph, id, new);
+        }
+    }
+    Ok(changed)
+}
+
+/// The permutation of `source`'s axes that equals: merge runs of axes to get `merged`, permute by `perm`, split again
+/// to get `result`.
+fn spread(source: &[usize], merged: &[usize], perm: &[usize], result: &[usize]) -> Option<Vec<usize>> {
+    let mut runs: Vec<Vec<usize>> = Vec::with_capacity(merged.len());
+    let mut next = 0;
+    for (place, &dim) in merged.iter().enumerate() {
+        let mut run = Vec::new();
+        let mut product = 1;
+        while next < source.len() && (product < dim || (product == dim && source[next] == 1)) {
+            product *= source[next];
+            run.push(next);
+            next += 1;
+        }
+        if product != dim && !(place + 1 == merged.len() && dim == product) {
+            return None;
+        }
+        runs.push(run);
+    }
+    if next != source.len() {
+        return None;
+    }
+    let spread: Vec<usize> = perm.iter().flat_map(|&axis| runs[axis].clone()).collect();
+    let shape: Vec<usize> = spread.iter().map(|&axis| source[axis]).collect();
+    (shape == result).then_some(spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transpose_between_merging_and_splitting_is_a_transpose() {
+        for (source, merged, perm, result, expected) in [
+            (vec![1, 4, 16, 8], vec![4, 16, 8], vec![0, 2, 1], vec![1, 4, 8, 16], Some(vec![0, 1, 3, 2])),
+            (vec![2, 4, 16, 8], vec![8, 16, 8], vec![0, 2, 1], vec![2, 4, 8, 16], Some(vec![0, 1, 3, 2])),
+            (vec![2, 4, 16, 8], vec![8, 16, 8], vec![0, 2, 1], vec![4, 2, 8, 16], None),
+            (vec![2, 6], vec![3, 4], vec![1, 0], vec![4, 3], None),
+            (vec![12], vec![3, 4], vec![1, 0], vec![12], None),
+        ] {
+            assert_eq!(spread(&source, &merged, &perm, &result), expected, "{source:?} {merged:?}");
+        }
+    }
+}

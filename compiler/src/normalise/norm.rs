@@ -1,0 +1,155 @@
+//! Layer norm and RMS norm from their parts.
+//!
+//! `d / sqrt(mean(d^2) + e)` is the core, with the quotient, the square and the root in any spelling. If `d` is
+//! `x - mean(x)` it is a layer norm of `x`, else an RMS norm of `d`. A gain and a bias along the last axis are taken
+//! in afterwards.
+
+use super::pattern::{applied, apply, binary, either_way, scalar, scaled, substitute, unary, uniform};
+use crate::diagnostic::Diagnostic;
+use crate::ir::{Graph, ValueId};
+use marill_plaintext::{Op, Tensor};
+
+pub(super) fn recognise_norms(graph: &mut Graph) -> Result<bool, Diagnostic> {
+    let mut changed = false;
+    for id in applied(graph) {
+        changed |= recognise_core(graph, id)? || take_in_gain(graph, id)? || take_in_bias(graph, id)?;
+    }
+    Ok(changed)
+}
+
+fn recognise_core(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
+    let Some((x, epsilon)) = core(graph, id) else { return Ok(false) };
+    let centred =
+        binary(graph, x, &Op::Sub).filter(|&[y, mean]| mean_of_last(graph, mean) == Some(y)).map(|[y, _]| y);
+    let width = graph.shape(x).last().copied().unwrap_or(1);
+    let vector = |value: f32| {
+        Tensor::f32(vec![width], vec![value; width])
+            .map_err(|error| Diagnostic::new(graph.node(id).name.clone(), error))
+    };
+    let (ones, zeros) = (vector(1.0)?, vector(0.0)?);
+    let gain = graph.add_constant("ones", ones);
+    let new = match centred {
+        Some(y) => {
+            let bias = graph.add_constant("zeros", zeros);
+            apply(graph, Op::LayerNorm { epsilon }, &[y, gain, bias], id)?
+        }
+        None => apply(graph, Op::RmsNorm { epsilon }, &[x, gain], id)?,
+    };
+    Ok(substitute(graph, id, new))
+}
+
+/// `x` and epsilon if the value is `x / sqrt(mean(x^2) + epsilon)`.
+fn core(graph: &Graph, id: ValueId) -> Option<(ValueId, f32)> {
+    let by_quotient = binary(graph, id, &Op::Div).and_then(|[x, root]| Some((x, rooted(graph, root)?)));
+    let by_product =
+        || either_way(graph, id, &Op::Mul).find_map(|[x, factor]| Some((x, inverse_rooted(graph, factor)?)));
+    let (x, variance) = by_quotient.or_else(by_product)?;
+    let with_epsilon = either_way(graph, variance, &Op::Add)
+        .find_map(|[mean, epsilon]| Some((mean, scalar(graph, epsilon)?)));
+    let (mean, epsilon) = with_epsilon.unwrap_or((variance, 0.0));
+    let squared = square_of(graph, mean_of_last(graph, mean)?)?;
+    (squared == x && graph.ty(id) == graph.ty(x)).then_some((x, epsilon as f32))
+}
+
+fn rooted(graph: &Graph, id: ValueId) -> Option<ValueId> {
+    unary(graph, id, &Op::Sqrt).or_else(|| power(graph, id, 0.5))
+}
+
+fn inverse_rooted(graph: &Graph, id: ValueId) -> Option<ValueId> {
+    if let Some(root) = unary(graph, id, &Op::Reciprocal) {
+        return rooted(graph, root);
+    }
+    if let Some([one, root]) = binary(graph, id, &Op::Div) {
+        return if scalar(graph, one) == Some(1.0) { rooted(graph, root) } else { None };
+    }
+    unary(graph, id, &Op::Rsqrt).or_else(|| power(graph, id, -0.5))
+}
+
+fn power(graph: &Graph, id: ValueId, exponent: f64) -> Option<ValueId> {
+    let [x, found] = binary(graph, id, &Op::Pow)?;
+    (scalar(graph, found) == Some(exponent)).then_some(x)
+}
+
+fn square_of(graph: &Graph, id: ValueId) -> Option<ValueId> {
+    match binary(graph, id, &Op::Mul) {
+        Some([a, b]) => (a == b).then_some(a),
+        None => power(graph, id, 2.0),
+    }
+}
+
+/// `x` if the value is the mean of `x` along its last axis, which is kept.
+fn mean_of_last(graph: &Graph, id: ValueId) -> Option<ValueId> {
+    let last_of = |x: ValueId| graph.shape(x).len().checked_sub(1);
+    match graph.op(id)? {
+        Op::ReduceMean { axes, keepdims: true } => {
+            let x = graph.arg(id, 0)?;
+            (Some(axes.as_slice()) == last_of(x).as_ref().map(std::slice::from_ref)).then_some(x)
+        }
+        Op::Mul | Op::Div => {
+            let (sum, factor) = scaled(graph, id)?;
+            let Op::ReduceSum { axes, keepdims: true } = graph.op(sum)? else { return None };
+            let x = graph.arg(sum, 0)?;
+            let width = *graph.shape(x).last()? as f64;
+            let along_last = Some(axes.as_slice()) == last_of(x).as_ref().map(std::slice::from_ref);
+            (along_last && (factor * width - 1.0).abs() < 1e-6).then_some(x)
+        }
+        _ => None,
+    }
+}
+
+fn take_in_gain(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
+    let found = either_way(graph, id, &Op::Mul).find_map(|[norm, gain]| {
+        let plain = match graph.op(norm)? {
+            Op::LayerNorm { .. } => is_uniform(graph, norm, 1, 1.0) && is_uniform(graph, norm, 2, 0.0),
+            Op::RmsNorm { .. } => is_uniform(graph, norm, 1, 1.0),
+            _ => false,
+        };
+        (plain && is_along_last(graph, gain, norm)).then_some((norm, gain))
+    });
+    match found {
+        Some((norm, gain)) => put_operand(graph, id, norm, 1, gain),
+        None => Ok(false),
+    }
+}
+
+fn take_in_bias(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
+    let found = either_way(graph, id, &Op::Add).find_map(|[norm, bias]| {
+        let plain = matches!(graph.op(norm)?, Op::LayerNorm { .. }) && is_uniform(graph, norm, 2, 0.0);
+        (plain && is_along_last(graph, bias, norm)).then_some((norm, bias))
+    });
+    match found {
+        Some((norm, bias)) => put_operand(graph, id, norm, 2, bias),
+        None => Ok(false),
+    }
+}
+
+fn is_uniform(graph: &Graph, norm: ValueId, operand: usize, value: f32) -> bool {
+    graph.arg(norm, operand).and_then(|vector| uniform(graph, vector)) == Some(value)
+}
+
+/// Whether `vector` is a constant with one element per element of the last axis of `norm`.
+fn is_along_last(graph: &Graph, vector: ValueId, norm: ValueId) -> bool {
+    let (shape, width) = (graph.shape(vector), graph.shape(norm).last());
+    graph.constant(vector).is_some()
+        && shape.last() == width
+        && shape.len() <= graph.shape(norm).len()
+        && shape.iter().rev().skip(1).all(|&dim| dim == 1)
+}
+
+fn put_operand(
+    graph: &mut Graph,
+    id: ValueId,
+    norm: ValueId,
+    operand: usize,
+    vector: ValueId,
+) -> Result<bool, Diagnostic> {
+    let Some(op) = graph.op(norm).cloned() else { return Ok(false) };
+    let mut args = graph.args(norm);
+    args[operand] = vector;
+    let width = graph.shape(norm).last().copied().unwrap_or(1);
+    if graph.shape(vector).len() > 1 {
+        args[operand] = apply(graph, Op::Reshape { shape: vec![width] }, &[vector], vector)?;
+    }
+    let new = apply(graph, op, &args, id)?;
+    Ok(substitute(graph, id, new))
+}

@@ -224,12 +224,12 @@ pub enum Op {
     /// the positions that `keep` marks; the others are 0. `keep` and `bias` broadcast to `scores`. A row with no
     /// position to keep is 0. Bias values of -1e4 and below mean "masked".
     AttentionSoftmax,
-    /// `[x, gain, bias]`: normalised along the last axis.
+    /// `[x]` or `[x, gain, bias]`: normalised along the last axis. Without gain and bias they are 1 and 0.
     LayerNorm {
         /// Added to the mean square under the root.
         epsilon: f32,
     },
-    /// `[x, gain]`: divided by the root mean square along the last axis.
+    /// `[x]` or `[x, gain]`: divided by the root mean square along the last axis. Without a gain it is 1.
     RmsNorm {
         /// Added to the mean square under the root.
         epsilon: f32,
@@ -246,15 +246,15 @@ pub enum Op {
 }
 
 impl Op {
-    /// How many operands the operation takes.
+    /// How many operands the operation takes. `LayerNorm` takes one or three, not two.
     pub fn arity(&self) -> RangeInclusive<usize> {
         match self {
             Op::Concat { .. } => 1..=usize::MAX,
             Op::AttentionSoftmax => 2..=3,
-            Op::ScatterNd | Op::Where | Op::LayerNorm { .. } | Op::Rotary => 3..=3,
-            Op::Gather { .. } | Op::GatherNd { .. } | Op::MatMul | Op::Conv { .. } | Op::RmsNorm { .. } => {
-                2..=2
-            }
+            Op::LayerNorm { .. } => 1..=3,
+            Op::RmsNorm { .. } => 1..=2,
+            Op::ScatterNd | Op::Where | Op::Rotary => 3..=3,
+            Op::Gather { .. } | Op::GatherNd { .. } | Op::MatMul | Op::Conv { .. } => 2..=2,
             Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Max | Op::Min => 2..=2,
             Op::And | Op::Or | Op::Equal => 2..=2,
             Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual => 2..=2,

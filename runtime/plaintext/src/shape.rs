@@ -252,6 +252,9 @@ impl Check<'_> {
             }
             Op::LayerNorm { .. } | Op::RmsNorm { .. } => {
                 self.rank(0, !x.is_empty(), "at least 1 axis")?;
+                if matches!(op, Op::LayerNorm { .. }) && self.args.len() == 2 {
+                    return Err(OpError::ArgumentCount { op: self.op, min: 3, max: 3, found: 2 });
+                }
                 let width = &x[x.len() - 1..];
                 match (1..self.args.len()).find(|&i| other(i) != width) {
                     Some(i) => Err(self.mismatch(other(i), width)),

@@ -284,6 +284,11 @@ fn recognised() {
         f(&[2, 2], &[8.0, 23.0, 12.0, 17.0]),
     );
     check("layer_norm{epsilon=3.0}", &[pair(1.0, 3.0), pair(1.0, 1.0), pair(0.0, 0.0)], pair(-0.5, 0.5));
+    check("layer_norm{epsilon=3.0}", &[pair(1.0, 3.0)], pair(-0.5, 0.5));
+    check("rms_norm{epsilon=0.0}", &[pair(3.0, 4.0)], pair(0.848_528_15, 1.131_370_85));
+    fails("layer_norm{epsilon=3.0}", &[pair(1.0, 3.0), pair(1.0, 1.0)], |error| {
+        matches!(error, OpError::ArgumentCount { min: 3, max: 3, found: 2, .. })
+    });
     check("rms_norm{epsilon=0.0}", &[pair(3.0, 4.0), pair(1.0, 2.0)], pair(0.848_528_15, 2.262_741_7));
     check(
         "rotary",

@@ -57,26 +57,36 @@ pub fn attention_softmax(scores: &Tensor, keep: &Tensor, bias: Option<&Tensor>) 
     Tensor::f32(shape, out)
 }
 
-pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, epsilon: f32) -> Result<Tensor, OpError> {
-    let (gain, bias) = (elements::<f32>(gain)?, elements::<f32>(bias)?);
+pub fn layer_norm(x: &Tensor, affine: Option<(&&Tensor, &&Tensor)>, epsilon: f32) -> Result<Tensor, OpError> {
+    let affine = match affine {
+        Some((gain, bias)) => Some((elements::<f32>(gain)?, elements::<f32>(bias)?)),
+        None => None,
+    };
     by_rows(x, |row| {
         let n = row.len() as f64;
         let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
         let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
         let scale = 1.0 / (variance + f64::from(epsilon)).sqrt();
-        for ((x, gain), bias) in row.iter_mut().zip(gain.iter()).zip(bias.iter()) {
-            *x = ((f64::from(*x) - mean) * scale) as f32 * gain + bias;
+        row.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) * scale) as f32);
+        if let Some((gain, bias)) = &affine {
+            for ((x, gain), bias) in row.iter_mut().zip(gain.iter()).zip(bias.iter()) {
+                *x = *x * gain + bias;
+            }
         }
     })
 }
 
-pub fn rms_norm(x: &Tensor, gain: &Tensor, epsilon: f32) -> Result<Tensor, OpError> {
-    let gain = elements::<f32>(gain)?;
+pub fn rms_norm(x: &Tensor, gain: Option<&&Tensor>, epsilon: f32) -> Result<Tensor, OpError> {
+    let gain = match gain {
+        Some(gain) => Some(elements::<f32>(gain)?),
+        None => None,
+    };
     by_rows(x, |row| {
         let mean_square = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / row.len() as f64;
         let scale = 1.0 / (mean_square + f64::from(epsilon)).sqrt();
-        for (x, gain) in row.iter_mut().zip(gain.iter()) {
-            *x = (f64::from(*x) * scale) as f32 * gain;
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+        if let Some(gain) = &gain {
+            row.iter_mut().zip(gain.iter()).for_each(|(x, gain)| *x *= gain);
         }
     })
 }

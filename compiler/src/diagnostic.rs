@@ -103,6 +103,15 @@ pub enum Problem {
         /// Which operand.
         operand: usize,
     },
+    /// The request names an input that the model does not have.
+    #[error("the model has no such input")]
+    UnknownInput {
+        /// The inputs it has.
+        inputs: Vec<String>,
+    },
+    /// The request gives an input to nobody.
+    #[error("an input is known to a party before it is shared, its owner cannot be \"shared\"")]
+    UnownedInput,
     /// An operation cannot be applied to its operands.
     #[error(transparent)]
     Op(#[from] OpError),
@@ -125,6 +134,8 @@ impl Problem {
             Problem::Undefined { .. } => "undefined",
             Problem::Dimension { .. } => "dimension",
             Problem::NotConstant { .. } => "not-constant",
+            Problem::UnknownInput { .. } => "unknown-input",
+            Problem::UnownedInput => "unowned-input",
             Problem::Op(_) => "operands",
             Problem::Constant(_) => "constant",
         }
@@ -142,6 +153,8 @@ impl Problem {
             Problem::Dimension { dim_param, .. } if !dim_param.is_empty() => {
                 Some(format!("give it with --dim {dim_param}=N"))
             }
+            Problem::UnknownInput { inputs } => Some(format!("its inputs are: {}", inputs.join(", "))),
+            Problem::UnownedInput => Some("give it to the client, the server or both (public)".into()),
             Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
             _ => None,
         }

@@ -2,6 +2,7 @@
 
 pub mod diagnostic;
 pub mod ir;
+pub mod ownership;
 pub mod normalise;
 pub mod ownership;
 

@@ -9,6 +9,10 @@
 //! `x = u - r + 2^k * n * m` with the public `u = ((X + 2^(k-2)) mod 2^k) - 2^(k-2)` and `n = 1` where the top bit
 //! of `(X + 2^(k-2)) mod 2^k` is 0.
 
+use std::collections::BTreeSet;
+
+use marill_plaintext::Op;
+
 use crate::schema::{self, Instruction};
 use crate::validate::ValidProgram;
 use crate::value::{Form, Target};
@@ -160,6 +164,24 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The public index tensor by which instruction `at` moves masks, if it does: a maker of fields must know it.
+pub fn mask_movement(program: &ValidProgram, at: usize) -> Option<u32> {
+    let masked = |v: u32| matches!(program.ty(v).form, Form::Masked { .. } | Form::MaskedBits { .. });
+    match program.instruction(at) {
+        Instruction::Move(m) if masked(at as u32) && matches!(program.op(at), Some(Op::Gather { .. })) => {
+            m.args.get(1).copied()
+        }
+        Instruction::Place(p) if masked(at as u32) => Some(p.indices),
+        _ => None,
+    }
+}
+
+/// All index tensors of [`mask_movement`], in order, each once.
+pub fn mask_indices(program: &ValidProgram) -> Vec<u32> {
+    let all: BTreeSet<u32> = (0..program.len()).filter_map(|at| mask_movement(program, at)).collect();
+    all.into_iter().collect()
 }
 
 /// Words per truth table and the bits of each.

@@ -103,6 +103,11 @@ pub fn correction_bytes(program: &ValidProgram, at: usize) -> u64 {
     correlation::fields(program, at).iter().map(|f| packed_bytes(f.len, f.width)).sum()
 }
 
+/// Bytes of the public indices by which masks move, which the dealer has from the server.
+pub fn index_bytes(program: &ValidProgram) -> u64 {
+    correlation::mask_indices(program).iter().map(|&v| 8 * program.ty(v).len() as u64).sum()
+}
+
 /// The cost of one instruction.
 pub fn instruction_cost(program: &ValidProgram, at: usize) -> InstructionCost {
     let mut cost = InstructionCost::default();
@@ -170,7 +175,7 @@ pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
         client_to_server: hello,
         server_to_client: hello,
         client_to_dealer: hello,
-        server_to_dealer: hello + program_bytes + FRAME_HEADER_BYTES,
+        server_to_dealer: hello + program_bytes + FRAME_HEADER_BYTES + streamed_bytes(index_bytes(program)),
         dealer_to_client: hello,
         dealer_to_server: hello + seed,
     };

@@ -113,8 +113,8 @@ fn reads_all(graph: &Graph, shape: &[usize], tuples: ValueId) -> bool {
     in_range && counts_up(&flat)
 }
 
-/// Merges reshapes of reshapes, transposes of transposes, and a transpose between two reshapes that only merge and
-/// split axes.
+/// Merges reshapes of reshapes, transposes of transposes, and the two reshapes around a transpose where the second
+/// only splits axes.
 pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     for id in applied(graph) {
@@ -125,47 +125,49 @@ pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
             (Op::Transpose { perm: outer }, Op::Transpose { perm }) => {
                 Some((Op::Transpose { perm: outer.iter().map(|&axis| perm[axis]).collect() }, x))
             }
-            (Op::Reshape { shape }, Op::Transpose { perm }) => match (graph.op(x), graph.arg(x, 0)) {
-                (Some(Op::Reshape { .. }), Some(source)) => {
-                    spread(graph.shape(source), graph.shape(x), perm, shape)
-                        .map(|perm| (Op::Transpose { perm }, source))
-                }
-                _ => None,
-            },
             _ => None,
         };
         if let Some((op, x)) = merged {
             let new = apply(graph, op, &[x], id)?;
+            changed |= substitute(graph, id, new);
+        } else if let (Op::Reshape { shape: result }, Op::Transpose { perm }, Some(Op::Reshape { .. })) =
+            (&op, &inner_op, graph.op(x))
+            && let Some((split, perm)) = split_first(graph.shape(x), perm, result)
+        {
+            let split = apply(graph, Op::Reshape { shape: split }, &[x], x)?;
+            let new = apply(graph, Op::Transpose { perm }, &[split], id)?;
             changed |= substitute(graph, id, new);
         }
     }
     Ok(changed)
 }
 
-/// The permutation of `source`'s axes that equals: merge runs of axes to get `merged`, permute by `perm`, split again
-/// to get `result`.
-fn spread(source: &[usize], merged: &[usize], perm: &[usize], result: &[usize]) -> Option<Vec<usize>> {
-    let mut runs: Vec<Vec<usize>> = Vec::with_capacity(merged.len());
+/// Splits axes before instead of after a transpose: the shape to split `merged` into and the permutation that then
+/// gives `result`, if `result` only splits the axes of the transposed.
+fn split_first(merged: &[usize], perm: &[usize], result: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let mut runs = vec![Vec::new(); merged.len()];
     let mut next = 0;
-    for (place, &dim) in merged.iter().enumerate() {
-        let mut run = Vec::new();
+    for &axis in perm {
         let mut product = 1;
-        while next < source.len() && (product < dim || (product == dim && source[next] == 1)) {
-            product *= source[next];
-            run.push(next);
+        while next < result.len() && (product < merged[axis] || (product == merged[axis] && result[next] == 1)) {
+            product *= result[next];
+            runs[axis].push(next);
             next += 1;
         }
-        if product != dim && !(place + 1 == merged.len() && dim == product) {
+        if product != merged[axis] {
             return None;
         }
-        runs.push(run);
     }
-    if next != source.len() {
+    let places: Vec<usize> = runs.concat();
+    if next != result.len() {
         return None;
     }
-    let spread: Vec<usize> = perm.iter().flat_map(|&axis| runs[axis].clone()).collect();
-    let shape: Vec<usize> = spread.iter().map(|&axis| source[axis]).collect();
-    (shape == result).then_some(spread)
+    let split = places.iter().map(|&place| result[place]).collect();
+    let mut inverse = vec![0; places.len()];
+    for (axis, &place) in places.iter().enumerate() {
+        inverse[place] = axis;
+    }
+    Some((split, inverse))
 }
 
 #[cfg(test)]
@@ -173,15 +175,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transpose_between_merging_and_splitting_is_a_transpose() {
-        for (source, merged, perm, result, expected) in [
-            (vec![1, 4, 16, 8], vec![4, 16, 8], vec![0, 2, 1], vec![1, 4, 8, 16], Some(vec![0, 1, 3, 2])),
-            (vec![2, 4, 16, 8], vec![8, 16, 8], vec![0, 2, 1], vec![2, 4, 8, 16], Some(vec![0, 1, 3, 2])),
-            (vec![2, 4, 16, 8], vec![8, 16, 8], vec![0, 2, 1], vec![4, 2, 8, 16], None),
-            (vec![2, 6], vec![3, 4], vec![1, 0], vec![4, 3], None),
-            (vec![12], vec![3, 4], vec![1, 0], vec![12], None),
+    fn splitting_before_a_transpose() {
+        for (merged, perm, result, expected) in [
+            (vec![4, 16, 8], vec![0, 2, 1], vec![1, 4, 8, 16], Some((vec![1, 4, 16, 8], vec![0, 1, 3, 2]))),
+            (vec![8, 16, 8], vec![0, 2, 1], vec![2, 4, 8, 16], Some((vec![2, 4, 16, 8], vec![0, 1, 3, 2]))),
+            (vec![3, 4], vec![1, 0], vec![2, 2, 3], Some((vec![3, 2, 2], vec![1, 2, 0]))),
+            (vec![3, 4], vec![1, 0], vec![12], None),
+            (vec![3, 4], vec![1, 0], vec![6, 2], None),
         ] {
-            assert_eq!(spread(&source, &merged, &perm, &result), expected, "{source:?} {merged:?}");
+            assert_eq!(split_first(&merged, &perm, &result), expected, "{merged:?} {perm:?} {result:?}");
         }
     }
 }

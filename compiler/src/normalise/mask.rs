@@ -156,24 +156,14 @@ impl Keep {
                 Some(x) => self.restrict_memo(graph, x, done)?,
                 None => id,
             },
-            NodeKind::Apply(
-                op @ (Op::Add
-                | Op::Sub
-                | Op::Mul
-                | Op::Max
-                | Op::Min
-                | Op::Neg
-                | Op::Not
-                | Op::And
-                | Op::Or
-                | Op::Equal
-                | Op::Less
-                | Op::LessOrEqual
-                | Op::Greater
-                | Op::GreaterOrEqual
-                | Op::Where
-                | Op::Cast { .. }),
-            ) => {
+            NodeKind::Apply(Op::Reshape { shape }) => {
+                let Some(inner) = graph.arg(id, 0) else { return Ok(id) };
+                match reshape_operands(graph, inner, &shape)? {
+                    Some(moved) => self.restrict_memo(graph, moved, done)?,
+                    None => id,
+                }
+            }
+            NodeKind::Apply(op) if is_elementwise(&op) => {
                 let args = graph.args(id);
                 let mut restricted = Vec::with_capacity(args.len());
                 for &arg in &args {
@@ -195,4 +185,73 @@ impl Keep {
         (exact && selected.iter().all(|&value| value == first))
             .then(|| Tensor::scalar_f32(first).cast(tensor.dtype()))
     }
+}
+
+fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Add
+            | Op::Sub
+            | Op::Mul
+            | Op::Max
+            | Op::Min
+            | Op::Neg
+            | Op::Not
+            | Op::And
+            | Op::Or
+            | Op::Equal
+            | Op::Less
+            | Op::LessOrEqual
+            | Op::Greater
+            | Op::GreaterOrEqual
+            | Op::Where
+            | Op::Cast { .. }
+    )
+}
+
+/// The element-wise operation `id` on reshaped operands, if the reshape to `shape` only adds and removes axes of
+/// length 1.
+fn reshape_operands(
+    graph: &mut Graph,
+    id: ValueId,
+    shape: &[usize],
+) -> Result<Option<ValueId>, Diagnostic> {
+    let Some(op) = graph.op(id).cloned().filter(is_elementwise) else { return Ok(None) };
+    let from = graph.shape(id).to_vec();
+    let Some(sources) = unit_axes(&from, shape) else { return Ok(None) };
+    let mut args = Vec::new();
+    for arg in graph.args(id) {
+        let padding = from.len() - graph.shape(arg).len();
+        let length = |axis: usize| axis.checked_sub(padding).map_or(1, |axis| graph.shape(arg)[axis]);
+        let shape = sources.iter().map(|source| source.map_or(1, length)).collect();
+        args.push(match graph.constant(arg).map(|constant| constant.reshaped(shape)) {
+            Some(Some(constant)) => graph.add_constant(graph.node(arg).name.clone(), constant),
+            Some(None) => return Ok(None),
+            None => {
+                let shape = sources.iter().map(|source| source.map_or(1, length)).collect();
+                apply(graph, Op::Reshape { shape }, &[arg], arg)?
+            }
+        });
+    }
+    apply(graph, op, &args, id).map(Some)
+}
+
+/// For every axis of `to` the axis of `from` that it is, or nothing if it is new and of length 1.
+fn unit_axes(from: &[usize], to: &[usize]) -> Option<Vec<Option<usize>>> {
+    let mut sources = Vec::with_capacity(to.len());
+    let mut next = 0;
+    for &dim in to {
+        while next < from.len() && from[next] != dim && from[next] == 1 && dim != 1 {
+            next += 1;
+        }
+        if next < from.len() && from[next] == dim {
+            sources.push(Some(next));
+            next += 1;
+        } else if dim == 1 {
+            sources.push(None);
+        } else {
+            return None;
+        }
+    }
+    from[next..].iter().all(|&dim| dim == 1).then_some(sources)
 }

@@ -2,7 +2,6 @@
 
 pub mod diagnostic;
 pub mod ir;
-pub mod ownership;
 pub mod normalise;
 pub mod ownership;
 

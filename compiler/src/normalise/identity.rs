@@ -149,7 +149,9 @@ fn split_first(merged: &[usize], perm: &[usize], result: &[usize]) -> Option<(Ve
     let mut next = 0;
     for &axis in perm {
         let mut product = 1;
-        while next < result.len() && (product < merged[axis] || (product == merged[axis] && result[next] == 1)) {
+        while next < result.len()
+            && (product < merged[axis] || (product == merged[axis] && result[next] == 1))
+        {
             product *= result[next];
             runs[axis].push(next);
             next += 1;

@@ -211,11 +211,7 @@ fn is_elementwise(op: &Op) -> bool {
 
 /// The element-wise operation `id` on reshaped operands, if the reshape to `shape` only adds and removes axes of
 /// length 1.
-fn reshape_operands(
-    graph: &mut Graph,
-    id: ValueId,
-    shape: &[usize],
-) -> Result<Option<ValueId>, Diagnostic> {
+fn reshape_operands(graph: &mut Graph, id: ValueId, shape: &[usize]) -> Result<Option<ValueId>, Diagnostic> {
     let Some(op) = graph.op(id).cloned().filter(is_elementwise) else { return Ok(None) };
     let from = graph.shape(id).to_vec();
     let Some(sources) = unit_axes(&from, shape) else { return Ok(None) };

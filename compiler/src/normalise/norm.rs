@@ -21,19 +21,9 @@ fn recognise_core(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
     let Some((x, epsilon)) = core(graph, id) else { return Ok(false) };
     let centred =
         binary(graph, x, &Op::Sub).filter(|&[y, mean]| mean_of_last(graph, mean) == Some(y)).map(|[y, _]| y);
-    let width = graph.shape(x).last().copied().unwrap_or(1);
-    let vector = |value: f32| {
-        Tensor::f32(vec![width], vec![value; width])
-            .map_err(|error| Diagnostic::new(graph.node(id).name.clone(), error))
-    };
-    let (ones, zeros) = (vector(1.0)?, vector(0.0)?);
-    let gain = graph.add_constant("ones", ones);
     let new = match centred {
-        Some(y) => {
-            let bias = graph.add_constant("zeros", zeros);
-            apply(graph, Op::LayerNorm { epsilon }, &[y, gain, bias], id)?
-        }
-        None => apply(graph, Op::RmsNorm { epsilon }, &[x, gain], id)?,
+        Some(y) => apply(graph, Op::LayerNorm { epsilon }, &[y], id)?,
+        None => apply(graph, Op::RmsNorm { epsilon }, &[x], id)?,
     };
     Ok(substitute(graph, id, new))
 }
@@ -123,8 +113,9 @@ fn take_in_bias(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
     }
 }
 
+/// Whether an operand of a norm is left out or, with the given value everywhere, could be.
 fn is_uniform(graph: &Graph, norm: ValueId, operand: usize, value: f32) -> bool {
-    graph.arg(norm, operand).and_then(|vector| uniform(graph, vector)) == Some(value)
+    graph.arg(norm, operand).is_none_or(|vector| uniform(graph, vector) == Some(value))
 }
 
 /// Whether `vector` is a constant with one element per element of the last axis of `norm`.
@@ -136,6 +127,7 @@ fn is_along_last(graph: &Graph, vector: ValueId, norm: ValueId) -> bool {
         && shape.iter().rev().skip(1).all(|&dim| dim == 1)
 }
 
+/// The norm with another gain (operand 1) or bias (operand 2), in place of `id`.
 fn put_operand(
     graph: &mut Graph,
     id: ValueId,
@@ -144,9 +136,16 @@ fn put_operand(
     vector: ValueId,
 ) -> Result<bool, Diagnostic> {
     let Some(op) = graph.op(norm).cloned() else { return Ok(false) };
-    let mut args = graph.args(norm);
-    args[operand] = vector;
     let width = graph.shape(norm).last().copied().unwrap_or(1);
+    let mut args = graph.args(norm);
+    for (name, value) in [("ones", 1.0), ("zeros", 0.0)].into_iter().skip(args.len() - 1) {
+        if matches!(op, Op::LayerNorm { .. }) || args.len() == 1 {
+            let filled = Tensor::f32(vec![width], vec![value; width])
+                .map_err(|error| Diagnostic::new(graph.node(id).name.clone(), error))?;
+            args.push(graph.add_constant(name, filled));
+        }
+    }
+    args[operand] = vector;
     if graph.shape(vector).len() > 1 {
         args[operand] = apply(graph, Op::Reshape { shape: vec![width] }, &[vector], vector)?;
     }

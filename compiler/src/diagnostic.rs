@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use marill_plaintext::{OpError, TensorType};
 
+use crate::import::problem::ImportProblem;
 use crate::ir::constant::ConstantError;
 
 /// A problem with the user's model or request, and the node at which it was found.
@@ -118,6 +119,9 @@ pub enum Problem {
     /// An initializer cannot be read.
     #[error(transparent)]
     Constant(#[from] ConstantError),
+    /// The model is not of a form that can be imported.
+    #[error(transparent)]
+    Import(#[from] ImportProblem),
 }
 
 impl Problem {
@@ -138,6 +142,7 @@ impl Problem {
             Problem::UnownedInput => "unowned-input",
             Problem::Op(_) => "operands",
             Problem::Constant(_) => "constant",
+            Problem::Import(problem) => problem.code(),
         }
     }
 
@@ -156,6 +161,7 @@ impl Problem {
             Problem::UnknownInput { inputs } => Some(format!("its inputs are: {}", inputs.join(", "))),
             Problem::UnownedInput => Some("give it to the client, the server or both (public)".into()),
             Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
+            Problem::Import(problem) => problem.help(),
             _ => None,
         }
     }

@@ -12,6 +12,18 @@ pub(super) fn identity(_: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![node.need(0)?.clone()])
 }
 
+/// The identity, unless the node asks for training.
+pub(super) fn dropout(context: &mut Context, node: &OnnxNode) -> Results {
+    let training = match node.input(2) {
+        Some(mode) => mode.known().ok_or_else(|| context.dynamic(node, mode, "training_mode"))?,
+        None => Tensor::scalar_bool(false),
+    };
+    if context.check(training.cast(DType::I64).to_i64_vec())?.iter().any(|&mode| mode != 0) {
+        return Err(node.form("training_mode true", "a model exported for inference"));
+    }
+    identity(context, node)
+}
+
 pub(super) fn reshape(context: &mut Context, node: &OnnxNode) -> Results {
     let (x, target) = (node.need(0)?, context.integers(node, node.need(1)?, "shape")?);
     let keep_zero = node.flag("allowzero", false);

@@ -52,15 +52,17 @@ pub(super) fn layer_normalization(context: &mut Context, node: &OnnxNode) -> Res
     Ok(vec![context.reshape(&result, shape)?])
 }
 
+/// As [`layer_normalization`], without mean and bias.
 pub(super) fn rms_normalization(context: &mut Context, node: &OnnxNode) -> Results {
     let x = node.need(0)?;
     let axis = node.axis(node.int("axis", -1), x.rank())?;
-    if axis + 1 != x.rank() {
-        return Err(node.form(format!("axis {axis} of {}", x.rank()), "the last axis"));
-    }
-    let gain = parameter(context, node.need(1)?, &x.shape()[axis..])?;
+    let shape = x.shape().to_vec();
+    let width: usize = shape[axis..].iter().product();
+    let flat = context.reshape(x, [&shape[..axis], &[width]].concat())?;
+    let gain = parameter(context, node.need(1)?, &shape[axis..])?;
     let epsilon = node.float("epsilon", 1e-5);
-    Ok(vec![context.apply(Op::RmsNorm { epsilon }, &[x, &gain])?])
+    let result = context.apply(Op::RmsNorm { epsilon }, &[&flat, &gain])?;
+    Ok(vec![context.reshape(&result, shape)?])
 }
 
 /// A gain or bias broadcast to `shape` and flattened.
@@ -121,17 +123,33 @@ pub(super) fn attention(context: &mut Context, node: &OnnxNode) -> Results {
     if cap > 0.0 {
         scores = capped(context, &scores)?;
     }
+    let mut keep = None;
     if node.flag("is_causal", false) {
-        let before = (total - length.min(total)) as i64;
+        let past = node.input(4).and_then(|past| past.shape().get(2)).map_or(0, |&past| past as i64);
         let ones = context.filled(Tensor::scalar_i64(1), vec![length, total])?;
-        let triangle = context.apply(Op::Trilu { upper: false, diagonal: before }, &[&ones])?;
-        let keep = context.cast(&triangle, DType::Bool)?;
-        scores = masked(context, &scores, &keep)?;
+        let triangle = context.apply(Op::Trilu { upper: false, diagonal: past }, &[&ones])?;
+        keep = Some(context.cast(&triangle, DType::Bool)?);
     }
-    if let Some(mask) = node.input(3) {
-        scores = masked(context, &scores, mask)?;
+    let mut bias = None;
+    match node.input(3) {
+        Some(mask) if mask.dtype() == DType::Bool => {
+            keep = Some(match keep {
+                Some(triangle) => context.apply(Op::And, &[&triangle, mask])?,
+                None => mask.clone(),
+            });
+        }
+        mask => bias = mask,
     }
-    let weights = context.apply(Op::Softmax { axis: 3 }, &[&scores])?;
+    let weights = match (keep, bias) {
+        (Some(keep), Some(bias)) => context.apply(Op::AttentionSoftmax, &[&scores, &keep, bias])?,
+        (Some(keep), None) => context.apply(Op::AttentionSoftmax, &[&scores, &keep])?,
+        (None, bias) => {
+            if let Some(bias) = bias {
+                scores = context.apply(Op::Add, &[&scores, bias])?;
+            }
+            context.apply(Op::Softmax { axis: 3 }, &[&scores])?
+        }
+    };
     let mut result = context.apply(Op::MatMul, &[&weights, &value])?;
     if flat {
         let moved = context.apply(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[&result])?;
@@ -161,14 +179,4 @@ fn shared(
     let shape = vec![batch, heads, query_heads / heads, length, width];
     let repeated = context.apply(Op::Expand { shape }, &[&apart])?;
     context.reshape(&repeated, vec![batch, query_heads, length, width])
-}
-
-/// Adds a float mask; for a boolean one, adds a number that no score outweighs where it is false.
-fn masked(context: &mut Context, scores: &Operand, mask: &Operand) -> Result<Operand, Diagnostic> {
-    if mask.dtype() != DType::Bool {
-        return context.apply(Op::Add, &[scores, mask]);
-    }
-    let (keep, drop) = (context.scalar(0.0), context.scalar(f32::MIN));
-    let bias = context.apply(Op::Where, &[mask, &keep, &drop])?;
-    context.apply(Op::Add, &[scores, &bias])
 }

@@ -28,11 +28,10 @@ pub(super) fn scatter_nd(context: &mut Context, node: &OnnxNode) -> Results {
 }
 
 pub(super) fn one_hot(context: &mut Context, node: &OnnxNode) -> Results {
-    let (indices, depth) = (node.need(0)?, context.integers(node, node.need(1)?, "depth")?);
+    let (indices, depth) = (node.need(0)?, node.need(1)?);
     let axis = node.axis(node.int("axis", -1), indices.rank() + 1)?;
-    if axis != indices.rank() {
-        return Err(node.form(format!("axis {axis}"), "the last axis"));
-    }
+    let depth = depth.known().ok_or_else(|| context.dynamic(node, depth, "depth"))?;
+    let depth = context.check(depth.cast(DType::I64).to_i64_vec())?;
     let depth = node.length(depth.first().copied().unwrap_or(0), "depth")?;
     let values = node.need(2)?;
     let known = values.known().ok_or_else(|| context.dynamic(node, values, "values"))?;
@@ -46,5 +45,8 @@ pub(super) fn one_hot(context: &mut Context, node: &OnnxNode) -> Results {
     let scaled = if on - off == 1.0 { hot } else { context.apply(Op::Mul, &[&hot, &span])? };
     let base = context.scalar(off);
     let shifted = if off == 0.0 { scaled } else { context.apply(Op::Add, &[&scaled, &base])? };
-    Ok(vec![context.cast(&shifted, values.dtype())?])
+    let typed = context.cast(&shifted, values.dtype())?;
+    let mut perm: Vec<usize> = (0..indices.rank()).collect();
+    perm.insert(axis, indices.rank());
+    Ok(vec![context.apply(Op::Transpose { perm }, &[&typed])?])
 }

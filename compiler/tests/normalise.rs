@@ -18,7 +18,8 @@ impl Spelling {
     fn noise(&mut self, shape: &[usize]) -> Tensor {
         let elements = (0..shape.iter().product())
             .map(|_| {
-                self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                self.seed =
+                    self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (self.seed >> 40) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect();
@@ -102,7 +103,8 @@ impl Normalised {
     }
 
     fn the(&self, name: &str) -> ValueId {
-        let mut found = self.0.dag.node_indices().filter(|&id| self.0.op(id).is_some_and(|op| op.name() == name));
+        let mut found =
+            self.0.dag.node_indices().filter(|&id| self.0.op(id).is_some_and(|op| op.name() == name));
         let id = found.next().unwrap_or_else(|| panic!("no {name}\n{}", text(&self.0)));
         assert!(found.next().is_none(), "several {name}\n{}", text(&self.0));
         id
@@ -152,8 +154,7 @@ const QUOTIENTS: [Quotient; 6] = [
 /// `d / sqrt(mean(d^2) + 1e-5)`.
 fn norm_core(s: &mut Spelling, d: ValueId, quotient: Quotient, square_by_mul: bool) -> ValueId {
     let cast = s.op(Op::Cast { to: DType::F32 }, &[d]);
-    let square =
-        if square_by_mul { s.op(Op::Mul, &[cast, cast]) } else { s.with(Op::Pow, cast, 2.0) };
+    let square = if square_by_mul { s.op(Op::Mul, &[cast, cast]) } else { s.with(Op::Pow, cast, 2.0) };
     let mean = s.mean(square);
     let variance = s.with(Op::Add, mean, 1e-5);
     match quotient {
@@ -248,7 +249,8 @@ fn what_is_almost_a_norm_stays() {
 #[test]
 fn gelu_with_erf_in_every_spelling() {
     type Spell = fn(&mut Spelling, ValueId, ValueId) -> ValueId;
-    let by_quotient: fn(&mut Spelling, ValueId) -> ValueId = |s, x| s.with(Op::Div, x, std::f32::consts::SQRT_2);
+    let by_quotient: fn(&mut Spelling, ValueId) -> ValueId =
+        |s, x| s.with(Op::Div, x, std::f32::consts::SQRT_2);
     let by_product: fn(&mut Spelling, ValueId) -> ValueId =
         |s, x| s.with(Op::Mul, x, std::f32::consts::FRAC_1_SQRT_2);
     let after: Spell = |s, x, bell| {
@@ -367,11 +369,8 @@ fn rotary(s: &mut Spelling, x: ValueId, swapped: bool, negate_second: bool) -> V
     let (cos, sin) = (s.weight("cos", &[1, 1, 5, 8]), s.weight("sin", &[1, 1, 5, 8]));
     let first = s.op(Op::Slice { axis: 3, start: 0, end: 4, step: 1 }, &[x]);
     let second = s.op(Op::Slice { axis: 3, start: 4, end: 8, step: 1 }, &[x]);
-    let halves = if negate_second {
-        [s.op(Op::Neg, &[second]), first]
-    } else {
-        [second, s.op(Op::Neg, &[first])]
-    };
+    let halves =
+        if negate_second { [s.op(Op::Neg, &[second]), first] } else { [second, s.op(Op::Neg, &[first])] };
     let turned = s.op(Op::Concat { axis: 3 }, &halves);
     let straight = s.op(Op::Mul, &if swapped { [cos, x] } else { [x, cos] });
     let turned = s.op(Op::Mul, &if swapped { [sin, turned] } else { [turned, sin] });
@@ -611,7 +610,10 @@ fn a_linear_layer_on_flattened_rows_works_on_the_rows_themselves() {
     let normalised = s.same(out);
     assert_eq!(normalised.operations(), ["add", "mat_mul"]);
     let sum = normalised.the("add");
-    assert!(normalised.0.constant(normalised.0.arg(sum, 1).unwrap()).is_some(), "the bias is the second operand");
+    assert!(
+        normalised.0.constant(normalised.0.arg(sum, 1).unwrap()).is_some(),
+        "the bias is the second operand"
+    );
 }
 
 fn conv(s: &mut Spelling, strides: [usize; 2]) -> ValueId {

@@ -5,7 +5,8 @@ use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, ValueId};
 use marill_plaintext::{Op, Tensor};
 
-/// Replaces an operation that returns one of its operands unchanged, or a mere reshape of it; puts constants second.
+/// Replaces an operation that returns one of its operands unchanged, or a mere reshape of it; puts constants second
+/// and makes those of one element scalars.
 pub(super) fn remove_identities(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     for id in applied(graph) {
@@ -25,9 +26,38 @@ pub(super) fn remove_identities(graph: &mut Graph) -> Result<bool, Diagnostic> {
         {
             let new = apply(graph, op, &[args[1], args[0]], id)?;
             changed |= substitute(graph, id, new);
+        } else if let Some(scalars) = with_scalars(graph, &op, &args) {
+            let new = apply(graph, op, &scalars, id)?;
+            changed |= substitute(graph, id, new);
         }
     }
     Ok(changed)
+}
+
+/// The operands with constants of one element as scalars, if some have axes and another operand has as many.
+fn with_scalars(graph: &mut Graph, op: &Op, args: &[ValueId]) -> Option<Vec<ValueId>> {
+    let broadcasts =
+        matches!(op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Max | Op::Min | Op::Where)
+            || matches!(op, Op::Equal | Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual);
+    let is_single = |&arg: &ValueId| graph.constant(arg).is_some_and(|constant| constant.elements() == 1);
+    let rank = args.iter().filter(|arg| !is_single(arg)).map(|&arg| graph.shape(arg).len()).max()?;
+    let singles: Vec<bool> = args.iter().map(is_single).collect();
+    let has_axes = |(&arg, &single): (&ValueId, &bool)| single && !graph.shape(arg).is_empty();
+    let fits = |(&arg, &single): (&ValueId, &bool)| !single || graph.shape(arg).len() <= rank;
+    if !broadcasts || !args.iter().zip(&singles).any(has_axes) || !args.iter().zip(&singles).all(fits) {
+        return None;
+    }
+    let mut scalars = Vec::with_capacity(args.len());
+    for (&arg, single) in args.iter().zip(singles) {
+        scalars.push(match graph.constant(arg).filter(|_| single) {
+            Some(constant) => {
+                let scalar = constant.reshaped(Vec::new())?;
+                graph.add_constant(graph.node(arg).name.clone(), scalar)
+            }
+            None => arg,
+        });
+    }
+    Some(scalars)
 }
 
 fn is_commutative(op: &Op) -> bool {
@@ -114,7 +144,8 @@ fn reads_all(graph: &Graph, shape: &[usize], tuples: ValueId) -> bool {
 }
 
 /// Merges reshapes of reshapes, transposes of transposes, and the two reshapes around a transpose where the second
-/// only splits axes.
+/// only splits axes. Axes of length 1 take no part in transposes of reshaped values, and
+/// casts come after reshapes.
 pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     for id in applied(graph) {
@@ -122,6 +153,18 @@ pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
         let (Some(inner_op), Some(x)) = (graph.op(inner).cloned(), graph.arg(inner, 0)) else { continue };
         let merged = match (&op, &inner_op) {
             (Op::Reshape { shape }, Op::Reshape { .. }) => Some((Op::Reshape { shape: shape.clone() }, x)),
+            (Op::Reshape { shape }, Op::Cast { .. }) => {
+                let reshaped = apply(graph, Op::Reshape { shape: shape.clone() }, &[x], inner)?;
+                Some((inner_op.clone(), reshaped))
+            }
+            (Op::Transpose { perm }, Op::Reshape { shape: before }) => {
+                let (shape, perm) = with_units_in_place(before, perm);
+                if shape == *before {
+                    continue;
+                }
+                let reshaped = apply(graph, Op::Reshape { shape }, &[x], inner)?;
+                Some((Op::Transpose { perm }, reshaped))
+            }
             (Op::Transpose { perm: outer }, Op::Transpose { perm }) => {
                 Some((Op::Transpose { perm: outer.iter().map(|&axis| perm[axis]).collect() }, x))
             }
@@ -140,6 +183,19 @@ pub(super) fn merge_movements(graph: &mut Graph) -> Result<bool, Diagnostic> {
         }
     }
     Ok(changed)
+}
+
+/// Moves axes of length 1 to where the transpose puts them, which leaves the result as it is.
+fn with_units_in_place(shape: &[usize], perm: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let mut others = (0..shape.len()).filter(|&axis| shape[axis] != 1);
+    let sources: Vec<usize> = perm
+        .iter()
+        .map(|&axis| if shape[axis] == 1 { axis } else { others.next().unwrap_or(axis) })
+        .collect();
+    let new_shape = sources.iter().map(|&axis| shape[axis]).collect();
+    let new_perm =
+        perm.iter().map(|axis| sources.iter().position(|source| source == axis).unwrap_or(*axis)).collect();
+    (new_shape, new_perm)
 }
 
 /// Splits axes before instead of after a transpose: the shape to split `merged` into and the permutation that then
@@ -175,6 +231,17 @@ fn split_first(merged: &[usize], perm: &[usize], result: &[usize]) -> Option<(Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn axes_of_length_1_stay_where_they_end_up() {
+        for (shape, perm, expected) in [
+            (vec![16, 1, 4, 8], vec![1, 2, 3, 0], (vec![1, 16, 4, 8], vec![0, 2, 3, 1])),
+            (vec![1, 16, 4, 8], vec![0, 2, 1, 3], (vec![1, 16, 4, 8], vec![0, 2, 1, 3])),
+            (vec![2, 3], vec![1, 0], (vec![2, 3], vec![1, 0])),
+        ] {
+            assert_eq!(with_units_in_place(&shape, &perm), expected, "{shape:?} {perm:?}");
+        }
+    }
 
     #[test]
     fn splitting_before_a_transpose() {

@@ -1,7 +1,7 @@
-//! Linear layers as `x W + b` on the last axis: reshapes around them move behind them, and a convolution whose
-//! windows do not overlap (a patch embedding) becomes a product.
+//! Linear layers as `x W + b` on the last axis: of two reshapes around them the second moves to the first, and a
+//! convolution whose windows do not overlap (a patch embedding) becomes a product.
 
-use super::pattern::{applied, apply, binary, substitute};
+use super::pattern::{applied, apply, binary, either_way, substitute};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, ValueId};
 use marill_plaintext::Op;
@@ -10,7 +10,7 @@ pub(super) fn normalise_linear(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     for id in applied(graph) {
         changed |= match graph.op(id) {
-            Some(Op::MatMul | Op::Add) => move_reshape_behind(graph, id)?,
+            Some(Op::Reshape { .. }) => move_reshape_ahead(graph, id)?,
             Some(Op::Conv { .. }) => patches_to_product(graph, id)?,
             _ => false,
         };
@@ -18,23 +18,29 @@ pub(super) fn normalise_linear(graph: &mut Graph) -> Result<bool, Diagnostic> {
     Ok(changed)
 }
 
-/// `matmul(reshape(x), W)` to `reshape(matmul(x, W))`, and likewise for the sum with a bias, where the reshape keeps
-/// the last axis.
-fn move_reshape_behind(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
-    let Some(op) = graph.op(id).cloned() else { return Ok(false) };
-    let Some([reshaped, weight]) = binary(graph, id, &op) else { return Ok(false) };
-    let Some(Op::Reshape { .. }) = graph.op(reshaped) else { return Ok(false) };
-    let Some(x) = graph.arg(reshaped, 0) else { return Ok(false) };
-    let (from, to) = (graph.shape(x), graph.shape(reshaped));
-    let keeps_rows = from.len() >= 2 && to.len() >= 2 && from.last() == to.last();
-    let rank = graph.shape(weight).len();
-    let fits = if op == Op::MatMul { rank == 2 } else { rank <= 1 };
-    if !keeps_rows || !fits || graph.constant(weight).is_none() {
+/// `reshape(matmul(reshape(x), W) + b)` to `matmul(reshape(x), W) + b`, where the outer reshape keeps the last axis.
+fn move_reshape_ahead(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
+    let Some(Op::Reshape { shape }) = graph.op(id).cloned() else { return Ok(false) };
+    let Some(inner) = graph.arg(id, 0) else { return Ok(false) };
+    let keeps_rows = shape.len() >= 2 && shape.last() == graph.shape(inner).last();
+    let biased = either_way(graph, inner, &Op::Add)
+        .find(|&[_, bias]| graph.constant(bias).is_some() && graph.shape(bias).len() <= 1);
+    let product = biased.map_or(inner, |[product, _]| product);
+    let Some([flat, weight]) = binary(graph, product, &Op::MatMul) else { return Ok(false) };
+    let is_linear = graph.constant(weight).is_some() && graph.shape(weight).len() == 2;
+    let is_reshaped = matches!(graph.op(flat), Some(Op::Reshape { .. })) && graph.shape(flat).len() >= 2;
+    if !keeps_rows || !is_linear || !is_reshaped || graph.shape(product).last() != shape.last() {
         return Ok(false);
     }
-    let shape = graph.shape(id).to_vec();
-    let moved = apply(graph, op, &[x, weight], id)?;
-    let new = apply(graph, Op::Reshape { shape }, &[moved], id)?;
+    let mut rows = shape;
+    if let (Some(last), Some(&width)) = (rows.last_mut(), graph.shape(flat).last()) {
+        *last = width;
+    }
+    let rows = apply(graph, Op::Reshape { shape: rows }, &[flat], flat)?;
+    let mut new = apply(graph, Op::MatMul, &[rows, weight], product)?;
+    if let Some([_, bias]) = biased {
+        new = apply(graph, Op::Add, &[new, bias], inner)?;
+    }
     Ok(substitute(graph, id, new))
 }
 

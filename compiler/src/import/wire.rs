@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-/// Most bytes that everything but the tensors' contents may take; the largest exports seen need 3 MB.
+/// Most bytes that everything but the tensors' contents may take; two layers with dynamic axes need 80 kB.
 pub const MAX_SKELETON_BYTES: usize = 32 << 20;
 /// Most fields that are kept or lifted; bounds the decoder's memory, whose structs outgrow their encoding.
 pub const MAX_FIELDS: usize = 1 << 20;

@@ -89,8 +89,14 @@ pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
         let number =
             |index: usize| context.check(bounds[index].to_f32_vec()).map(|values: Vec<f32>| values[0]);
         let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
-        let count = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-        if !(count <= MAX_RANGE as f64) {
+        let count = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
+        if count.is_nan() || delta == 0.0 {
+            return Err(
+                node.invalid(format!("bounds {start}, {limit} and delta {delta}"), "numbers, delta not 0")
+            );
+        }
+        let count = count.max(0.0);
+        if count > MAX_RANGE as f64 {
             return Err(too_long());
         }
         Tensor::f32(vec![count as usize], (0..count as usize).map(|i| start + i as f32 * delta).collect())

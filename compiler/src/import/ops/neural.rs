@@ -171,7 +171,7 @@ fn shared(
     let &[batch, heads, length, width] = x.shape() else {
         return Err(node.invalid(format!("an operand {:?}", x.shape()), "four axes"));
     };
-    if heads == 0 || query_heads % heads != 0 {
+    if heads == 0 || !query_heads.is_multiple_of(heads) {
         let found = format!("{query_heads} query heads on {heads}");
         return Err(node.invalid(found, "a multiple of the key and value heads"));
     }

@@ -1,0 +1,352 @@
+//! No bytes make the importer panic, overflow, allocate without bound or read outside the model's directory.
+
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use marill_compiler::Diagnostic;
+use marill_compiler::import::ops::OPERATORS;
+use marill_compiler::import::{ImportRequest, import, import_bytes};
+use marill_plaintext::Tensor;
+use model::{Attribute, Model};
+use onnx_protobuf::tensor_proto::DataLocation;
+use onnx_protobuf::tensor_shape_proto::dimension;
+use onnx_protobuf::type_proto::Value;
+use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, StringStringEntryProto, TensorProto};
+use proptest::prelude::*;
+
+fn request() -> ImportRequest {
+    let mut request = ImportRequest::default();
+    for name in ["batch", "batch_size", "sequence", "sequence_length", "seq", "b", "s"] {
+        request.dims.insert(name.into(), 2);
+    }
+    request
+}
+
+fn refusal(bytes: Vec<u8>) -> Diagnostic {
+    let error = import_bytes(bytes, &request()).unwrap_err();
+    let text = error.to_string();
+    assert!(!text.is_empty() && text.len() < 1000, "{text}");
+    error
+}
+
+/// A model with inline, typed and attribute tensors, shape arithmetic and several operators.
+fn sample() -> Vec<u8> {
+    let mut model = Model::new(13);
+    model.symbolic_input("x", &["batch", "2 * s"]);
+    model.initializer("w", &Tensor::f32([4, 3], (0..12).map(|x| x as f32).collect()).unwrap());
+    let target = model.initializer("t", &Tensor::i64([2], vec![0, -1]).unwrap());
+    target.raw_data.clear();
+    target.int64_data = vec![0, -1];
+    model.initializer("mask", &Tensor::bool([3], vec![true, false, true]).unwrap());
+    model.input("shift", &Tensor::f32([3], vec![0.0; 3]).unwrap().ty());
+    model.node("Einsum", &["x", "w"], &["q"], &[("equation", Attribute::Text("ab,bc->ac"))]);
+    model.node("Add", &["shift", "q"], &["p"], &[]);
+    model.node("Reshape", &["p", "t"], &["r"], &[]);
+    let half = Attribute::Float(0.5);
+    model.node("Constant", &[], &["c"], &[("value_float", half)]);
+    model.node("Where", &["mask", "r", "c"], &["m"], &[]);
+    model.node("Transpose", &["m"], &["n"], &[("perm", Attribute::Ints(vec![1, 0]))]);
+    model.node("Softmax", &["n"], &["y"], &[("axis", Attribute::Int(-1))]);
+    model.output("y");
+    model.bytes()
+}
+
+/// The sample, and real exports without their bulk where they are at hand.
+fn fixtures() -> Vec<Vec<u8>> {
+    let mut fixtures = vec![sample()];
+    let shared = std::env::var_os("MARILL_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    for name in ["gpt2_legacy17_dyn", "bert_cls_dynamo18", "old_llama_legacy14"] {
+        match std::fs::read(shared.join("models").join(name).join("model.onnx")) {
+            Ok(bytes) => fixtures.push(bytes),
+            Err(_) => println!("skipped: shared models missing"),
+        }
+    }
+    fixtures
+}
+
+const NUMBERS: [i64; 16] = [
+    i64::MIN,
+    i64::MIN + 1,
+    -(1 << 40),
+    -3,
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    7,
+    64,
+    65_537,
+    1 << 40,
+    i64::MAX - 1,
+    i64::MAX,
+];
+
+/// Changes one number, name or operand somewhere in the graph.
+fn distort(graph: &mut GraphProto, kind: u8, place: prop::sample::Index, choice: prop::sample::Index) {
+    let number = NUMBERS[choice.index(NUMBERS.len())];
+    let names: Vec<String> = graph.node.iter().flat_map(|node| node.output.clone()).collect();
+    let count = graph.node.len();
+    let node = &mut graph.node[place.index(count)];
+    match kind {
+        0 => node.op_type = OPERATORS[choice.index(OPERATORS.len())].op_type.into(),
+        1 => node.input.push(choice.get(&names).clone()),
+        2 => drop(node.input.pop()),
+        3 if !node.input.is_empty() => {
+            let index = choice.index(node.input.len());
+            node.input[index] = names[place.index(names.len())].clone();
+        }
+        4 => {
+            let mut attributes: Vec<&mut AttributeProto> =
+                graph.node.iter_mut().flat_map(|node| &mut node.attribute).collect();
+            let count = attributes.len();
+            let attribute = &mut attributes[place.index(count)];
+            attribute.i = number;
+            attribute.ints.iter_mut().for_each(|int| *int = number);
+            attribute.ints.push(number);
+        }
+        5 => {
+            let attributes = graph.node.iter_mut().flat_map(|node| &mut node.attribute);
+            let mut tensors: Vec<&mut TensorProto> = attributes.filter_map(|a| a.t.as_mut()).collect();
+            tensors.extend(graph.initializer.iter_mut().filter(|tensor| tensor.data_type == 7));
+            if tensors.is_empty() {
+                return;
+            }
+            let count = tensors.len();
+            let tensor = &mut tensors[place.index(count)];
+            if tensor.data_type == 7 && tensor.raw_data.len() >= 8 {
+                tensor.raw_data[..8].copy_from_slice(&number.to_le_bytes());
+            }
+            tensor.int64_data.iter_mut().take(1).for_each(|value| *value = number);
+        }
+        6 if !graph.initializer.is_empty() => {
+            let count = graph.initializer.len();
+            let tensor = &mut graph.initializer[place.index(count)];
+            match choice.index(3) {
+                0 => tensor.dims.push(number),
+                1 => tensor.data_type = number as i32,
+                _ => tensor.dims.iter_mut().take(1).for_each(|dim| *dim = number),
+            }
+        }
+        _ => {
+            let dims =
+                graph.input.iter_mut().filter_map(|input| match input.type_.as_mut()?.value.as_mut()? {
+                    Value::TensorType(tensor) => tensor.shape.as_mut(),
+                    _ => None,
+                });
+            let mut dims: Vec<_> = dims.flat_map(|shape| &mut shape.dim).collect();
+            let count = dims.len();
+            dims[place.index(count)].value = Some(dimension::Value::DimValue(number));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_files_import_or_are_refused(
+        which in 0..4usize,
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        // Structure sits at both ends of a file, weights in the middle.
+        at_end in any::<bool>(),
+    ) {
+        let fixtures = fixtures();
+        let mut bytes = fixtures[which % fixtures.len()].clone();
+        let window = bytes.len().min(1 << 16);
+        let base = if at_end { bytes.len() - window } else { 0 };
+        for (index, value) in changes {
+            let at = base + index.index(window);
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Err(error) = import_bytes(bytes, &request()) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    /// Well-formed files whose numbers and wiring are not.
+    #[test]
+    fn absurd_models_import_or_are_refused(
+        which in 0..4usize,
+        opset in prop::sample::select(vec![11i64, 12, 13, 17, 18, 20, 23]),
+        changes in prop::collection::vec((0..8u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..8),
+    ) {
+        let fixtures = fixtures();
+        let mut model = ModelProto::parse_from_bytes(&fixtures[which % fixtures.len()]).unwrap();
+        model.opset_import[0].version = opset;
+        let graph = model.graph.as_mut().unwrap();
+        for (kind, place, choice) in changes {
+            distort(graph, kind, place, choice);
+        }
+        if let Ok(graph) = import_bytes(model.write_to_bytes().unwrap(), &request()) {
+            marill_compiler::ir::verify(&graph).unwrap();
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_import(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = import_bytes(bytes, &request());
+    }
+}
+
+#[test]
+fn the_undamaged_sample_imports() {
+    import_bytes(sample(), &request()).unwrap();
+}
+
+#[test]
+fn every_truncation_of_the_sample_is_refused() {
+    let sample = sample();
+    for length in 0..sample.len() {
+        // The opset comes after the graph: nothing shorter than the whole can be accepted.
+        refusal(sample[..length].to_vec());
+    }
+}
+
+#[test]
+fn groups_and_garbage_get_one_sentence() {
+    let groups = refusal(vec![0x0b; 1 << 20]).to_string();
+    assert!(groups.contains("not an ONNX model"), "{groups}");
+    assert!(refusal(Vec::new()).to_string().contains("not an ONNX model"));
+    assert!(refusal(b"PK\x03\x04 this is a zip".to_vec()).to_string().contains("not an ONNX model"));
+    assert!(refusal(vec![0xff; 4096]).to_string().contains("not an ONNX model"));
+}
+
+#[test]
+fn nested_graphs_do_not_exhaust_the_stack() {
+    // If, whose branch holds an If, and so on.
+    let mut bytes: Vec<u8> = Vec::new();
+    for field in [6u8, 5, 1].iter().cycle().take(3000) {
+        let mut outer = vec![field << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            outer.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        outer.push(length as u8);
+        outer.extend_from_slice(&bytes);
+        bytes = outer;
+    }
+    let mut model = Model::new(13);
+    model.output("y");
+    let mut file = model.bytes();
+    // Appending a second `graph` field merges it into the first.
+    file.push(7 << 3 | 2);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        file.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    file.push(length as u8);
+    file.extend_from_slice(&bytes);
+    refusal(file);
+}
+
+#[test]
+fn impossible_shapes_are_refused_without_allocating() {
+    let claim = |dims: &[i64], raw: usize| {
+        let mut model = Model::new(13);
+        let tensor = model.initializer("w", &Tensor::f32([1], vec![0.0]).unwrap());
+        tensor.dims = dims.to_vec();
+        tensor.raw_data = vec![0; raw];
+        model.node("Neg", &["w"], &["y"], &[]);
+        model.output("y");
+        model.bytes()
+    };
+    for (dims, raw) in [
+        (&[1 << 40][..], 4),
+        (&[i64::MAX, i64::MAX], 4),
+        (&[-1], 4),
+        (&[3], 4),
+        (&[0, i64::MAX, i64::MAX], 4),
+        (&[1, 1], 3),
+    ] {
+        refusal(claim(dims, raw));
+    }
+    let filled = |shape: &[i64], op_type: &str| {
+        let mut model = Model::new(13);
+        model.initializer("s", &Tensor::i64([shape.len()], shape.to_vec()).unwrap());
+        model.node(op_type, &["s"], &["y"], &[]);
+        model.output("y");
+        model.bytes()
+    };
+    refusal(filled(&[i64::MAX, 2], "ConstantOfShape"));
+    refusal(filled(&[-1], "ConstantOfShape"));
+    // Large but conceivable: stays an operation.
+    let graph = import_bytes(filled(&[1 << 16, 1 << 16], "ConstantOfShape"), &request()).unwrap();
+    assert_eq!(graph.shape(graph.outputs[0].value), [1 << 16, 1 << 16]);
+}
+
+fn external(location: &str, offset: &str, length: &str) -> Vec<u8> {
+    let mut model = Model::new(13);
+    let tensor: &mut TensorProto = model.initializer("w", &Tensor::f32([2], vec![0.0; 2]).unwrap());
+    tensor.raw_data.clear();
+    tensor.data_location = DataLocation::EXTERNAL.into();
+    for (key, value) in [("location", location), ("offset", offset), ("length", length)] {
+        let mut entry = StringStringEntryProto::new();
+        entry.key = key.into();
+        entry.value = value.into();
+        tensor.external_data.push(entry);
+    }
+    model.node("Neg", &["w"], &["y"], &[]);
+    model.output("y");
+    model.bytes()
+}
+
+#[test]
+fn external_data_stays_below_the_model() {
+    let directory = std::env::temp_dir().join(format!("marill-import-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("inner")).unwrap();
+    let data: Vec<u8> = [1.0f32, 2.0, 3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    std::fs::write(directory.join("outside.data"), &data).unwrap();
+    std::fs::write(directory.join("inner/weights.data"), &data).unwrap();
+    let path = directory.join("inner/model.onnx");
+    let attempt = |location: &str, offset: &str, length: &str| {
+        std::fs::write(&path, external(location, offset, length)).unwrap();
+        import(&path, &request())
+    };
+    let graph = attempt("weights.data", "4", "8").unwrap();
+    let values = marill_compiler::ir::interpret(&graph, &Default::default()).unwrap();
+    assert_eq!(values[0].1.to_f32_vec().unwrap(), [-2.0, -3.0]);
+    let outside = directory.join("outside.data");
+    for (location, offset, length, code) in [
+        ("../outside.data", "0", "8", "external-data"),
+        (outside.to_str().unwrap(), "0", "8", "external-data"),
+        ("", "0", "8", "external-data"),
+        ("missing.data", "0", "8", "unreadable"),
+        (".", "0", "8", "unreadable"),
+        ("weights.data", "8", "8", "constant"),
+        ("weights.data", "18446744073709551615", "8", "constant"),
+        ("weights.data", "0", "4", "constant"),
+        ("weights.data", "-4", "8", "external-data"),
+    ] {
+        let error = attempt(location, offset, length).unwrap_err();
+        assert_eq!(error.code(), code, "{location} {offset} {length}: {error}");
+    }
+    assert_eq!(refusal(external("weights.data", "0", "8")).code(), "external-data");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_decoder_that_sees_a_skeleton_sees_no_documentation() {
+    use marill_compiler::import::wire;
+    let mut model = ModelProto::parse_from_bytes(&sample()).unwrap();
+    model.doc_string = "/home/somebody/model.py".into();
+    let mut entry = StringStringEntryProto::new();
+    entry.key = "trace".into();
+    entry.value = "/home/somebody/train.py".into();
+    if let Some(graph) = model.graph.as_mut() {
+        graph.node[0].metadata_props.push(entry);
+    }
+    let bytes = model.write_to_bytes().unwrap();
+    let skeleton = wire::scan(&bytes).unwrap();
+    assert!(!String::from_utf8_lossy(&skeleton.model).contains("somebody"));
+    import_bytes(bytes, &request()).unwrap();
+}

@@ -234,3 +234,18 @@ fn exporters_agree_to_the_last_operation() {
         assert_eq!(one_text.len(), other_text.len());
     }
 }
+
+#[test]
+fn whole_models_in_the_preferred_form() {
+    let Some(models) = models() else { return };
+    for model in ["gpt2_legacy17_dyn", "llama_dynamo18", "t5enc_legacy17"] {
+        let folder = models.join(model);
+        let inputs = npz::read(&folder.join("inputs.npz")).unwrap();
+        let graph = normalise(import_bound(&folder.join("model.onnx"), &inputs)).unwrap();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("files/normalise");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(model, anonymous(&graph).join("\n")));
+    }
+}

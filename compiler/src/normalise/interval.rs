@@ -1,6 +1,7 @@
 //! Bounds on every element of a value that depends on constants and on i64 or bool inputs, whatever the inputs are.
 //!
-//! Bounds are f32 for every element type and err outwards. Integer inputs may be anything, truth values 0 or 1.
+//! Bounds are f32 for every element type and err outwards. Integer inputs may be anything, truth values 0 or 1; what
+//! may not be a number is unbounded.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ type Bounds = ArcArray<f32, IxDyn>;
 
 /// f32 holds every smaller integer exactly.
 const MAX_EXACT_INTEGER: f32 = 16_777_216.0;
+/// Beyond this, integer arithmetic may have wrapped around.
+const MAX_UNWRAPPED: f32 = (1u64 << 62) as f32;
+const MAX_INTEGER: f32 = (1u64 << 63) as f32;
 
 /// Inclusive bounds, of the value's shape.
 #[derive(Clone)]
@@ -24,20 +28,32 @@ pub(super) struct Interval {
 
 impl Interval {
     fn unknown(ty: &TensorType) -> Interval {
-        let (low, high) =
-            if ty.dtype == DType::Bool { (0.0, 1.0) } else { (f32::NEG_INFINITY, f32::INFINITY) };
+        let (low, high) = match ty.dtype {
+            DType::F32 => (f32::NEG_INFINITY, f32::INFINITY),
+            DType::I64 => (-MAX_INTEGER, MAX_INTEGER),
+            DType::Bool => (0.0, 1.0),
+        };
         let filled = |value| Bounds::from_elem(IxDyn(&ty.shape), value);
         Interval { low: filled(low), high: filled(high) }
     }
 
     fn known(tensor: &Tensor) -> Option<Interval> {
         let Tensor::F32(values) = tensor.cast(DType::F32) else { return None };
-        let (mut low, mut high) = (values.clone(), values);
-        if tensor.dtype() == DType::I64 {
-            low.mapv_inplace(|x| if x.abs() < MAX_EXACT_INTEGER { x } else { f32::NEG_INFINITY });
-            high.mapv_inplace(|x| if x.abs() < MAX_EXACT_INTEGER { x } else { f32::INFINITY });
-        }
-        Some(Interval { low, high })
+        Some(Interval { low: values.mapv(or_low).into_shared(), high: values.mapv(or_high).into_shared() })
+    }
+
+    /// Bounds of integers, which f32 rounds and which wrap around.
+    fn integral(mut self) -> Interval {
+        Zip::from(&mut self.low).and(&mut self.high).for_each(|low, high| {
+            let wraps = low.abs() > MAX_UNWRAPPED || high.abs() > MAX_UNWRAPPED;
+            if wraps || low.abs() >= MAX_EXACT_INTEGER {
+                *low = -MAX_INTEGER;
+            }
+            if wraps || high.abs() >= MAX_EXACT_INTEGER {
+                *high = MAX_INTEGER;
+            }
+        });
+        self
     }
 }
 
@@ -73,6 +89,11 @@ impl Intervals {
     }
 
     fn compute(&self, graph: &Graph, id: ValueId) -> Result<Interval, OpError> {
+        let interval = self.compute_exactly(graph, id)?;
+        Ok(if graph.ty(id).dtype == DType::I64 { interval.integral() } else { interval })
+    }
+
+    fn compute_exactly(&self, graph: &Graph, id: ValueId) -> Result<Interval, OpError> {
         let ty = graph.ty(id);
         match &graph.node(id).kind {
             NodeKind::Input => Ok(Interval::unknown(ty)),
@@ -109,11 +130,6 @@ fn or_high(x: f32) -> f32 {
     if x.is_nan() { f32::INFINITY } else { x }
 }
 
-/// A bound of a product: 0 times anything that a value may be is 0.
-fn product(x: f32, y: f32) -> f32 {
-    if x == 0.0 || y == 0.0 { 0.0 } else { x * y }
-}
-
 fn elementwise(op: &Op, ty: &TensorType, args: &[&Interval]) -> Option<Interval> {
     let shape = ty.shape.as_slice();
     let truth = |yes: Bounds, maybe: Bounds| Some(Interval { low: yes, high: maybe });
@@ -131,16 +147,18 @@ fn elementwise(op: &Op, ty: &TensorType, args: &[&Interval]) -> Option<Interval>
             Some(Interval { low: a.high.mapv(|x| -x).into_shared(), high: a.low.mapv(|x| -x).into_shared() })
         }
         (Op::Mul, [a, b]) => {
-            let corners = [
-                zip(shape, &a.low, &b.low, product)?,
-                zip(shape, &a.low, &b.high, product)?,
-                zip(shape, &a.high, &b.low, product)?,
-                zip(shape, &a.high, &b.high, product)?,
-            ];
-            let fold = |f: fn(f32, f32) -> f32| {
-                corners[1..].iter().try_fold(corners[0].clone(), |sum, next| zip(shape, &sum, next, f))
+            let side = |or: fn(f32) -> f32, extreme: fn(f32, f32) -> f32| {
+                let corner = |x, y| zip(shape, x, y, |x, y| or(x * y));
+                let (first, second) = (corner(&a.low, &b.low)?, corner(&a.low, &b.high)?);
+                let (third, fourth) = (corner(&a.high, &b.low)?, corner(&a.high, &b.high)?);
+                zip(
+                    shape,
+                    &zip(shape, &first, &second, extreme)?,
+                    &zip(shape, &third, &fourth, extreme)?,
+                    extreme,
+                )
             };
-            Some(Interval { low: fold(f32::min)?, high: fold(f32::max)? })
+            Some(Interval { low: side(or_low, f32::min)?, high: side(or_high, f32::max)? })
         }
         (Op::Max, [a, b]) | (Op::Or, [a, b]) => Some(Interval {
             low: zip(shape, &a.low, &b.low, f32::max)?,
@@ -194,10 +212,11 @@ fn elementwise(op: &Op, ty: &TensorType, args: &[&Interval]) -> Option<Interval>
             zip(shape, &a.low, &a.high, |low, high| flag(low > 0.0 || high < 0.0))?,
             zip(shape, &a.low, &a.high, |low, high| flag(low != 0.0 || high != 0.0))?,
         ),
-        (Op::Cast { to: DType::I64 }, [a]) => Some(Interval {
-            low: a.low.mapv(f32::trunc).into_shared(),
-            high: a.high.mapv(f32::trunc).into_shared(),
-        }),
+        (Op::Cast { to: DType::I64 }, [a]) => {
+            let saturated =
+                |bound: &Bounds| bound.mapv(|x| x.trunc().clamp(-MAX_INTEGER, MAX_INTEGER)).into_shared();
+            Some(Interval { low: saturated(&a.low), high: saturated(&a.high) })
+        }
         (Op::Cast { to: DType::F32 }, [a]) => Some((*a).clone()),
         _ => None,
     }
@@ -250,5 +269,87 @@ fn moved(
     match (apply(|interval| &interval.low)?, apply(|interval| &interval.high)?) {
         (Some(low), Some(high)) => Ok(Some(Interval { low, high })),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Owner, interpret_with};
+    use proptest::prelude::*;
+
+    /// Builds values on top of each other: each byte pair chooses an operation and its operands.
+    fn random_graph(choices: &[(u8, u8, u8)]) -> Graph {
+        let mut graph = Graph::default();
+        let ints = graph.add_input("ints", TensorType::new(DType::I64, [2, 3]));
+        let flags = graph.add_input("flags", TensorType::new(DType::Bool, [3]));
+        let known = Tensor::i64([2, 1], vec![0, 3]).unwrap();
+        let mut values = vec![
+            ints,
+            flags,
+            graph.add_constant("known", known),
+            graph.add_constant("masked", Tensor::scalar_f32(f32::MIN)),
+            graph.add_constant("infinite", Tensor::f32([3], vec![0.0, f32::NEG_INFINITY, 1.5]).unwrap()),
+        ];
+        let ops = [
+            Op::Add,
+            Op::Sub,
+            Op::Mul,
+            Op::Max,
+            Op::Min,
+            Op::Neg,
+            Op::Not,
+            Op::And,
+            Op::Or,
+            Op::Equal,
+            Op::Less,
+            Op::GreaterOrEqual,
+            Op::Where,
+            Op::Cast { to: DType::Bool },
+            Op::Cast { to: DType::I64 },
+            Op::Cast { to: DType::F32 },
+            Op::Expand { shape: vec![2, 3] },
+            Op::Reshape { shape: vec![3, 2] },
+            Op::Transpose { perm: vec![1, 0] },
+            Op::Slice { axis: 0, start: 1, end: 2, step: 1 },
+            Op::CumSum { axis: 0, exclusive: false, reverse: false },
+        ];
+        for &(op, first, second) in choices {
+            let op = ops[usize::from(op) % ops.len()].clone();
+            let pick = |choice: u8| values[usize::from(choice) % values.len()];
+            let args = [pick(first), pick(second), pick(first.wrapping_add(second))];
+            let arity = *op.arity().start();
+            if let Ok(id) = graph.apply(op, &args[..arity], "") {
+                values.push(id);
+            }
+        }
+        for id in values {
+            graph.add_output("", id, Owner::Client);
+        }
+        graph
+    }
+
+    proptest! {
+        #[test]
+        fn values_lie_within_their_bounds(
+            choices in prop::collection::vec(any::<(u8, u8, u8)>(), 1..40),
+            ints in prop::collection::vec(prop_oneof![-2i64..4, any::<i32>().prop_map(i64::from)], 6),
+            flags in prop::collection::vec(any::<bool>(), 3),
+        ) {
+            let graph = random_graph(&choices);
+            let inputs = BTreeMap::from([
+                ("ints".to_owned(), Tensor::i64([2, 3], ints).unwrap()),
+                ("flags".to_owned(), Tensor::bool([3], flags).unwrap()),
+            ]);
+            let mut intervals = Intervals::default();
+            let mut outside = Vec::new();
+            interpret_with(&graph, &inputs, &mut |id, value| {
+                let bounds = intervals.of(&graph, id).unwrap();
+                let Tensor::F32(value) = value.cast(DType::F32) else { return };
+                let each = value.iter().zip(&bounds.low).zip(&bounds.high);
+                outside.extend(each.filter(|((x, low), high)| x < low || x > high).map(|_| id));
+            }).unwrap();
+            prop_assert!(outside.is_empty(), "{:?}", outside.iter().map(|&id| graph.op(id)).collect::<Vec<_>>());
+        }
     }
 }

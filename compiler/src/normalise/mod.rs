@@ -15,6 +15,7 @@ mod identity;
 mod interval;
 mod linear;
 mod mask;
+mod movement;
 mod norm;
 mod pattern;
 mod rotary;
@@ -29,7 +30,7 @@ type Pass = fn(&mut Graph) -> Result<bool, Diagnostic>;
 const PASSES: &[Pass] = &[
     fold::fold_constants,
     identity::remove_identities,
-    identity::merge_movements,
+    movement::merge_movements,
     duplicate::merge_duplicates,
     linear::normalise_linear,
     norm::recognise_norms,

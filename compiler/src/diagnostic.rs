@@ -116,6 +116,42 @@ pub enum Problem {
     /// An operation cannot be applied to its operands.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// An operation that no protocol computes on shared values.
+    #[error("{op} cannot be computed on private values: {reason}")]
+    NotOnShares {
+        /// The operation.
+        op: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The fixed-point numbers would need more than 64 bits.
+    #[error("the values here need rings of more than 64 bits")]
+    RingTooNarrow,
+    /// A sample input went beyond the bounds that the program's rings are made for.
+    #[error("a value reached {found:.4}, its ring allows {allowed:.4}")]
+    Headroom {
+        /// Largest magnitude on the samples.
+        found: f64,
+        /// Largest magnitude that is computed right.
+        allowed: f64,
+    },
+    /// The request names an output that the model does not have.
+    #[error("the model has no such output")]
+    UnknownOutput {
+        /// The outputs it has.
+        outputs: Vec<String>,
+    },
+    /// The compiler's own fault.
+    #[error("this is a fault of the compiler, please report it: {0}")]
+    Bug(Box<Bug>),
+    /// A bundle cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// An initializer cannot be read.
     #[error(transparent)]
     Constant(#[from] ConstantError),
@@ -140,6 +176,12 @@ impl Problem {
             Problem::NotConstant { .. } => "not-constant",
             Problem::UnknownInput { .. } => "unknown-input",
             Problem::UnownedInput => "unowned-input",
+            Problem::NotOnShares { .. } => "not-on-shares",
+            Problem::RingTooNarrow => "ring-too-narrow",
+            Problem::Headroom { .. } => "headroom",
+            Problem::UnknownOutput { .. } => "unknown-output",
+            Problem::Bug(_) => "bug",
+            Problem::Unwritable { .. } => "unwritable",
             Problem::Op(_) => "operands",
             Problem::Constant(_) => "constant",
             Problem::Import(problem) => problem.code(),
@@ -160,6 +202,12 @@ impl Problem {
             }
             Problem::UnknownInput { inputs } => Some(format!("its inputs are: {}", inputs.join(", "))),
             Problem::UnownedInput => Some("give it to the client, the server or both (public)".into()),
+            Problem::UnknownOutput { outputs } => Some(format!("its outputs are: {}", outputs.join(", "))),
+            Problem::RingTooNarrow => Some("ask for fewer bits with --frac-bits or --range-bits".into()),
+            Problem::Headroom { found, allowed } => {
+                let bits = (found / allowed).log2().ceil().max(1.0);
+                Some(format!("raise --range-bits by {bits} (the setting is public: both parties see it)"))
+            }
             Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
             Problem::Import(problem) => problem.help(),
             _ => None,
@@ -207,6 +255,12 @@ impl std::error::Error for Diagnostic {
 /// An invariant of the graph is broken: the compiler's fault, never the user's.
 #[derive(Debug, thiserror::Error)]
 pub enum Bug {
+    /// The lowered program does not pass the runtime's own checks.
+    #[error("the lowered program is invalid: {source}")]
+    Program {
+        /// Why.
+        source: marill_program::ProgramError,
+    },
     /// Values depend on themselves.
     #[error("the graph has a cycle")]
     Cycle,

@@ -19,7 +19,8 @@ pub struct Plan {
     pub setup: Vec<u32>,
     /// Everything else.
     pub online: Vec<Batch>,
-    /// For each value, the last instruction that uses it online (its own index if none does).
+    /// For each value, the instruction that is the last to use it online, in order of execution (its own index if none
+    /// does).
     pub last_use: Vec<u32>,
 }
 
@@ -54,9 +55,6 @@ impl Plan {
                 waiting.iter().for_each(|&w| pending[w as usize] = false);
                 plan.online.push(Batch::Round(std::mem::take(&mut waiting)));
             }
-            for &a in &arguments {
-                plan.last_use[a as usize] = at as u32;
-            }
             if communicates(instruction) {
                 pending[at] = true;
                 waiting.push(at as u32);
@@ -66,6 +64,18 @@ impl Plan {
         }
         if !waiting.is_empty() {
             plan.online.push(Batch::Round(waiting));
+        }
+        // In order of execution: an opening runs after local instructions that follow it in the program.
+        for batch in &plan.online {
+            let instructions = match batch {
+                Batch::Local(at) => std::slice::from_ref(at),
+                Batch::Round(opens) => opens,
+            };
+            for &at in instructions {
+                for a in arguments(program.instruction(at as usize)) {
+                    plan.last_use[a as usize] = at;
+                }
+            }
         }
         for output in &program.program().outputs {
             plan.last_use[output.value as usize] = u32::MAX;

@@ -239,8 +239,8 @@ pub struct Sum {
     pub axis: u32,
 }
 
-/// A data movement operation on values of one form (and width, `frac`); for `Gather` the second operand is public
-/// `Plain` i64.
+/// A data movement operation on values of one form and `frac`; shares of different widths take the smallest, other
+/// forms have one width. For `Gather` the second operand is public `Plain` i64.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Move {
     #[prost(string, tag = "1")]

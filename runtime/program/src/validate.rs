@@ -31,6 +31,11 @@ impl ValidProgram {
         ValidProgram::new(Program::decode(bytes)?)
     }
 
+    /// The program's canonical bytes, of which [`Self::digest`] is the hash.
+    pub fn encode(&self) -> Vec<u8> {
+        self.program.encode_to_vec()
+    }
+
     /// Checks a program.
     pub fn new(program: Program) -> Result<ValidProgram, ProgramError> {
         if program.version != schema::VERSION {
@@ -499,7 +504,7 @@ impl Checker {
         let Some(&first) = m.args.first() else {
             return Err(ProgramError::Length { at: self.at, field: "operands", found: 0, expected: 1 });
         };
-        let form = self.get(first)?.form;
+        let mut form = self.get(first)?.form;
         if !op.is_movement() || matches!(op, Op::GatherNd { .. } | Op::Trilu { .. } | Op::ScatterNd) {
             return Err(self.bounds("operation", self.at as i64, "a movement of whole elements"));
         }
@@ -513,7 +518,15 @@ impl Checker {
                 continue;
             }
             let ty = self.get(arg)?;
-            self.equal("forms", form, ty.form)?;
+            form = match (form, ty.form) {
+                (Form::Arithmetic { width, frac }, Form::Arithmetic { width: w, frac: f }) if f == frac => {
+                    Form::Arithmetic { width: width.min(w), frac }
+                }
+                (have, found) => {
+                    self.equal("forms", have, found)?;
+                    have
+                }
+            };
             types.push(TensorType { dtype: DType::F32, shape: ty.shape.clone() });
         }
         let ty = infer(&op, &types).map_err(|source| ProgramError::Op { at: self.at, source })?;

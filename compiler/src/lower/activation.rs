@@ -1,0 +1,203 @@
+//! Smooth activations: a trigonometric series inside a window, straight lines outside.
+//!
+//! The argument is opened once. The series comes from cosines and sines of its mask; truth tables on its high bits
+//! say, softly at the borders, whether it lies inside the window or above it. One more opening of those bits and of
+//! the series' value selects. In the window's margin both forms are good, so a soft border does no harm.
+
+use marill_plaintext::evaluate::erf;
+use marill_plaintext::{GeluForm, Op};
+use marill_program::Target;
+use marill_program::schema::{Basis, BitTable, Fourier, Table};
+
+use super::draft::{Id, Operand, signed_bits};
+use super::fit::{Parity, series};
+use super::{Lowering, Result};
+use crate::ir::ValueId;
+
+/// What an activation is made of: `line * x + offset + series` inside the window; `above` and `below` outside.
+struct Shape {
+    /// The even or odd part that the series stands for.
+    part: fn(f64) -> f64,
+    parity: Parity,
+    line: f64,
+    offset: f64,
+    window: f64,
+    /// Period of the series as a power of two.
+    period_log2: u32,
+    terms: usize,
+    above: Outside,
+    below: Outside,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outside {
+    Identity,
+    Constant(i64),
+}
+
+fn shape(op: &Op) -> Shape {
+    use std::f64::consts::{FRAC_2_PI, SQRT_2};
+    let gelu = |part| Shape {
+        part,
+        parity: Parity::Even,
+        line: 0.5,
+        offset: 0.0,
+        window: 4.0,
+        period_log2: 4,
+        terms: 8,
+        above: Outside::Identity,
+        below: Outside::Constant(0),
+    };
+    let saturating = |part, window, period_log2, terms, offset, below| Shape {
+        part,
+        parity: Parity::Odd,
+        line: 0.0,
+        offset,
+        window,
+        period_log2,
+        terms,
+        above: Outside::Constant(1),
+        below: Outside::Constant(below),
+    };
+    match op {
+        Op::Gelu { form: GeluForm::Erf } => gelu(|x| 0.5 * x * erf(x / SQRT_2)),
+        Op::Gelu { form: GeluForm::Tanh } => {
+            gelu(|x| 0.5 * x * (FRAC_2_PI.sqrt() * (x + 0.044715 * x * x * x)).tanh())
+        }
+        Op::Silu => Shape {
+            part: |x| 0.5 * x * (0.5 * x).tanh(),
+            window: 12.0,
+            period_log2: 5,
+            terms: 16,
+            ..gelu(|x| x)
+        },
+        Op::Tanh => saturating(f64::tanh, 5.0, 4, 14, 0.0, -1),
+        Op::Sigmoid => saturating(|x| 0.5 * (0.5 * x).tanh(), 10.0, 5, 14, 0.5, 0),
+        _ => saturating(erf, 3.0, 4, 10, 0.0, -1),
+    }
+}
+
+/// Width of a piece of the truth tables, as a power of two.
+const PIECE_LOG2: i32 = -2;
+const ENTRY_FRAC: u32 = 15;
+const POWER_FRAC: u32 = 14;
+
+impl Lowering<'_> {
+    /// GELU, SiLU, tanh, sigmoid or erf.
+    pub(super) fn activation(&mut self, op: &Op, x: ValueId) -> Result<Id> {
+        let shape = shape(op);
+        let frac = self.precision.activation_frac;
+        let x = self.shares(x)?;
+        let x = self.builder.at_frac(x, frac);
+        let bound = self.precision.activation_bound.max(2f64.powi(shape.period_log2 as i32 - 1));
+        self.builder.set_bound(x, bound);
+        let opened = self.builder.open(x, Target::Both);
+        let ring = signed_bits(bound, frac);
+        self.builder.require_width(opened, ring);
+
+        let margin = 2f64.powi(PIECE_LOG2);
+        let period = 2f64.powi(shape.period_log2 as i32);
+        let fit = series(shape.part, shape.parity, shape.window + margin, period, shape.terms);
+        let (constant, waves) = match shape.parity {
+            Parity::Even => (fit.coefficients[0], fit.coefficients[1..].to_vec()),
+            Parity::Odd => (0.0, fit.coefficients.clone()),
+        };
+        let silent = vec![0.0; waves.len()];
+        let (cos, sin) = if shape.parity == Parity::Even { (waves, silent) } else { (silent, waves) };
+        let fourier = Fourier {
+            arg: opened,
+            period_bits: shape.period_log2 + frac,
+            constant: constant + shape.offset,
+            cos,
+            sin,
+            entry_frac: ENTRY_FRAC,
+            power_frac: POWER_FRAC,
+            width: 0,
+        };
+        let peak = fit.peak + shape.line * bound + 1.0;
+        let mut inside = self.builder.fourier(fourier, peak);
+        if shape.line != 0.0 {
+            let bits = self.builder.frac(inside) - frac;
+            let line = self.builder.scale(x, (shape.line * 2f64.powi(bits as i32)).round() as i64, bits);
+            inside = self.builder.add(inside, line)?;
+        }
+        let inside = self.builder.at_frac(inside, frac);
+        self.builder.set_bound(inside, peak);
+
+        let low_bits = (frac as i32 + PIECE_LOG2) as u32;
+        let index_bits = ring - low_bits;
+        let edge = (shape.window / margin) as i64;
+        let mut tests: Vec<fn(i64, i64) -> bool> = vec![|p, edge| -edge <= p && p <= edge];
+        for (outside, test) in
+            [(shape.above, (|p, edge| p > edge) as fn(i64, i64) -> bool), (shape.below, |p, edge| p < -edge)]
+        {
+            if outside != Outside::Constant(0) {
+                tests.push(test);
+            }
+        }
+        let tables = tests.iter().flat_map(|test| truth_table(index_bits, |p| test(p, edge))).collect();
+        let table = BitTable { arg: opened, low_bits, index_bits, tables };
+        let where_ = self.builder.bit_table(table, tests.len() as u32);
+        let bits = self.builder.open_bits(where_, tests.len() as u32);
+
+        let masked = self.builder.open(inside, Target::Both);
+        let operand = Operand::Narrow(signed_bits(peak, frac));
+        let mut result = self.builder.bit_product(bits, 0, masked, operand);
+        let mut bit = 1;
+        for outside in [shape.above, shape.below] {
+            let part = match outside {
+                Outside::Constant(0) => continue,
+                Outside::Identity => self.builder.bit_product(bits, bit, opened, Operand::Narrow(ring)),
+                Outside::Constant(value) => {
+                    let one = self.builder.bit_to_arithmetic(bits, bit);
+                    self.builder.scale(one, value << frac, frac)
+                }
+            };
+            result = self.builder.add(result, part)?;
+            bit += 1;
+        }
+        let saturates = shape.above != Outside::Identity;
+        self.builder.set_bound(result, if saturates { 1.01 } else { bound });
+        Ok(result)
+    }
+
+    /// `e^x`, zero below -100, for x up to 8.
+    pub(super) fn exponential(&mut self, x: ValueId) -> Result<Id> {
+        let x = self.shares(x)?;
+        let x = self.builder.at_frac(x, self.precision.activation_frac);
+        let opened = self.builder.open(x, Target::Both);
+        let value =
+            self.builder.table(exponential_table(opened, self.precision.activation_frac, 7, 9), 8200.0);
+        Ok(self.builder.at_frac(value, self.precision.probability_frac))
+    }
+}
+
+/// A table of `e^x` over a ring of `index_bits` integer bits, of which the lowest `positive` pieces are x >= 0.
+pub(super) fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> Table {
+    const ENTRY_FRAC: u32 = 16;
+    const POWER_FRAC: u32 = 12;
+    let pieces = 1u32 << index_bits;
+    let exponent = |p: u32| if p < positive { f64::from(p) } else { f64::from(p) - f64::from(pieces) };
+    Table {
+        arg: opened,
+        low_bits: frac,
+        index_bits,
+        basis: Basis::Exponential as i32,
+        degree: 0,
+        coefficients: (0..pieces).map(|p| exponent(p).exp()).collect(),
+        entry_frac: ENTRY_FRAC,
+        power_frac: POWER_FRAC,
+        width: 0,
+    }
+}
+
+/// A truth table over signed pieces.
+fn truth_table(index_bits: u32, test: impl Fn(i64) -> bool) -> Vec<u64> {
+    let pieces = 1usize << index_bits;
+    let mut words = vec![0u64; pieces.div_ceil(64)];
+    for p in 0..pieces {
+        let signed = if p < pieces / 2 { p as i64 } else { p as i64 - pieces as i64 };
+        words[p / 64] |= u64::from(test(signed)) << (p % 64);
+    }
+    words
+}

@@ -1,0 +1,233 @@
+//! Softmax over attention scores.
+//!
+//! Positions that a public mask drops are not computed at all: scores are packed to the kept ones. The row's maximum
+//! is found to within 1 by a tournament in a small ring, where one table look-up is the whole comparison; `e^(s - max)`
+//! is one look-up more. A mask that only one party knows replaces its scores by the lowest score.
+
+use marill_plaintext::{DType, Op, Tensor};
+use marill_program::Target;
+use marill_program::schema::{Basis, Table};
+
+use super::activation::exponential_table;
+use super::draft::{Id, Operand, signed_bits};
+use super::positive::Domain;
+use super::{Lowering, Result, Value};
+use crate::bundle::constant_value;
+use crate::ir::ValueId;
+
+/// Additive biases at or below this mean "masked".
+const MASKED: f32 = -1e4;
+
+/// Which positions of the score matrices are kept.
+struct Packing {
+    /// Matrices in one packed row, batch axis before it: `[batch, matrices * q * k]`.
+    batch: usize,
+    /// Rows as positions of the packed axis.
+    rows: Vec<Vec<usize>>,
+    /// For each packed element its position before packing.
+    kept: Vec<usize>,
+    /// Length of the axis before packing.
+    full: usize,
+    /// Keys per row.
+    keys: usize,
+}
+
+impl Lowering<'_> {
+    /// Softmax along `axis` without a mask.
+    pub(super) fn softmax(&mut self, scores: ValueId, axis: usize) -> Result<Id> {
+        let s = self.shares(scores)?;
+        let shape = self.builder.shape(s).to_vec();
+        if axis + 1 == shape.len() {
+            return self.softmax_of(s, None, None);
+        }
+        let mut perm: Vec<usize> = (0..shape.len()).collect();
+        perm.swap(axis, shape.len() - 1);
+        let swap = Op::Transpose { perm };
+        let last = self.builder.movement(&swap, &[s])?;
+        let result = self.softmax_of(last, None, None)?;
+        self.builder.movement(&swap, &[result])
+    }
+
+    /// `[scores, keep]` or `[scores, keep, bias]`.
+    pub(super) fn attention_softmax(&mut self, args: &[ValueId]) -> Result<Id> {
+        let s = self.shares(args[0])?;
+        let shape = self.builder.shape(s).to_vec();
+        let keep = constant_value(self.graph, args[1])
+            .map_err(|_| self.refuse("attention_softmax", "its mask of kept positions is not a constant"))?;
+        let keep = self.ok(marill_plaintext::evaluate(&Op::Expand { shape }, &[&keep]))?;
+        let keep = self.ok(keep.to_bool_vec())?;
+        match args.get(2) {
+            None => self.softmax_of(s, Some(keep), None),
+            Some(&bias) => match self.value(bias)? {
+                Value::Plain(bias) => self.softmax_of(s, Some(keep), Some(bias)),
+                Value::Shared(bias) => {
+                    let frac = self.builder.frac(s).min(self.builder.frac(bias));
+                    let (s, bias) = (self.builder.at_frac(s, frac), self.builder.at_frac(bias, frac));
+                    let sum = self.builder.add(s, bias)?;
+                    self.softmax_of(sum, Some(keep), None)
+                }
+            },
+        }
+    }
+
+    fn softmax_of(&mut self, s: Id, keep: Option<Vec<bool>>, bias: Option<Id>) -> Result<Id> {
+        let shape = self.builder.shape(s).to_vec();
+        let frac = self.precision.attention_frac;
+        let s = if self.builder.frac(s) > 2 * frac { self.builder.at_frac(s, 2 * frac) } else { s };
+        let packing = packing(&shape, keep);
+        let mut packed = self.pack(s, &packing)?;
+        if let Some(bias) = bias {
+            packed = self.with_bias(packed, bias, &shape, &packing)?;
+        }
+        self.builder.set_bound(packed, self.precision.score_bound());
+        let probabilities = self.packed_softmax(packed, &packing)?;
+        let dense = self.unpack(probabilities, &packing)?;
+        let dense = self.builder.movement(&Op::Reshape { shape }, &[dense])?;
+        self.builder.set_bound(dense, 1.0);
+        Ok(dense)
+    }
+
+    fn pack(&mut self, x: Id, packing: &Packing) -> Result<Id> {
+        let flat = Op::Reshape { shape: vec![packing.batch, packing.full] };
+        let flat = self.builder.movement(&flat, &[x])?;
+        self.take(flat, &packing.kept)
+    }
+
+    fn unpack(&mut self, x: Id, packing: &Packing) -> Result<Id> {
+        if packing.kept.len() == packing.full {
+            return Ok(x);
+        }
+        let indices = self.indices(&packing.kept)?;
+        Ok(self.builder.place(x, indices, 1, packing.full))
+    }
+
+    /// Adds a bias that one party knows; where it means "masked", the score becomes the lowest there is.
+    fn with_bias(&mut self, packed: Id, bias: Id, shape: &[usize], packing: &Packing) -> Result<Id> {
+        let expand = Op::Expand { shape: shape.to_vec() };
+        let p = self.precision;
+        let limit = self.made(&format!("scalar.{MASKED}"), Tensor::scalar_f32(MASKED));
+        let kept = self.builder.plain(&Op::Greater, &[bias, limit])?;
+        let zero = self.made("scalar.0", Tensor::scalar_f32(0.0));
+        let real = self.builder.plain(&Op::Where, &[kept, bias, zero])?;
+        let real = self.builder.plain(&expand, &[real])?;
+        let real = self.builder.encode(real, self.builder.frac(packed), p.score_bound());
+        let real = self.pack(real, packing)?;
+        let sum = self.builder.add(packed, real)?;
+        if !self.is_private_plain(Value::Plain(bias)) {
+            return Ok(sum);
+        }
+        let lowest = p.score_bound() as f32;
+        let x = self.builder.at_frac(sum, p.attention_frac);
+        let lift = self.scalar(lowest, p.attention_frac);
+        let above = self.builder.add(x, lift)?;
+        let bound = p.score_bound() + p.masked_score_bound();
+        self.builder.set_bound(above, bound);
+        let above = self.builder.open(above, Target::Both);
+        let one = self.builder.plain(&Op::Cast { to: DType::F32 }, &[kept])?;
+        let one = self.builder.encode(one, 0, 1.5);
+        let one = self.builder.share(one);
+        let one = self.builder.open(one, Target::Both);
+        let one = self.builder.movement(&expand, &[one])?;
+        let one = self.pack(one, packing)?;
+        let narrow = |bound, frac| Operand::Narrow(signed_bits(bound, frac));
+        let operands = [narrow(bound, p.attention_frac), narrow(1.5, 0)];
+        let chosen = self.builder.mul(above, one, operands, bound)?;
+        self.builder.sub(chosen, lift)
+    }
+
+    fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
+        let p = self.precision;
+        let frac = p.attention_frac;
+        // The maximum, to within 1, in a ring of a few bits.
+        let coarse = self.builder.at_frac(s, 0);
+        let index_bits = p.score_bits;
+        let largest = self.tournament(coarse, packing.rows.clone(), &mut |this, a, b| {
+            let difference = this.builder.sub(a, b)?;
+            let opened = this.builder.open(difference, Target::Both);
+            let positive =
+                this.builder.table(relu_table(opened, index_bits), 2f64.powi(index_bits as i32 - 1));
+            let sum = this.builder.add(positive, b)?;
+            this.builder.set_bound(sum, 2f64.powi(index_bits as i32 - 2) - 1.0);
+            Ok(sum)
+        })?;
+        self.builder.set_bound(largest, 2f64.powi(index_bits as i32 - 2) - 1.0);
+        let opened = self.builder.open(largest, Target::Both);
+        let largest = self.builder.lift(opened);
+        let row_of = row_of_each(packing);
+        let largest = self.take(largest, &row_of)?;
+        let largest = self.builder.at_frac(largest, frac);
+
+        let x = self.builder.at_frac(s, frac);
+        let x = self.builder.sub(x, largest)?;
+        let opened = self.builder.open(x, Target::Both);
+        let exponentials = self.builder.table(exponential_table(opened, frac, index_bits - 1, 2), 8.0);
+        let e = self.builder.at_frac(exponentials, p.probability_frac);
+        self.builder.set_bound(e, 4.0);
+
+        let rows = packing.full / packing.keys;
+        let dense = Op::Reshape { shape: vec![packing.batch, rows, packing.keys] };
+        let unpacked = self.unpack(e, packing)?;
+        let unpacked = self.builder.movement(&dense, &[unpacked])?;
+        let sum = self.builder.sum(unpacked, 2);
+        let sum = self.builder.movement(&Op::Reshape { shape: vec![packing.batch, rows] }, &[sum])?;
+        let log2_max = (packing.keys as f64 * 3.0).log2().ceil() as i32;
+        let inverse = self.positive(sum, &Domain { log2_min: -2, log2_max }, |y| 1.0 / y)?;
+        let factor = self.builder.open(inverse, Target::Both);
+        let rows_of_kept: Vec<usize> = packing.kept.iter().map(|&at| at / packing.keys).collect();
+        let factor = self.take(factor, &rows_of_kept)?;
+
+        let masked = self.builder.open(e, Target::Both);
+        let operand = Operand::Narrow(signed_bits(4.0, p.probability_frac));
+        let product = self.builder.mul(masked, factor, [operand, Operand::Wide], 1.0)?;
+        Ok(self.builder.at_frac(product, p.probability_frac))
+    }
+}
+
+/// `max(x, 0)` of small integers, one look-up.
+fn relu_table(opened: Id, index_bits: u32) -> Table {
+    let pieces = 1i64 << index_bits;
+    let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
+    Table {
+        arg: opened,
+        low_bits: 0,
+        index_bits,
+        basis: Basis::Monomials as i32,
+        degree: 0,
+        coefficients: (0..pieces).map(|p| signed(p).max(0) as f64).collect(),
+        entry_frac: 0,
+        power_frac: 0,
+        width: 0,
+    }
+}
+
+fn row_of_each(packing: &Packing) -> Vec<usize> {
+    let mut result = vec![0; packing.kept.len()];
+    for (r, row) in packing.rows.iter().enumerate() {
+        row.iter().for_each(|&at| result[at] = r);
+    }
+    result
+}
+
+/// One packed axis for all batches where they keep the same positions, else one axis for everything.
+fn packing(shape: &[usize], keep: Option<Vec<bool>>) -> Packing {
+    let rank = shape.len();
+    let keys = shape[rank - 1];
+    let matrix = keys * if rank > 1 { shape[rank - 2] } else { 1 };
+    let total: usize = shape.iter().product();
+    let keep = keep.unwrap_or_else(|| vec![true; total]);
+    let same = keep.chunks(matrix.max(1)).all(|chunk| *chunk == keep[..matrix]);
+    let full = if same { matrix } else { total };
+    let kept: Vec<usize> = (0..full).filter(|&at| keep[at]).collect();
+    let mut rows: Vec<Vec<usize>> = Vec::new();
+    let mut last = usize::MAX;
+    for (packed, &at) in kept.iter().enumerate() {
+        if at / keys != last {
+            last = at / keys;
+            rows.push(Vec::new());
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push(packed);
+        }
+    }
+    Packing { batch: total / full.max(1), rows, kept, full, keys }
+}

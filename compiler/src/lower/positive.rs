@@ -1,0 +1,122 @@
+//! Functions of a positive number over many octaves: reciprocals and roots, once per row.
+//!
+//! The range is cut into regions of three octaves. Each has its own table of cubics on the opened value's bits; exact
+//! comparisons with the regions' borders select, by products of opened bits with the differences of neighbours.
+
+use marill_plaintext::Op;
+use marill_program::Target;
+use marill_program::schema::{Basis, Digits, Table};
+
+use super::draft::{Id, Operand, signed_bits};
+use super::fit::cubic;
+use super::{Lowering, Result};
+use crate::ir::ValueId;
+
+/// Octaves per region.
+const REGION_OCTAVES: i32 = 3;
+/// Pieces of a region's table, as a power of two; the table spans twice the region's upper border.
+const INDEX_BITS: u32 = 7;
+const POWER_FRAC: u32 = 14;
+/// Relative precision of results, in bits.
+const RELATIVE_BITS: i32 = 15;
+
+/// A positive function's domain and fixed point.
+pub(super) struct Domain {
+    /// Smallest and largest argument, as powers of two.
+    pub log2_min: i32,
+    pub log2_max: i32,
+}
+
+impl Lowering<'_> {
+    /// `Sqrt`, `Rsqrt` or `Reciprocal` of a positive shared value.
+    pub(super) fn root(&mut self, op: &Op, x: ValueId) -> Result<Id> {
+        let x = self.shares(x)?;
+        match op {
+            Op::Sqrt => self.positive_function(x, f64::sqrt),
+            Op::Rsqrt => self.positive_function(x, |y| 1.0 / y.sqrt()),
+            _ => self.positive_function(x, |y| 1.0 / y),
+        }
+    }
+
+    /// A monotonous function of a positive value between 2^-8 and the hidden bound.
+    pub(super) fn positive_function(&mut self, x: Id, f: impl Fn(f64) -> f64) -> Result<Id> {
+        let frac = self.builder.frac(x).min(self.precision.hidden_frac + 2);
+        let y = self.builder.at_frac(x, frac);
+        let log2_max = self.precision.hidden_bound.log2().ceil() as i32;
+        self.positive(y, &Domain { log2_min: -8, log2_max }, f)
+    }
+
+    /// `f(y)` for y in the domain; results have [`RELATIVE_BITS`] bits at the function's smallest value.
+    pub(super) fn positive(&mut self, y: Id, domain: &Domain, f: impl Fn(f64) -> f64) -> Result<Id> {
+        let frac = self.builder.frac(y) as i32;
+        let (low, high) = (2f64.powi(domain.log2_min), 2f64.powi(domain.log2_max));
+        let (at_low, at_high) = (f(low), f(high));
+        let smallest = at_low.min(at_high).log2().floor() as i32;
+        let result_frac = (RELATIVE_BITS - smallest).clamp(8, 30) as u32;
+        let bound = 2.0 * at_low.max(at_high);
+        self.builder.set_bound(y, high);
+        let opened = self.builder.open(y, Target::Both);
+        self.builder.require_width(opened, signed_bits(high, frac as u32));
+        let mut tops = Vec::new();
+        let mut top = domain.log2_min + REGION_OCTAVES;
+        while top < domain.log2_max {
+            tops.push(top);
+            top += REGION_OCTAVES;
+        }
+        tops.push(domain.log2_max);
+        let mut regions = Vec::new();
+        for &top in &tops {
+            let low_bits = (top + 1 + frac - INDEX_BITS as i32).max(0) as u32;
+            let width = 2f64.powi(low_bits as i32 - frac);
+            let floor = low / 2.0;
+            let piece = |p: u32| cubic(|v| f(v.max(floor)), f64::from(p) * width, width);
+            let table = Table {
+                arg: opened,
+                low_bits,
+                index_bits: INDEX_BITS,
+                basis: Basis::Monomials as i32,
+                degree: 3,
+                coefficients: (0..1 << INDEX_BITS).flat_map(piece).collect(),
+                entry_frac: result_frac + 2,
+                power_frac: POWER_FRAC,
+                width: 0,
+            };
+            let value = self.builder.table(table, bound);
+            regions.push(self.builder.at_frac(value, result_frac));
+        }
+        let mut result = regions[0];
+        if regions.len() > 1 {
+            let first = tops[0] + frac;
+            let low_bits = (first - 7).max(0) as u32;
+            let width = signed_bits(high, frac as u32) - low_bits;
+            let borders = &tops[..tops.len() - 1];
+            let thresholds = borders.iter().map(|&t| 1i64 << (t + frac - low_bits as i32)).collect();
+            let digits = Digits { arg: opened, digit_bits: digit_bits(width), thresholds, low_bits, width };
+            let above = self.builder.compare(digits);
+            let bits = self.builder.open_bits(above, 1);
+            for (i, pair) in regions.windows(2).enumerate() {
+                let step = self.builder.sub(pair[1], pair[0])?;
+                let bit = self.bit_slice(bits, i, step)?;
+                let masked = self.builder.open(step, Target::Both);
+                let operand = Operand::Narrow(signed_bits(2.0 * bound, result_frac));
+                let chosen = self.builder.bit_product(bit, 0, masked, operand);
+                result = self.builder.add(result, chosen)?;
+            }
+        }
+        self.builder.set_bound(result, bound);
+        Ok(result)
+    }
+
+    /// Slice `i` of opened bits with a leading axis, in the shape of `like`.
+    pub(super) fn bit_slice(&mut self, bits: Id, i: usize, like: Id) -> Result<Id> {
+        let slice = Op::Slice { axis: 0, start: i as i64, end: i as i64 + 1, step: 1 };
+        let one = self.builder.movement(&slice, &[bits])?;
+        let shape = self.builder.shape(like).to_vec();
+        self.builder.movement(&Op::Reshape { shape }, &[one])
+    }
+}
+
+/// Digit size with which a comparison of `width` bits has at most seven digits.
+pub(super) fn digit_bits(width: u32) -> u32 {
+    (width - 1).div_ceil(7).clamp(1, 5)
+}

@@ -1,0 +1,90 @@
+//! Checks the public bounds on sample inputs: the program's exact arithmetic in the clear, where the weights are.
+//!
+//! What is found here stays with the server: it depends on private weights. Only whether compilation succeeds, and
+//! the bits that the user then asks for, are public.
+
+use std::collections::BTreeMap;
+
+use marill_plaintext::Tensor;
+use marill_program::interpret::{InterpretError, interpret};
+use marill_program::{Instruction, ValidProgram};
+use serde::Serialize;
+
+use crate::bundle;
+use crate::diagnostic::{Diagnostic, Problem};
+use crate::ir::Graph;
+use crate::lower::Lowered;
+
+/// How close a group's opened values came to the bounds of their rings.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupHeadroom {
+    /// The graph node's operation and name.
+    pub group: String,
+    /// Ring bits of the tightest opening.
+    pub width_bits: u32,
+    /// Largest magnitude seen there.
+    pub max_abs: f64,
+    /// Bits left below the bound; negative where the samples went beyond it.
+    pub spare_bits: f64,
+}
+
+/// What the samples showed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Check {
+    /// The tightest opening of each group, in program order.
+    pub headroom: Vec<GroupHeadroom>,
+    /// Outputs of the exact ring arithmetic, per sample.
+    #[serde(skip)]
+    pub outputs: Vec<BTreeMap<String, Tensor>>,
+}
+
+/// Runs `program` on each sample.
+///
+/// # Errors
+/// A sample that does not fit the program's inputs.
+pub fn check(
+    graph: &Graph,
+    lowered: &Lowered,
+    program: &ValidProgram,
+    samples: &[BTreeMap<String, Tensor>],
+) -> Result<Check, InterpretError> {
+    let mut result = Check::default();
+    let mut tightest: BTreeMap<u32, GroupHeadroom> = BTreeMap::new();
+    let constants: BTreeMap<&str, _> = lowered.constants.iter().map(|c| (c.name.as_str(), c)).collect();
+    for sample in samples {
+        let mut constant = |name: &str| match constants.get(name) {
+            Some(constant) => bundle::load(graph, constant).map_err(|e| e.to_string()),
+            None => Err("it is not in the bundle".to_owned()),
+        };
+        let run = interpret(program, sample, &mut constant)?;
+        for opening in run.headroom {
+            let step = &program.program().instructions[opening.at as usize];
+            if is_index(program, opening.at) {
+                continue;
+            }
+            let group = program.program().groups.get(step.group as usize).cloned().unwrap_or_default();
+            let (width_bits, max_abs, spare_bits) = (opening.width, opening.max_abs, opening.spare_bits);
+            let found = GroupHeadroom { group, width_bits, max_abs, spare_bits };
+            let entry = tightest.entry(step.group).or_insert_with(|| found.clone());
+            if spare_bits < entry.spare_bits {
+                *entry = found;
+            }
+        }
+        result.outputs.push(run.outputs);
+    }
+    result.headroom = tightest.into_values().collect();
+    Ok(result)
+}
+
+/// Whether an opened value is an index, which may fill its ring.
+fn is_index(program: &ValidProgram, at: u32) -> bool {
+    (0..program.len()).any(|i| matches!(program.instruction(i), Instruction::OneHot(o) if o.arg == at))
+}
+
+/// The first group without headroom, as an error.
+pub fn first_overflow(check: &Check) -> Option<Diagnostic> {
+    let tight = check.headroom.iter().find(|g| g.spare_bits < 0.0)?;
+    let problem =
+        Problem::Headroom { found: tight.max_abs, allowed: tight.max_abs * tight.spare_bits.exp2() };
+    Some(Diagnostic::new(&tight.group, problem))
+}

@@ -1,0 +1,62 @@
+//! What the user asks for.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, Problem};
+use crate::ir::{Graph, Owner};
+
+/// Who makes the correlations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// The two parties between them.
+    TwoParty,
+    /// A third process that sees no data.
+    Dealer,
+}
+
+/// How values become integers. All of it is public: the client's program depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numerics {
+    /// Fraction bits of activations that enter products with weights, and of the weights.
+    pub frac_bits: u32,
+    /// Hidden states are below 2^range_bits in magnitude; the other bounds follow.
+    pub range_bits: u32,
+}
+
+impl Default for Numerics {
+    fn default() -> Numerics {
+        Numerics { frac_bits: 16, range_bits: 7 }
+    }
+}
+
+/// A compilation request, beside the model.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Sizes of symbolic dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// Owners of inputs; an input that is not named is the client's.
+    pub owners: BTreeMap<String, Owner>,
+    /// Who learns each output; one that is not named goes to the client.
+    pub reveals: BTreeMap<String, Owner>,
+    /// How values become integers.
+    pub numerics: Numerics,
+}
+
+impl Request {
+    /// `graph` with each output's receiver as requested.
+    ///
+    /// # Errors
+    /// If an output is named that the graph does not have.
+    pub fn with_reveals(&self, mut graph: Graph) -> Result<Graph, Diagnostic> {
+        for name in self.reveals.keys() {
+            if !graph.outputs.iter().any(|o| o.name == *name) {
+                let outputs = graph.outputs.iter().map(|o| o.name.clone()).collect();
+                return Err(Diagnostic::new(name, Problem::UnknownOutput { outputs }));
+            }
+        }
+        for output in &mut graph.outputs {
+            output.reveal_to = self.reveals.get(&output.name).copied().unwrap_or(Owner::Client);
+        }
+        Ok(graph)
+    }
+}

@@ -1,7 +1,8 @@
 //! The program's exact ring arithmetic in the clear: every mask is zero, no cryptography.
 //!
 //! A run differs from this only by the carries of truncation (at most one unit in the last place each) and by which
-//! of two adjoining pieces a masked function used.
+//! of two adjoining pieces a masked function used. Shares are not reduced to their rings here, so that a value that
+//! would have wrapped is seen at its true size: see [`Headroom`].
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::ring::{Ring, movement};
 use crate::schema::{self, Instruction};
 use crate::tables;
 use crate::validate::ValidProgram;
-use crate::value::{Form, Target};
+use crate::value::Form;
 
 /// Why an interpretation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +41,12 @@ pub enum InterpretError {
 pub struct Headroom {
     /// The opening instruction.
     pub at: u32,
-    /// Ring bits, of which the value must leave the top two free.
+    /// Ring bits.
     pub width: u32,
     /// Largest magnitude seen, in the value's own units.
     pub max_abs: f64,
-    /// Bits between the largest magnitude and 2^(width - 2); negative when it did not fit.
+    /// Bits between the largest magnitude and what the value's users allow (a quarter of the ring where one of them
+    /// lifts it, else half, or the domain of an exponential); negative when it did not fit.
     pub spare_bits: f64,
 }
 
@@ -72,12 +74,13 @@ pub fn interpret(
     constant: &mut dyn FnMut(&str) -> Result<Tensor, String>,
 ) -> Result<Interpretation, InterpretError> {
     let last_use = lifetimes(program);
+    let limits = limits(program);
     let mut values: Vec<Option<Value>> = Vec::with_capacity(program.len());
     let mut headroom = Vec::new();
     for at in 0..program.len() {
         let value = step(program, at, &values, inputs, constant)?;
         if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(at), &value) {
-            headroom.push(measure(program, at, o, ring));
+            headroom.push(measure(program, at, o, ring, limits[at]));
         }
         values.push(Some(value));
         for argument in arguments(program.instruction(at)) {
@@ -107,12 +110,61 @@ fn lifetimes(program: &ValidProgram) -> Vec<u32> {
     last
 }
 
-fn measure(program: &ValidProgram, at: usize, o: &schema::Open, ring: &Ring) -> Headroom {
+/// For each masked value, the base-2 logarithm of the magnitude that its users allow, in units of the last place:
+/// every lift must fit; of several tables the widest counts, since they are pieces of one function.
+fn limits(program: &ValidProgram) -> Vec<f64> {
+    let mut lifts = vec![f64::INFINITY; program.len()];
+    let mut tables = vec![f64::NEG_INFINITY; program.len()];
+    for at in (0..program.len()).rev() {
+        let width = program.types()[at].width().unwrap_or(64);
+        let mut lift = |value: u32| {
+            let k = program.ty(value).width().unwrap_or(64);
+            let limit = &mut lifts[value as usize];
+            *limit = limit.min(f64::from(if k < width { k - 2 } else { k - 1 }));
+        };
+        let mut table = |value: u32, log2: f64| {
+            let limit = &mut tables[value as usize];
+            *limit = limit.max(log2);
+        };
+        match program.instruction(at) {
+            Instruction::Lift(l) => lift(l.arg),
+            Instruction::Square(s) => lift(s.arg),
+            Instruction::BitProduct(b) => lift(b.arg),
+            Instruction::Mul(p) => {
+                lift(p.a);
+                lift(p.b);
+            }
+            Instruction::Table(t) if t.basis == schema::Basis::Exponential as i32 => {
+                table(t.arg, (f64::from(t.index_bits).exp2() - 2.0).log2() + f64::from(t.low_bits));
+            }
+            Instruction::Table(t) => table(t.arg, f64::from(t.low_bits + t.index_bits - 1)),
+            Instruction::BitTable(t) => table(t.arg, f64::from(t.low_bits + t.index_bits - 1)),
+            Instruction::Digits(d) => table(d.arg, f64::from(d.low_bits + d.width - 1)),
+            Instruction::OneHot(o) => table(o.arg, f64::from(program.ty(o.arg).width().unwrap_or(64))),
+            Instruction::Move(m) => {
+                for &arg in &m.args {
+                    lifts[arg as usize] = lifts[arg as usize].min(lifts[at]);
+                    tables[arg as usize] = tables[arg as usize].max(tables[at]);
+                }
+            }
+            Instruction::Place(p) => {
+                lifts[p.arg as usize] = lifts[p.arg as usize].min(lifts[at]);
+                tables[p.arg as usize] = tables[p.arg as usize].max(tables[at]);
+            }
+            _ => {}
+        }
+    }
+    let both = lifts.into_iter().zip(tables);
+    both.map(|(lift, table)| if table == f64::NEG_INFINITY { lift } else { lift.min(table) }).collect()
+}
+
+fn measure(program: &ValidProgram, at: usize, o: &schema::Open, ring: &Ring, limit: f64) -> Headroom {
     let frac = program.types()[at].frac().unwrap_or(0);
     let largest = ring.data.iter().map(|&v| signed(v, 64).unsigned_abs()).max().unwrap_or(0);
     let max_abs = decode(largest.min(i64::MAX as u64), 64, frac);
     let used = if largest == 0 { 0.0 } else { (largest as f64).log2() };
-    Headroom { at: at as u32, width: o.width, max_abs, spare_bits: f64::from(o.width) - 2.0 - used }
+    let allowed = if limit.is_finite() { limit } else { f64::from(o.width) - 1.0 };
+    Headroom { at: at as u32, width: o.width, max_abs, spare_bits: allowed - used }
 }
 
 fn check(name: &str, tensor: &Tensor, expected: &crate::ValueType) -> Result<(), InterpretError> {
@@ -192,11 +244,10 @@ fn step(
             ring(p.arg).place(&indices, p.axis as usize, p.size as usize).map_err(op_error)?
         }
         Instruction::Truncate(t) => {
-            let width = width_of(t.arg);
             let half = if t.shift == 0 { 0 } else { 1i64 << (t.shift - 1) };
-            ring(t.arg).map(|v| (signed(signed(v, width).wrapping_add(half) as u64, width) >> t.shift) as u64)
+            ring(t.arg).map(|v| ((v as i64).wrapping_add(half) >> t.shift) as u64)
         }
-        Instruction::Open(o) => ring(o.arg).map(|v| signed(v, o.width) as u64),
+        Instruction::Open(o) => ring(o.arg).clone(),
         Instruction::Lift(l) => ring(l.arg).clone(),
         Instruction::Table(t) => table(t, ring(t.arg)),
         Instruction::Fourier(f) => fourier(f, ring(f.arg)),
@@ -240,16 +291,6 @@ fn step(
             };
             return Ok(Value::Plain(tensor.map_err(op_error)?));
         }
-    };
-    // One canonical representative: the signed one, except for words of bits and one-sided openings of indices.
-    let value = match ty.form {
-        Form::Arithmetic { width, .. } | Form::Known { width, .. } | Form::Weight { width, .. } => {
-            value.map(|v| signed(v, width) as u64)
-        }
-        Form::Masked { width, to: Target::Both | Target::Client | Target::Server, .. } => {
-            value.map(|v| signed(v, width) as u64)
-        }
-        _ => value,
     };
     Ok(Value::Ring(value))
 }

@@ -1,0 +1,190 @@
+//! What each operation is expected to cost in seconds, from bytes, rounds and ring operations, by who knows what.
+//!
+//! An estimate to choose between forms of one program; what a program does cost is counted by `marill-program`.
+//! A masked value is opened once however many operations use it, so openings are costs of the value, not of its uses.
+
+use super::analysis::Fact;
+use crate::ir::Owner;
+use marill_plaintext::{Op, TensorType};
+
+/// Bits of an element opened towards a party that knows the other operand.
+const ONE_WAY_BITS: f64 = 50.0;
+/// Bits of an element of a matrix product's operand that is opened both ways, in each direction.
+const MATRIX_OPEN_BITS: f64 = 36.0;
+/// Bits of an element of an element-wise product's operand that is opened both ways, in each direction.
+const ELEMENT_OPEN_BITS: f64 = 22.0;
+/// Bits of preprocessing for each element of a product's result.
+const PRODUCT_BITS: f64 = 50.0;
+/// How much of a round trip an opening takes; many share one.
+const OPENING_ROUNDS: f64 = 0.5;
+/// Bits that the server sends once per model for each element of a private matrix.
+const SETUP_BITS: f64 = 50.0;
+/// Runs over which the setup is spread.
+const RUNS_PER_SETUP: f64 = 1000.0;
+/// One multiplication and addition in the ring.
+const RING_PRODUCT_S: f64 = 2e-10;
+/// One addition or copy of an element.
+const RING_MOVE_S: f64 = 2e-10;
+/// Bytes per element of rescaling after a product with a public number: some of these are followed by an extension.
+const RESCALE_BYTES: f64 = 0.1;
+/// Starting any operation on shares.
+const SHARED_OP_S: f64 = 1e-6;
+/// An operation in the clear, on constants or by one party: next to nothing, but fewer are better.
+const CLEAR_OP_S: f64 = 1e-9;
+/// Bytes per result element and row of the table for a private look-up.
+const LOOKUP_BITS: f64 = 40.0;
+
+/// Bytes per element, both ways, and rounds of the operations that need interaction of their own.
+fn interactive(op: &Op) -> Option<(f64, f64)> {
+    Some(match op {
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } => (14.0, 6.0),
+        Op::Gelu { .. } | Op::Silu => (12.0, 2.0),
+        Op::Softmax { .. } | Op::AttentionSoftmax => (14.0, 15.0),
+        Op::Relu | Op::Abs | Op::Clip { .. } | Op::Max | Op::Min => (6.0, 3.0),
+        Op::Equal | Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual => (4.0, 2.0),
+        Op::And | Op::Or => (1.0, 1.0),
+        Op::Where => (4.0, 1.0),
+        Op::Sin | Op::Cos => (4.0, 1.0),
+        Op::Div | Op::Pow | Op::Log => (24.0, 8.0),
+        Op::Sqrt | Op::Reciprocal | Op::Rsqrt => (20.0, 6.0),
+        Op::Exp | Op::Erf | Op::Tanh | Op::Sigmoid | Op::Floor | Op::Cast { .. } => (12.0, 3.0),
+        Op::ReduceMax { .. } | Op::ArgMax { .. } => (12.0, 8.0),
+        _ => return None,
+    })
+}
+
+/// The network between the parties.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NetworkCost {
+    /// Throughput in each direction.
+    pub bandwidth_bytes_per_s: f64,
+    /// Time of one round trip.
+    pub rtt_s: f64,
+}
+
+impl Default for NetworkCost {
+    /// 1 Gbit/s and 5 ms.
+    fn default() -> NetworkCost {
+        NetworkCost { bandwidth_bytes_per_s: 125e6, rtt_s: 5e-3 }
+    }
+}
+
+/// How a masked value is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opening {
+    /// To the party that knows the other operand.
+    OneWay,
+    /// To both, as an operand of element-wise products.
+    Elements,
+    /// To both, as an operand of matrix products.
+    Matrix,
+}
+
+/// Every [`Opening`], cheapest first. A dearer one serves the cheaper one's users too, except that `OneWay` stays.
+pub const OPENINGS: [Opening; 3] = [Opening::OneWay, Opening::Elements, Opening::Matrix];
+
+/// Cost of one operation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpCost {
+    /// Time of the operation itself.
+    pub own_s: f64,
+    /// Operands that must be opened.
+    pub openings: Vec<(usize, Opening)>,
+}
+
+impl NetworkCost {
+    fn bytes_s(&self, bytes: f64) -> f64 {
+        bytes / self.bandwidth_bytes_per_s
+    }
+
+    /// Time of opening a value.
+    pub fn opening_s(&self, ty: &TensorType, opening: Opening) -> f64 {
+        let bits = match opening {
+            Opening::OneWay => ONE_WAY_BITS,
+            Opening::Elements => 2.0 * ELEMENT_OPEN_BITS,
+            Opening::Matrix => 2.0 * MATRIX_OPEN_BITS,
+        };
+        self.bytes_s(ty.len() as f64 * bits / 8.0) + OPENING_ROUNDS * self.rtt_s
+    }
+
+    /// Time of `op` on operands of which `operands` is known, with a result of type `result`; openings apart.
+    pub fn of(&self, op: &Op, operands: &[&Fact], result: &TensorType) -> OpCost {
+        let owner = operands.iter().map(|fact| fact.owner).fold(Owner::Public, Owner::join);
+        if owner != Owner::Shared {
+            return OpCost { own_s: CLEAR_OP_S, openings: Vec::new() };
+        }
+        let elements = result.len() as f64;
+        let moved_s = SHARED_OP_S + elements * RING_MOVE_S;
+        match op {
+            Op::MatMul | Op::Conv { .. } => self.product(op, operands, elements),
+            Op::Mul => self.product(op, operands, elements),
+            Op::LayerNorm { .. } | Op::RmsNorm { .. } if operands.len() > 1 => {
+                // The gain is one more product, on a value that nothing else can use.
+                let plain = self.interaction_s(op, elements);
+                let gain =
+                    self.opening_s(result, Opening::OneWay) + self.bytes_s(elements * PRODUCT_BITS / 8.0);
+                OpCost { own_s: plain + gain + 2.0 * moved_s, openings: Vec::new() }
+            }
+            Op::Div if is_known(operands[1]) => self.product(op, operands, elements),
+            Op::Gather { .. } | Op::GatherNd { .. } if operands[1].owner != Owner::Public => {
+                let rows = operands[0].ty.shape.first().copied().unwrap_or(1) as f64;
+                let looked_up = operands[1].ty.len() as f64;
+                let own_s = self.bytes_s(looked_up * rows * LOOKUP_BITS / 8.0) + self.rtt_s;
+                OpCost { own_s, openings: Vec::new() }
+            }
+            Op::Rotary => {
+                OpCost { own_s: 2.0 * moved_s + self.bytes_s(elements * RESCALE_BYTES), openings: Vec::new() }
+            }
+            op if interactive(op).is_some() => {
+                OpCost { own_s: self.interaction_s(op, elements), openings: Vec::new() }
+            }
+            _ => OpCost { own_s: moved_s, openings: Vec::new() },
+        }
+    }
+
+    fn interaction_s(&self, op: &Op, elements: f64) -> f64 {
+        let (bytes, rounds) = interactive(op).unwrap_or_default();
+        SHARED_OP_S + self.bytes_s(elements * bytes) + rounds * self.rtt_s
+    }
+
+    /// `MatMul`, `Conv`, `Mul`, or `Div` by a value that one party knows.
+    fn product(&self, op: &Op, operands: &[&Fact], elements: f64) -> OpCost {
+        let is_elementwise = matches!(op, Op::Mul | Op::Div);
+        let depth = match (op, operands[1].ty.shape.as_slice()) {
+            (Op::MatMul, [.., k, _] | [k]) => *k as f64,
+            (Op::Conv { .. }, [_, window @ ..]) => window.iter().product::<usize>() as f64,
+            _ => 1.0,
+        };
+        let mut own_s = SHARED_OP_S + elements * depth * RING_PRODUCT_S;
+        let [left, right] = [operands[0], operands[1]];
+        if left.owner == Owner::Public || right.owner == Owner::Public {
+            own_s += elements * RING_MOVE_S + self.bytes_s(elements * RESCALE_BYTES);
+            return OpCost { own_s, openings: Vec::new() };
+        }
+        own_s += self.bytes_s(elements * PRODUCT_BITS / 8.0);
+        // The party that knows an operand needs the other one opened; a constant of the server's is opened at setup.
+        let known = [is_known(left), is_known(right)];
+        let openings = match known {
+            [true, true] | [false, true] if right.owner == Owner::Server || !known[0] => {
+                vec![(0, Opening::OneWay)]
+            }
+            [true, _] => vec![(1, Opening::OneWay)],
+            _ => {
+                let opening = if is_elementwise { Opening::Elements } else { Opening::Matrix };
+                vec![(0, opening), (1, opening)]
+            }
+        };
+        if let [(opened, Opening::OneWay)] = openings[..]
+            && operands[1 - opened].is_constant
+            && !is_elementwise
+        {
+            own_s += self.bytes_s(operands[1 - opened].ty.len() as f64 * SETUP_BITS / 8.0) / RUNS_PER_SETUP;
+        }
+        OpCost { own_s, openings }
+    }
+}
+
+/// Whether a party knows the value in the clear.
+fn is_known(fact: &Fact) -> bool {
+    fact.owner != Owner::Shared
+}

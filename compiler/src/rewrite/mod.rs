@@ -1,0 +1,212 @@
+//! Stage 4: the cheapest of many equal graphs, found in an e-graph.
+//!
+//! Precondition: a normalised graph whose values have owners. Postcondition: a graph of the same inputs, outputs and
+//! function over the reals, every value with its owner, that is not estimated to cost more. What folds into the
+//! server's constants stays as operations on constants. The result depends on the graph, its types, owners and public
+//! scalars, never on the elements of other constants, nor on time.
+
+pub mod analysis;
+pub mod cost;
+pub mod extract;
+pub mod language;
+mod rebuild;
+pub mod rules;
+
+use std::collections::BTreeMap;
+
+use egg::Id;
+
+use crate::diagnostic::Diagnostic;
+use crate::ir::{Graph, NodeKind, Owner, ValueId};
+use analysis::{Classes, Fact, Known};
+use cost::NetworkCost;
+use extract::Forms;
+use language::{Head, Symbol, Term};
+use marill_plaintext::{DType, Tensor, TensorType};
+use rules::{Expr, RULES, Rule, Site};
+
+/// Limits and the network to choose for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RewriteOptions {
+    /// Between the parties.
+    pub network: NetworkCost,
+    /// The e-graph stops growing beyond this many terms.
+    pub max_terms: usize,
+    /// Times that all rules are tried.
+    pub max_iterations: usize,
+}
+
+impl Default for RewriteOptions {
+    fn default() -> RewriteOptions {
+        RewriteOptions { network: NetworkCost::default(), max_terms: 200_000, max_iterations: 16 }
+    }
+}
+
+/// What the stage did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RewriteReport {
+    /// Rules that found new forms, in the order of the table, and how many.
+    pub fired: Vec<(&'static str, usize)>,
+    /// Estimated time of a run before and after, in seconds.
+    pub cost_before_s: f64,
+    /// See `cost_before_s`.
+    pub cost_after_s: f64,
+    /// Values in the e-graph.
+    pub classes: usize,
+    /// Terms in the e-graph.
+    pub terms: usize,
+    /// Whether no rule had anything new to say, rather than a limit being met.
+    pub is_saturated: bool,
+}
+
+/// Rewrites the graph.
+///
+/// # Errors
+/// If an operation of the chosen graph does not accept its operands, which no graph from `normalise` causes.
+pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, RewriteReport), Diagnostic> {
+    let mut space = Space::new(&graph);
+    let mut report = RewriteReport::default();
+    space.saturate(RULES, options, &mut report);
+    let classes = &space.classes;
+    let forms = Forms::new(classes, &options.network);
+    let roots: Vec<u32> =
+        graph.outputs.iter().map(|output| forms.place(classes, space.values[&output.value])).collect();
+
+    let mut original: BTreeMap<u32, Term> = BTreeMap::new();
+    for (&value, term) in &space.originals {
+        let term = term.clone().map_to(classes);
+        original.entry(forms.place(classes, space.values[&value])).or_insert(term);
+    }
+    let before = forms.choose(&original);
+    let before_s = forms.cost_s(&before, &roots);
+    let after = forms.extract(&roots);
+    let after_s = forms.cost_s(&after, &roots);
+    let (choice, after_s) = match (before_s, after_s) {
+        (Some(before_s), Some(after_s)) if after_s > before_s => (before, before_s),
+        (Some(before_s), None) => (before, before_s),
+        (_, after_s) => (after, after_s.unwrap_or_default()),
+    };
+    report.cost_before_s = before_s.unwrap_or(after_s);
+    report.cost_after_s = after_s;
+    report.classes = classes.number_of_classes();
+    report.terms = classes.total_number_of_nodes();
+    let graph = rebuild::rebuild(&graph, &space, &forms, &choice)?;
+    Ok((graph, report))
+}
+
+/// The e-graph of one graph.
+struct Space {
+    classes: Classes,
+    /// The class of every value of the graph.
+    values: BTreeMap<ValueId, Id>,
+    /// The term of every value of the graph.
+    originals: BTreeMap<ValueId, Term>,
+    /// Values behind the leaves.
+    leaves: Vec<ValueId>,
+}
+
+impl Space {
+    fn new(graph: &Graph) -> Space {
+        let mut space = Space {
+            classes: Classes::new(Known::default()),
+            values: BTreeMap::new(),
+            originals: BTreeMap::new(),
+            leaves: Vec::new(),
+        };
+        for value in graph.topological() {
+            let term = match &graph.node(value).kind {
+                NodeKind::Apply(op) => Term {
+                    head: Head::Apply(Symbol::from(op.clone())),
+                    operands: graph.args(value).iter().map(|arg| space.values[arg]).collect(),
+                },
+                _ => space.leaf(graph, value),
+            };
+            let id = space.classes.add(term.clone());
+            space.values.insert(value, id);
+            space.originals.insert(value, term);
+        }
+        space.classes.rebuild();
+        space
+    }
+
+    fn leaf(&mut self, graph: &Graph, value: ValueId) -> Term {
+        let facts = &graph.node(value).facts;
+        let owner = facts.owner.unwrap_or(Owner::Shared);
+        let scalar = if owner == Owner::Public { public_scalar(graph, value) } else { None };
+        let head = match scalar {
+            Some(scalar) if facts.ty.shape.is_empty() => Head::Scalar(scalar.to_bits()),
+            _ => {
+                let is_constant = matches!(graph.node(value).kind, NodeKind::Constant(_));
+                self.classes.analysis.leaves.push(Fact { ty: facts.ty.clone(), owner, is_constant, scalar });
+                self.leaves.push(value);
+                Head::Leaf(self.leaves.len() as u32 - 1)
+            }
+        };
+        Term { head, operands: Vec::new() }
+    }
+
+    /// Applies rules until nothing is new or a limit is met. All sites are found before any form is added.
+    fn saturate(&mut self, rules: &[Rule], options: &RewriteOptions, report: &mut RewriteReport) {
+        let mut fired = vec![0usize; rules.len()];
+        for _ in 0..options.max_iterations {
+            let matches = self.matches(rules);
+            let mut changed = false;
+            for (rule, id, expr) in matches {
+                if self.classes.total_size() >= options.max_terms {
+                    break;
+                }
+                let Some(form) = rules::insert(&mut self.classes, &expr) else { continue };
+                if self.classes[form].data.ty == self.classes[id].data.ty && self.classes.union(id, form) {
+                    fired[rule] += 1;
+                    changed = true;
+                }
+            }
+            self.classes.rebuild();
+            if !changed || self.classes.total_size() >= options.max_terms {
+                report.is_saturated = !changed;
+                break;
+            }
+        }
+        let named = rules.iter().zip(fired).filter(|(_, count)| *count > 0);
+        report.fired = named.map(|(rule, count)| (rule.name, count)).collect();
+    }
+
+    /// Every form that a rule names, by class, then term, then rule.
+    fn matches(&self, rules: &[Rule]) -> Vec<(usize, Id, Expr)> {
+        let mut ids: Vec<Id> = self.classes.classes().map(|class| class.id).collect();
+        ids.sort_unstable();
+        let mut found = Vec::new();
+        for id in ids {
+            if !rules::is_real(&self.classes[id].data) {
+                continue;
+            }
+            for term in &self.classes[id].nodes {
+                let Some(op) = term.op() else { continue };
+                let site = Site { classes: &self.classes, id, op, args: &term.operands };
+                for (number, rule) in rules.iter().enumerate() {
+                    found.extend((rule.forms)(&site).into_iter().map(|expr| (number, id, expr)));
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Term {
+    /// The same term with every operand's class as it is now.
+    fn map_to(self, classes: &Classes) -> Term {
+        let operands = self.operands.iter().map(|&id| classes.find(id)).collect();
+        Term { head: self.head, operands }
+    }
+}
+
+fn public_scalar(graph: &Graph, value: ValueId) -> Option<f32> {
+    let TensorType { dtype, .. } = graph.ty(value);
+    if *dtype != DType::F32 || graph.ty(value).len() != 1 {
+        return None;
+    }
+    match graph.constant(value)?.load().ok()? {
+        Tensor::F32(array) => array.first().copied(),
+        _ => None,
+    }
+}

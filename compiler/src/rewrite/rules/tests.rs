@@ -1,0 +1,200 @@
+//! Every rule on a graph where it must hold and on one where it must not apply.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::ir::{self, Constant, Graph, NodeKind, Owner, ValueId};
+use crate::ownership;
+use crate::rewrite::Space;
+use marill_plaintext::Tensor;
+
+/// Name, a graph on which the rule finds forms, a graph on which it finds none. `x: shape` is an input, `c: shape` a
+/// private constant, `=0.5` a public scalar; operands follow by position of the line, from 0; the last is the output.
+#[rustfmt::skip]
+const CASES: &[(&str, &str, &str)] = &[
+    ("mul-one",        "x 2,3; =1; mul(%0, %1)",                        "x 2,3; =2; mul(%0, %1)"),
+    ("mul-one",        "x 2,3; =1; mul(%1, %0)",                        "x 2,3; c 1=1; mul(%0, %1)"),
+    ("mul-one",        "x 2,3; =1; mul(%1, %0)",                        "x 3; c 2,3=1; mul(%0, %1)"),
+    ("add-zero",       "x 2,3; =0; sub(%0, %1)",                        "x 2,3; =0; sub(%1, %0)"),
+    ("add-zero",       "x 2,3; =0; add(%1, %0)",                        "x 2,3; c 2,3=0; add(%0, %1)"),
+    ("merge-scales",   "x 2,3; =3; mul(%0, %1); =0.5; mul(%2, %3)",     "x 2,3; =1e30; mul(%0, %1); =1e30; mul(%2, %3)"),
+    ("merge-gains",    "x 2,3; c 3; mul(%0, %1); =2; mul(%2, %3)",      "x 2,3; =3; mul(%0, %1); =2; mul(%2, %3)"),
+    ("merge-gains",    "x 2,3; c 3; mul(%1, %0); c 2,1; mul(%3, %2)",   "x 2,3; x 3; mul(%1, %0); c 2,1; mul(%3, %2)"),
+    ("merge-biases",   "x 2,3; c 3; add(%1, %0); c 2,3; add(%3, %2)",   "x 2,3; x 3; add(%1, %0); c 2,3; add(%3, %2)"),
+    ("neg-neg",        "x 2; neg(%0); neg(%1)",                         "x 2; abs(%0); neg(%1)"),
+    ("neg-scale",      "x 2; neg(%0); =2; mul(%1, %2)",                 "x 2; neg(%0); c 2; mul(%1, %2)"),
+    ("neg-scale",      "x 2; =2; mul(%0, %1); neg(%2)",                 "x 2; x 2; mul(%0, %1); neg(%2)"),
+    ("sub-constant",   "x 2,3; c 3; sub(%0, %1)",                       "x 2,3; c 3; sub(%1, %0)"),
+    ("div-scalar",     "x 2; =4; div(%0, %1)",                          "x 2; =0; div(%0, %1)"),
+    ("div-scalar",     "x 2; =4; div(%0, %1)",                          "x 2; =4; div(%1, %0)"),
+    ("div-constant",   "x 2,3; c 3; div(%0, %1)",                       "x 2,3; x 3; div(%0, %1)"),
+    ("scale-sum",      "x 2,3; c 3; add(%0, %1); =3; mul(%2, %3)",      "x 2,3; x 3; add(%0, %1); =3; mul(%2, %3)"),
+    ("gain-sum",       "x 2,3; c 3; add(%0, %1); c 3; mul(%2, %3)",     "x 2,3; c 3; add(%0, %1); x 3; mul(%2, %3)"),
+    ("identity-movement", "x 2,3; transpose{perm=[0,1]}(%0)",           "x 2,2; transpose{perm=[1,0]}(%0)"),
+    ("identity-movement", "x 2,3; slice{axis=1,start=0,end=3,step=1}(%0)", "x 2,3; slice{axis=1,start=2,end=-1,step=-1}(%0)"),
+    ("identity-movement", "x 2,3; reshape{shape=[2,3]}(%0)",            "x 2,3; reshape{shape=[3,2]}(%0)"),
+    ("reshape-reshape", "x 2,3; reshape{shape=[6]}(%0); reshape{shape=[3,2]}(%1)", "x 2,3; transpose{perm=[1,0]}(%0); reshape{shape=[6]}(%1)"),
+    ("transpose-transpose", "x 2,3,4; transpose{perm=[1,2,0]}(%0); transpose{perm=[1,0,2]}(%1)", "x 2,3; reshape{shape=[3,2]}(%0); transpose{perm=[1,0]}(%1)"),
+    ("slice-slice",    "x 9; slice{axis=0,start=2,end=8,step=1}(%0); slice{axis=0,start=1,end=3,step=1}(%1)", "x 9; slice{axis=0,start=2,end=8,step=2}(%0); slice{axis=0,start=1,end=3,step=1}(%1)"),
+    ("slice-slice",    "x 9; slice{axis=0,start=2,end=8,step=1}(%0); slice{axis=0,start=1,end=3,step=1}(%1)", "x 9,9; slice{axis=1,start=2,end=8,step=1}(%0); slice{axis=0,start=1,end=3,step=1}(%1)"),
+    ("slice-concat",   "x 2; x 3; concat{axis=0}(%0, %1); slice{axis=0,start=3,end=5,step=1}(%2)", "x 2; x 3; concat{axis=0}(%0, %1); slice{axis=0,start=1,end=5,step=1}(%2)"),
+    ("scale-down-movement", "x 2,3; transpose{perm=[1,0]}(%0); =2; mul(%1, %2)", "x 2,3; transpose{perm=[1,0]}(%0); c 2; mul(%1, %2)"),
+    ("scale-down-movement", "x 2; x 3; concat{axis=0}(%0, %1); =2; mul(%2, %3)", "x 2,3; abs(%0); =2; mul(%1, %2)"),
+    ("scale-down-movement", "x 2,4; c 4; c 4; rotary(%0, %1, %2); =2; mul(%3, %4)", "x 2,3; softmax{axis=1}(%0); =2; mul(%1, %2)"),
+    ("scale-up-movement", "x 2,3; =2; mul(%0, %1); expand{shape=[4,2,3]}(%2)", "x 2,3; c 3; mul(%0, %1); expand{shape=[4,2,3]}(%2)"),
+    ("scale-up-movement", "x 2; x 3; =2; mul(%0, %2); mul(%1, %2); concat{axis=0}(%3, %4)", "x 2; x 3; =2; mul(%0, %2); =3; mul(%1, %4); concat{axis=0}(%3, %5)"),
+    ("scale-up-movement", "x 2; x 3; =2; mul(%0, %2); mul(%1, %2); concat{axis=0}(%3, %4)", "x 2; x 3; =2; mul(%0, %2); concat{axis=0}(%3, %1)"),
+    ("norm-affine",    "x 2,4; c 4; c 4; layer_norm{epsilon=1e-5}(%0, %1, %2)", "x 2,4; layer_norm{epsilon=1e-5}(%0)"),
+    ("norm-affine",    "x 2,4; c 4; rms_norm{epsilon=1e-5}(%0, %1)",    "c 2,4; c 4; rms_norm{epsilon=1e-5}(%0, %1)"),
+    ("scale-product",  "x 2,3; c 3,4; mat_mul(%0, %1); =2; mul(%2, %3)", "x 2,3; c 3,4; mat_mul(%0, %1); c 4; mul(%2, %3)"),
+    ("scale-product",  "x 2,3; x 3,4; mat_mul(%0, %1); =2; mul(%3, %2)", "x 2,3; x 2,3; mul(%0, %1); =2; mul(%2, %3)"),
+    ("scaled-operand", "x 2,3; =2; mul(%0, %1); c 3,4; mat_mul(%2, %3)", "x 2,3; c 3; mul(%0, %1); c 3,4; mat_mul(%2, %3)"),
+    ("scaled-operand", "x 2,3; x 3,4; =2; mul(%1, %2); mat_mul(%0, %3)", "x 2,3; c 3,4; =2; mul(%1, %2); mat_mul(%0, %3)"),
+    ("gain-into-product", "x 2,3; c 3; mul(%0, %1); c 3,4; mat_mul(%2, %3)", "x 2,3; c 2,1; mul(%0, %1); c 3,4; mat_mul(%2, %3)"),
+    ("gain-into-product", "x 5,2,3; c 1,1,3; mul(%1, %0); c 3,4; mat_mul(%2, %3)", "x 2,3; c 3; mul(%0, %1); x 3,4; mat_mul(%2, %3)"),
+    ("gain-into-product", "x 2,3; c 3; mul(%0, %1); c 3,4; mat_mul(%2, %3)", "x 2,1; c 3; mul(%0, %1); c 3,4; mat_mul(%2, %3)"),
+    ("gain-after-product", "x 2,3; c 3,4; mat_mul(%0, %1); c 4; mul(%2, %3)", "x 2,3; c 3,4; mat_mul(%0, %1); c 2,1; mul(%2, %3)"),
+    ("bias-through-product", "x 2,3; c 3; add(%0, %1); c 3,4; mat_mul(%2, %3)", "x 2,3; c 2,3; add(%0, %1); c 3,4; mat_mul(%2, %3)"),
+    ("bias-through-product", "x 2,3; c 1,3; add(%0, %1); c 3,4; mat_mul(%2, %3)", "x 2,3; x 3; add(%0, %1); c 3,4; mat_mul(%2, %3)"),
+    ("slice-sum",      "x 2,3; c 3; add(%0, %1); slice{axis=1,start=1,end=3,step=1}(%2)", "x 2,3; c 3; add(%0, %1); slice{axis=0,start=1,end=2,step=1}(%2)"),
+    ("slice-product",  "x 2,3; c 3,4; mat_mul(%0, %1); slice{axis=1,start=1,end=3,step=1}(%2)", "x 2,3; c 3,4; mat_mul(%0, %1); slice{axis=0,start=1,end=2,step=1}(%2)"),
+    ("slice-product",  "x 2,3; c 3,4; mat_mul(%0, %1); slice{axis=1,start=3,end=-1,step=-2}(%2)", "x 2,3; x 3,4; mat_mul(%0, %1); slice{axis=1,start=1,end=3,step=1}(%2)"),
+    ("product-of-products", "x 2,3; c 3,4; mat_mul(%0, %1); c 4,2; mat_mul(%2, %3)", "x 2,3; x 3,4; mat_mul(%0, %1); c 4,2; mat_mul(%2, %3)"),
+    ("split-product",  "x 2,3; c 3,4; c 4,2; mat_mul(%1, %2); mat_mul(%0, %3)", "x 2,3; c 3,4; x 4,2; mat_mul(%1, %2); mat_mul(%0, %3)"),
+    ("merge-products", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; mat_mul(%0, %3); add(%2, %4)", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; x 2,3; mat_mul(%4, %3); add(%2, %5)"),
+];
+
+fn tensor(shape: &[usize], seed: usize) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    let element = |i: usize| ((i * 37 + seed * 101 + 11) % 29) as f32 / 10.0 - 1.35;
+    Tensor::f32(shape, (0..count).map(element).collect()).unwrap()
+}
+
+fn parse_shape(text: &str) -> Vec<usize> {
+    text.split(',').map(|dim| dim.trim().parse().unwrap()).collect()
+}
+
+fn graph(text: &str) -> Graph {
+    let mut graph = Graph::default();
+    let mut values: Vec<ValueId> = Vec::new();
+    for (place, line) in text.split(';').map(str::trim).enumerate() {
+        let value = if let Some(shape) = line.strip_prefix("x ") {
+            let shape = parse_shape(shape);
+            graph.add_input(format!("x{place}"), TensorType { dtype: DType::F32, shape })
+        } else if let Some(private) = line.strip_prefix("c ") {
+            let tensor = match private.split_once('=') {
+                Some((shape, value)) => {
+                    let shape = parse_shape(shape);
+                    let count = shape.iter().product();
+                    Tensor::f32(shape, vec![value.parse().unwrap(); count]).unwrap()
+                }
+                None => tensor(&parse_shape(private), place),
+            };
+            graph.add_constant(format!("c{place}"), tensor)
+        } else if let Some(scalar) = line.strip_prefix('=') {
+            graph.add_constant("scalar", Tensor::scalar_f32(scalar.parse().unwrap()))
+        } else {
+            let (op, args) = line.strip_suffix(')').unwrap().split_once('(').unwrap();
+            let args: Vec<ValueId> =
+                args.split(',').map(|arg| values[arg.trim()[1..].parse::<usize>().unwrap()]).collect();
+            graph.apply(op.parse().unwrap(), &args, "").unwrap()
+        };
+        values.push(value);
+    }
+    let inputs: Vec<String> = graph.inputs.iter().map(|&id| graph.node(id).name.clone()).collect();
+    graph.add_output("y", values[values.len() - 1], Owner::Client);
+    ownership::assign(&mut graph, &inputs.into_iter().map(|name| (name, Owner::Client)).collect()).unwrap();
+    // Constants here stand for weights, also the small ones, but for the public scalars.
+    for value in values {
+        if graph.node(value).name.starts_with('c') {
+            graph.node_mut(value).facts.owner = Some(Owner::Server);
+        }
+    }
+    graph
+}
+
+fn output(graph: &Graph) -> Vec<f32> {
+    let inputs: BTreeMap<String, Tensor> = graph
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(seed, &id)| (graph.node(id).name.clone(), tensor(graph.shape(id), seed + 5)))
+        .collect();
+    ir::interpret(graph, &inputs).unwrap()[0].1.to_f32_vec().unwrap()
+}
+
+/// The graph with each form that the rule names, in the place of the value that it is a form of.
+fn variants(graph: &Graph, rule: &Rule) -> Vec<Graph> {
+    let space = Space::new(graph);
+    let mut values: BTreeMap<Id, ValueId> = BTreeMap::new();
+    for (&value, &id) in &space.values {
+        values.entry(space.classes.find(id)).or_insert(value);
+    }
+    fn build(graph: &mut Graph, values: &BTreeMap<Id, ValueId>, expr: &Expr) -> Option<ValueId> {
+        match expr {
+            Expr::Class(id) => Some(values[id]),
+            Expr::Scalar(value) => Some(graph.add_constant("", Tensor::scalar_f32(*value))),
+            Expr::Apply(op, args) => {
+                let args: Option<Vec<ValueId>> = args.iter().map(|arg| build(graph, values, arg)).collect();
+                graph.apply(op.clone(), &args?, "").ok()
+            }
+        }
+    }
+    let matches = space.matches(std::slice::from_ref(rule));
+    let variant = |(_, id, expr): &(usize, Id, Expr)| {
+        let mut variant = graph.clone();
+        let new = build(&mut variant, &values, expr)?;
+        if variant.ty(new) != variant.ty(values[id]) {
+            return None;
+        }
+        for output in variant.outputs.iter_mut().filter(|output| output.value == values[id]) {
+            output.value = new;
+        }
+        Some(variant)
+    };
+    matches.iter().filter_map(variant).collect()
+}
+
+#[test]
+fn rules_hold_where_they_apply_and_apply_nowhere_else() {
+    for &(name, applies, stays) in CASES {
+        let rule = RULES.iter().find(|rule| rule.name == name).unwrap_or_else(|| panic!("no rule {name}"));
+        let before = graph(applies);
+        let found = variants(&before, rule);
+        assert!(!found.is_empty(), "{name} does not apply to {applies}");
+        let expected = output(&before);
+        for variant in found {
+            let y = output(&variant);
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs().max(1.0);
+            assert!(y.iter().zip(&expected).all(close), "{name} on {applies}: {y:?}, not {expected:?}");
+        }
+        assert_eq!(variants(&graph(stays), rule).len(), 0, "{name} applies to {stays}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_case_and_its_own_name() {
+    let named: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(named.len(), RULES.len());
+    let tested: BTreeSet<&str> = CASES.iter().map(|case| case.0).collect();
+    assert_eq!(named, tested);
+}
+
+/// Whatever the private elements are, ones, zeros or equal tensors, every rule finds the same forms.
+#[test]
+fn no_rule_sees_private_elements() {
+    for &(_, text, other) in CASES {
+        for text in [text, other] {
+            let plain = graph(text);
+            let mut special = plain.clone();
+            for id in plain.topological() {
+                if plain.node(id).name.starts_with('c') {
+                    let count = plain.ty(id).len();
+                    let ones = Tensor::f32(plain.shape(id), vec![1.0; count]).unwrap();
+                    special.node_mut(id).kind = NodeKind::Constant(Constant::inline(ones));
+                }
+            }
+            assert_eq!(Space::new(&plain).matches(RULES), Space::new(&special).matches(RULES), "{text}");
+        }
+    }
+}

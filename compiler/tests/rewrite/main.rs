@@ -1,0 +1,3 @@
+//! The rewrite stage through its front door.
+
+mod models;

@@ -2,6 +2,15 @@
 //! makes correlations only.
 //!
 //! Nothing a peer or a user sends can panic here: every fault is a [`error::RunError`], sorted by who is at fault.
+//!
+//! A run goes [`session`] (agree, preprocess, run, reveal) -> [`correlation`] (masks and their products) ->
+//! [`executor`] (rounds and memory) -> [`protocol`] (one file per functionality, on local data), over [`transport`].
 
+pub mod bundle;
+pub mod correlation;
 pub mod error;
+pub mod executor;
+pub mod protocol;
+pub mod session;
+pub mod sharing;
 pub mod transport;

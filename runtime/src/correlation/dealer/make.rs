@@ -1,0 +1,79 @@
+//! The dealer's walk through a program, on masks alone.
+
+use std::collections::BTreeMap;
+
+use marill_kernels::{Prg, Seed};
+use marill_plaintext::Tensor;
+use marill_program::correlation::fields;
+use marill_program::fixed::mask;
+use marill_program::{Form, Ring, Target, ValidProgram};
+
+use super::fields::Known;
+use super::stream::{Shape, send};
+use crate::correlation::masks::Masks;
+use crate::correlation::spool::Chunks;
+use crate::correlation::{field_stream, mask_stream};
+use crate::error::RunError;
+use crate::transport::Channel;
+
+/// The seeds of one run.
+pub struct Seeds {
+    /// Of the client's masks and shares.
+    pub client: Seed,
+    /// Of the server's masks.
+    pub server: Seed,
+    /// Of the weights' masks, since setup.
+    pub weight: Seed,
+}
+
+/// Makes every correlation of `program` and streams the corrections to the server; `progress` hears which instruction
+/// is done. `indices` holds the public tensors by which masks move.
+///
+/// # Errors
+/// Of the channel; `BadProgram` and `Exhausted` where the masks cannot be followed.
+pub fn make(
+    program: &ValidProgram,
+    indices: &BTreeMap<u32, Tensor>,
+    seeds: &Seeds,
+    server: &mut Channel,
+    progress: &mut dyn FnMut(u32),
+) -> Result<(), RunError> {
+    let mut masks = Masks::new(program, indices);
+    for at in 0..program.len() as u32 {
+        let demand = fields(program, at as usize);
+        if !demand.is_empty() {
+            server.meter_mut().set_label(at);
+            let mut out = Chunks::new(server);
+            let known = Known { program, masks: &masks, weight_seed: &seeds.weight };
+            for (position, field) in demand.iter().enumerate() {
+                let values = known.values(at, field)?;
+                let stream = field_stream(at, position);
+                let shape = Shape { sharing: field.sharing, width: field.width, stream };
+                send(&mut out, &values, &shape, &seeds.client)?;
+            }
+            out.finish()?;
+        }
+        masks.pass(at, || Some(draw(program, at, seeds)))?;
+        progress(at + 1);
+    }
+    Ok(())
+}
+
+/// The whole mask of what instruction `at` opens.
+fn draw(program: &ValidProgram, at: u32, seeds: &Seeds) -> Ring {
+    let ty = program.ty(at);
+    let (len, width) = (ty.len(), ty.width().unwrap_or(64));
+    let of = |seed: &Seed| Prg::new(seed.clone(), mask_stream(at)).ring(len, width);
+    let data = match ty.form {
+        Form::Masked { to: Target::Server, .. } => of(&seeds.client),
+        Form::Masked { to: Target::Client, .. } => of(&seeds.server),
+        Form::MaskedBits { .. } => {
+            of(&seeds.client).iter().zip(of(&seeds.server)).map(|(a, b)| a ^ b).collect()
+        }
+        _ => {
+            let both = of(&seeds.client).into_iter().zip(of(&seeds.server));
+            both.map(|(a, b)| a.wrapping_add(b) & mask(width)).collect()
+        }
+    };
+    Ring::new(ty.shape.clone(), data)
+}

@@ -1,0 +1,95 @@
+//! The parties' ends of the dealer suite.
+
+use marill_kernels::pack::{packed_len, unpack};
+use marill_kernels::{Prg, Seed};
+use marill_program::ValidProgram;
+use marill_program::correlation::fields;
+use marill_program::cost::correction_bytes;
+
+use crate::correlation::spool::Spool;
+use crate::correlation::{Source, field_stream, mask_stream};
+use crate::error::{Misbehaviour, Role, RunError};
+use crate::transport::Channel;
+
+/// The client's correlations: all from its seed.
+pub struct ClientSource<'a> {
+    program: &'a ValidProgram,
+    seed: Seed,
+}
+
+impl<'a> ClientSource<'a> {
+    /// From the seed that the dealer sent.
+    pub fn new(program: &'a ValidProgram, seed: Seed) -> ClientSource<'a> {
+        ClientSource { program, seed }
+    }
+}
+
+impl Source for ClientSource<'_> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    }
+
+    fn fields(&mut self, at: u32) -> Result<Vec<Vec<u64>>, RunError> {
+        let demand = fields(self.program, at as usize).into_iter().enumerate();
+        let share = |(position, field): (usize, marill_program::correlation::Field)| {
+            Prg::new(self.seed.clone(), field_stream(at, position)).ring(field.len, field.width)
+        };
+        Ok(demand.map(share).collect())
+    }
+}
+
+/// The server's correlations: masks from its seed, shares from the dealer's corrections.
+pub struct ServerSource<'a> {
+    program: &'a ValidProgram,
+    seed: Seed,
+    spool: Spool,
+    offsets: Vec<u64>,
+}
+
+impl<'a> ServerSource<'a> {
+    /// Receives all corrections; `progress` hears how many bytes have come.
+    ///
+    /// # Errors
+    /// Of the channel and of the temporary file.
+    pub fn receive(
+        program: &'a ValidProgram,
+        seed: Seed,
+        dealer: &mut Channel,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<ServerSource<'a>, RunError> {
+        let (mut spool, mut offsets) = (Spool::new()?, Vec::with_capacity(program.len()));
+        for at in 0..program.len() {
+            offsets.push(spool.len_bytes());
+            let bytes = correction_bytes(program, at);
+            if bytes > 0 {
+                dealer.meter_mut().set_label(at as u32);
+                spool.receive(dealer, bytes)?;
+                progress(spool.len_bytes());
+            }
+        }
+        Ok(ServerSource { program, seed, spool, offsets })
+    }
+}
+
+impl Source for ServerSource<'_> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    }
+
+    fn fields(&mut self, at: u32) -> Result<Vec<Vec<u64>>, RunError> {
+        let mut offset = self.offsets[at as usize];
+        let mut shares = Vec::new();
+        for field in fields(self.program, at as usize) {
+            let bytes = self.spool.read(offset, packed_len(field.len, field.width))?;
+            offset += bytes.len() as u64;
+            shares.push(unpack(&bytes, field.width, field.len).ok_or_else(|| RunError::PeerMisbehaved {
+                peer: Role::Dealer,
+                reason: Misbehaviour::Malformed {
+                    what: "correction",
+                    found: format!("set padding bits at instruction {at}"),
+                },
+            })?);
+        }
+        Ok(shares)
+    }
+}

@@ -1,0 +1,154 @@
+//! The client's part of products with the server's weights, computed before the inputs are known.
+//!
+//! The client holds `W - B` since setup and its own mask r of the operand, so `r (W - B)` plus its share of `r B` is
+//! its whole contribution to `x W`: online it only sends `x + r`.
+
+use std::collections::BTreeMap;
+
+use marill_kernels::matmul::MatShape;
+use marill_kernels::pack::{packed_len, unpack};
+use marill_plaintext::Tensor;
+use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
+
+use super::Source;
+use super::masks::Masks;
+use super::spool::Spool;
+use crate::error::{Misbehaviour, Role, RunError};
+use crate::protocol::panels;
+use crate::transport::Channel;
+
+/// The masked weights `W - B`, packed one after the other as they came.
+pub struct MaskedWeights {
+    spool: Spool,
+    offsets: BTreeMap<u32, u64>,
+}
+
+fn weight_width(program: &ValidProgram, weight: u32) -> u32 {
+    program.ty(weight).width().unwrap_or(64)
+}
+
+impl MaskedWeights {
+    /// Receives all weights of the program from the server.
+    ///
+    /// # Errors
+    /// Of the channel and of the temporary file.
+    pub fn receive(program: &ValidProgram, server: &mut Channel) -> Result<MaskedWeights, RunError> {
+        let mut weights = MaskedWeights { spool: Spool::new()?, offsets: BTreeMap::new() };
+        for at in 0..program.len() {
+            if let Instruction::Weight(w) = program.instruction(at) {
+                weights.offsets.insert(at as u32, weights.spool.len_bytes());
+                server.meter_mut().set_label(at as u32);
+                weights.spool.receive(server, packed_len(program.types()[at].len(), w.width) as u64)?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Whether nothing was received.
+    pub fn is_empty(&self) -> bool {
+        self.spool.len_bytes() == 0
+    }
+
+    /// Elements `first ..` of a weight, `first` a multiple of 8.
+    fn elements(
+        &mut self,
+        weight: u32,
+        width: u32,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<u64>, RunError> {
+        let start = self.offsets.get(&weight).copied().unwrap_or(0) + packed_len(first, width) as u64;
+        let bytes = self.spool.read(start, packed_len(count, width))?;
+        unpack(&bytes, width, count).ok_or_else(|| RunError::PeerMisbehaved {
+            peer: Role::Server,
+            reason: Misbehaviour::Malformed {
+                what: "masked weight",
+                found: "padding bits that are set".into(),
+            },
+        })
+    }
+}
+
+/// `r (W - B) + c` of every product with a weight, by instruction.
+pub struct Prepared {
+    spool: Spool,
+    offsets: BTreeMap<u32, u64>,
+}
+
+impl Prepared {
+    /// Computes them all.
+    ///
+    /// # Errors
+    /// Of the temporary files, and `BadProgram` where masks cannot be moved.
+    pub fn new(
+        program: &ValidProgram,
+        indices: &BTreeMap<u32, Tensor>,
+        source: &mut dyn Source,
+        weights: &mut MaskedWeights,
+    ) -> Result<Prepared, RunError> {
+        let mut prepared = Prepared { spool: Spool::new()?, offsets: BTreeMap::new() };
+        let mut masks = Masks::new(program, indices);
+        for at in 0..program.len() as u32 {
+            if let Some((a, weight)) = weighted(program, at) {
+                let mut share = prepared.contribution(program, at, &masks, a, weight, weights)?;
+                let correction = source.fields(at)?.into_iter().next().unwrap_or_default();
+                share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));
+                prepared.offsets.insert(at, prepared.spool.len_bytes());
+                let bytes: Vec<u8> = share.iter().flat_map(|v| v.to_le_bytes()).collect();
+                prepared.spool.append(&bytes)?;
+            }
+            let ty = program.ty(at);
+            masks.pass(at, || match ty.form {
+                Form::Masked { width, to: Target::Server, .. } => {
+                    Some(Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width)))
+                }
+                _ => None,
+            })?;
+        }
+        Ok(prepared)
+    }
+
+    fn contribution(
+        &self,
+        program: &ValidProgram,
+        at: u32,
+        masks: &Masks<'_>,
+        a: u32,
+        weight: u32,
+        weights: &mut MaskedWeights,
+    ) -> Result<Vec<u64>, RunError> {
+        let (ty, width) = (program.ty(weight), weight_width(program, weight));
+        let Some(r) = masks.get(a) else { return Ok(vec![0; program.ty(at).len()]) };
+        if !matches!(program.instruction(at as usize), Instruction::MatMul(_)) {
+            let masked = Ring::new(ty.shape.clone(), weights.elements(weight, width, 0, ty.len())?);
+            return Ok(r.mul(&masked, &program.ty(at).shape).data);
+        }
+        let (k, m) = (ty.shape[0], ty.shape[1]);
+        panels::product(&r.data, MatShape { n: r.len() / k.max(1), k, m }, |range, panel| {
+            *panel = weights.elements(weight, width, range.start, range.len())?;
+            Ok(())
+        })
+    }
+
+    /// The client's contribution to the product that instruction `at` makes, of `len` elements.
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn get(&mut self, at: u32, len: usize) -> Result<Vec<u64>, RunError> {
+        let offset = self.offsets.get(&at).copied().unwrap_or(0);
+        let bytes = self.spool.read(offset, 8 * len)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect())
+    }
+}
+
+/// Operand and weight of a product with a weight.
+pub fn weighted(program: &ValidProgram, at: u32) -> Option<(u32, u32)> {
+    match program.instruction(at as usize) {
+        Instruction::Mul(p) | Instruction::MatMul(p)
+            if matches!(program.ty(p.b).form, Form::Weight { .. }) =>
+        {
+            Some((p.a, p.b))
+        }
+        _ => None,
+    }
+}

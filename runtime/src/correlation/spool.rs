@@ -1,0 +1,157 @@
+//! Long byte sequences in unlinked temporary files, so that memory stays bounded.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::mpsc::sync_channel;
+
+use marill_kernels::matmul::threads;
+use marill_program::cost::CHUNK_BYTES;
+
+use crate::error::RunError;
+use crate::transport::Channel;
+
+/// A temporary file without a name: appended to, then read anywhere.
+pub struct Spool {
+    file: File,
+    length_bytes: u64,
+}
+
+fn fault(action: &'static str) -> impl Fn(std::io::Error) -> RunError {
+    move |source| RunError::File { path: std::env::temp_dir(), action, source }
+}
+
+impl Spool {
+    /// An empty spool.
+    ///
+    /// # Errors
+    /// No file can be made in the system's temporary directory.
+    pub fn new() -> Result<Spool, RunError> {
+        let file = tempfile::tempfile().map_err(fault("create a file in"))?;
+        Ok(Spool { file, length_bytes: 0 })
+    }
+
+    /// Where the next append goes.
+    pub fn len_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    /// Adds `bytes` at the end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
+        self.file.seek(SeekFrom::Start(self.length_bytes)).map_err(fault("write a file in"))?;
+        self.file.write_all(bytes).map_err(fault("write a file in"))?;
+        self.length_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// `count_bytes` bytes from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// The file cannot be read, or ends before.
+    pub fn read(&mut self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+        let mut bytes = vec![0; count_bytes];
+        self.file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
+        self.file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
+        Ok(bytes)
+    }
+
+    /// Appends a stream of `total_bytes` that the peer sends in chunks.
+    ///
+    /// # Errors
+    /// Of the channel and of the file.
+    pub fn receive(&mut self, channel: &mut Channel, total_bytes: u64) -> Result<(), RunError> {
+        let mut left = total_bytes;
+        let mut chunk = vec![0; left.min(CHUNK_BYTES) as usize];
+        while left > 0 {
+            chunk.truncate(left.min(CHUNK_BYTES) as usize);
+            channel.recv_into(&mut chunk)?;
+            self.append(&chunk)?;
+            left -= chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a stream of bytes into messages of [`CHUNK_BYTES`], the last one shorter.
+pub struct Chunks<'a> {
+    channel: &'a mut Channel,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Chunks<'a> {
+    /// A stream to the channel's peer.
+    pub fn new(channel: &'a mut Channel) -> Chunks<'a> {
+        Chunks { channel, buffer: Vec::new() }
+    }
+
+    /// Adds `bytes` to the stream.
+    ///
+    /// # Errors
+    /// Of the channel.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), RunError> {
+        let limit = CHUNK_BYTES as usize;
+        while self.buffer.len() + bytes.len() >= limit {
+            let (now, later) = bytes.split_at(limit - self.buffer.len());
+            if self.buffer.is_empty() {
+                self.channel.send(now)?;
+            } else {
+                self.buffer.extend_from_slice(now);
+                self.channel.send(&self.buffer)?;
+                self.buffer.clear();
+            }
+            bytes = later;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Adds blocks `0 .. count` in order, made by `block` on all cores where there are several.
+    ///
+    /// # Errors
+    /// Of the channel, and the first that `block` returns.
+    pub fn write_blocks(
+        &mut self,
+        count: usize,
+        block: impl Fn(usize) -> Result<Vec<u8>, RunError> + Sync,
+    ) -> Result<(), RunError> {
+        let workers = threads().min(count);
+        if workers < 2 {
+            return (0..count).try_for_each(|i| self.write(&block(i)?));
+        }
+        std::thread::scope(|scope| {
+            let mut queues = Vec::with_capacity(workers);
+            for worker in 0..workers {
+                let (sender, receiver) = sync_channel(4);
+                queues.push(receiver);
+                let block = &block;
+                scope.spawn(move || {
+                    for i in (worker..count).step_by(workers) {
+                        let made = block(i);
+                        let last = made.is_err();
+                        // A failed send means that the stream has ended with an error of its own.
+                        if sender.send(made).is_err() || last {
+                            return;
+                        }
+                    }
+                });
+            }
+            for i in 0..count {
+                // A queue ends early only behind an error, or where its worker panicked, which the scope passes on.
+                if let Ok(made) = queues[i % workers].recv() {
+                    self.write(&made?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends what is left.
+    ///
+    /// # Errors
+    /// Of the channel.
+    pub fn finish(self) -> Result<(), RunError> {
+        if self.buffer.is_empty() { Ok(()) } else { self.channel.send(&self.buffer) }
+    }
+}

@@ -1,0 +1,123 @@
+//! What depends on constants alone: evaluated once, at setup.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marill_plaintext::{Tensor, evaluate};
+use marill_program::correlation::mask_indices;
+use marill_program::plan::{Plan, arguments};
+use marill_program::{Form, Instruction, Ring, ValidProgram};
+
+use super::encode::{Layout, encode_tensor};
+use super::value::Value;
+use super::{failed, not_held};
+use crate::bundle::Bundle;
+use crate::error::RunError;
+use crate::sharing::Party;
+
+/// Encoded constants with more elements are encoded at each use instead of kept.
+const KEPT_ELEMENTS: usize = 1 << 18;
+
+/// One party's values that depend on constants alone.
+pub struct Constants<'a> {
+    bundle: &'a Bundle,
+    party: Party,
+    values: BTreeMap<u32, Value>,
+}
+
+impl<'a> Constants<'a> {
+    /// Evaluates what this party knows of `plan.setup`. Every number is checked to fit its ring.
+    ///
+    /// # Errors
+    /// Of the bundle; `BadInput` naming the constant that does not fit; `BadProgram` for an operation that fails.
+    pub fn new(bundle: &'a Bundle, plan: &Plan, party: Party) -> Result<Constants<'a>, RunError> {
+        let program = bundle.program();
+        let mut constants = Constants { bundle, party, values: BTreeMap::new() };
+        let mut kept: BTreeSet<u32> =
+            plan.setup.iter().copied().filter(|&v| plan.last_use[v as usize] != v).collect();
+        let mut last_use = BTreeMap::new();
+        for &at in &plan.setup {
+            let instruction = program.instruction(at as usize);
+            last_use.extend(arguments(instruction).into_iter().map(|a| (a, at)));
+            if matches!(instruction, Instruction::Weight(_) | Instruction::Encode(_)) {
+                kept.extend(arguments(instruction));
+            }
+        }
+        for &at in &plan.setup {
+            let value = constants.value(at)?;
+            constants.values.insert(at, value);
+            for argument in arguments(program.instruction(at as usize)) {
+                if last_use.get(&argument) == Some(&at) && !kept.contains(&argument) {
+                    constants.values.remove(&argument);
+                }
+            }
+        }
+        Ok(constants)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &'a ValidProgram {
+        self.bundle.program()
+    }
+
+    fn value(&self, at: u32) -> Result<Value, RunError> {
+        let program = self.program();
+        Ok(match (program.ty(at).form, program.instruction(at as usize)) {
+            (Form::Weight { .. }, _) => Value::Weight,
+            (Form::Plain { owner, .. } | Form::Known { owner, .. }, _) if !self.party.knows(owner) => {
+                Value::Absent
+            }
+            (_, Instruction::Constant(_)) => Value::Stored,
+            (_, Instruction::Plain(p)) => {
+                let tensors: Result<Vec<Tensor>, RunError> =
+                    p.args.iter().map(|&a| self.tensor(at, a)).collect();
+                let tensors = tensors?;
+                let operands: Vec<&Tensor> = tensors.iter().collect();
+                let op = program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
+                Value::Plain(evaluate(op, &operands).map_err(failed(at))?)
+            }
+            (_, Instruction::Encode(_)) => {
+                let ring = self.encoded(at)?;
+                if ring.len() > KEPT_ELEMENTS { Value::Recoded } else { Value::Known(ring) }
+            }
+            _ => return Err(not_held(at, "a constant")),
+        })
+    }
+
+    pub(super) fn get(&self, at: u32) -> Option<&Value> {
+        self.values.get(&at)
+    }
+
+    /// The clear tensor of a constant value; `None` if this party does not know it.
+    ///
+    /// # Errors
+    /// Of the bundle.
+    pub fn plain(&self, value: u32) -> Result<Option<Tensor>, RunError> {
+        match self.values.get(&value) {
+            Some(Value::Plain(tensor)) => Ok(Some(tensor.clone())),
+            Some(Value::Stored) => self.bundle.constant(value).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn tensor(&self, at: u32, value: u32) -> Result<Tensor, RunError> {
+        self.plain(value)?.ok_or_else(|| not_held(at, "a clear tensor"))
+    }
+
+    /// The elements of `Encode` instruction `at`.
+    pub(super) fn encoded(&self, at: u32) -> Result<Ring, RunError> {
+        let Instruction::Encode(e) = self.program().instruction(at as usize) else {
+            return Err(not_held(at, "an encoding"));
+        };
+        let layout = Layout { width: e.width, frac: e.frac };
+        encode_tensor(self.program(), at, &self.tensor(at, e.arg)?, layout)
+    }
+
+    /// The public index tensors by which masks move.
+    ///
+    /// # Errors
+    /// Of the bundle.
+    pub fn mask_indices(&self) -> Result<BTreeMap<u32, Tensor>, RunError> {
+        let all = mask_indices(self.program());
+        all.into_iter().map(|value| Ok((value, self.tensor(value, value)?))).collect()
+    }
+}

@@ -1,0 +1,300 @@
+//! Instructions without communication.
+
+use std::borrow::Cow;
+
+use marill_plaintext::{Op, Tensor, evaluate};
+use marill_program::schema::{Move, Place, Product};
+use marill_program::{Form, Instruction, Owner, Ring};
+
+use super::encode::{Layout, encode_tensor};
+use super::value::Value;
+use super::{Executor, failed, not_held, weights};
+use crate::correlation::prepared::weighted;
+use crate::error::RunError;
+use crate::protocol::lift::{Operand, lift, operand};
+use crate::protocol::local::{self, Movable};
+use crate::protocol::{bits, compare, fourier, one_hot, product, table, truncate};
+use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
+
+type Fields = std::vec::IntoIter<Vec<u64>>;
+
+impl Executor<'_> {
+    fn value(&self, value: u32) -> Option<&Value> {
+        self.values[value as usize].as_ref().or_else(|| self.constants.get(value))
+    }
+
+    pub(super) fn width(&self, value: u32) -> u32 {
+        self.program.ty(value).width().unwrap_or(64)
+    }
+
+    /// A clear tensor, or `None` where it is the other party's.
+    pub(super) fn plain(&self, value: u32) -> Result<Option<Tensor>, RunError> {
+        match &self.values[value as usize] {
+            Some(Value::Plain(tensor)) => Ok(Some(tensor.clone())),
+            _ => self.constants.plain(value),
+        }
+    }
+
+    fn tensor(&self, at: u32, value: u32) -> Result<Tensor, RunError> {
+        self.plain(value)?.ok_or_else(|| not_held(at, "a clear tensor"))
+    }
+
+    /// Ring elements that this party knows, or `None` where they are the other party's.
+    pub(super) fn known(&self, value: u32) -> Result<Option<Cow<'_, Ring>>, RunError> {
+        Ok(match self.value(value) {
+            Some(Value::Known(ring)) => Some(Cow::Borrowed(ring)),
+            Some(Value::Recoded) => Some(Cow::Owned(self.constants.encoded(value)?)),
+            _ => None,
+        })
+    }
+
+    /// Shares of an `Arithmetic` or `Known` value.
+    pub(super) fn share(&self, at: u32, value: u32) -> Result<Cow<'_, Share>, RunError> {
+        match (self.value(value), self.program.ty(value).form) {
+            (Some(Value::Arithmetic(share)), _) => Ok(Cow::Borrowed(share)),
+            (Some(_), Form::Known { owner, .. }) => {
+                let known = self.known(value)?;
+                let shape = &self.program.ty(value).shape;
+                Ok(Cow::Owned(local::share(self.party, owner, known.as_deref(), shape)))
+            }
+            _ => Err(not_held(at, "additive shares")),
+        }
+    }
+
+    pub(super) fn bit_share(&self, at: u32, value: u32) -> Result<&BitShare, RunError> {
+        match self.value(value) {
+            Some(Value::Boolean(share)) => Ok(share),
+            _ => Err(not_held(at, "boolean shares")),
+        }
+    }
+
+    fn masked(&self, at: u32, value: u32) -> Result<&Masked, RunError> {
+        match self.value(value) {
+            Some(Value::Masked(masked)) => Ok(masked),
+            _ => Err(not_held(at, "a masked value")),
+        }
+    }
+
+    fn opened(&self, at: u32, value: u32) -> Result<&Ring, RunError> {
+        self.masked(at, value)?.opened.as_ref().ok_or_else(|| not_held(at, "an opened value"))
+    }
+
+    fn masked_bits(&self, at: u32, value: u32) -> Result<&MaskedBits, RunError> {
+        match self.value(value) {
+            Some(Value::MaskedBits(masked)) => Ok(masked),
+            _ => Err(not_held(at, "opened bits")),
+        }
+    }
+
+    fn fields(&mut self, at: u32) -> Result<Fields, RunError> {
+        Ok(self.source.fields(at)?.into_iter())
+    }
+
+    fn operand(&self, at: u32, value: u32, to: u32, fields: &mut Fields) -> Result<Operand, RunError> {
+        operand(self.masked(at, value)?, self.width(value), to, fields)
+            .ok_or_else(|| not_held(at, "an opened value with its correlations"))
+    }
+
+    /// The value of instruction `at`, which does not communicate.
+    pub(super) fn local(&mut self, at: u32) -> Result<Value, RunError> {
+        let (program, party) = (self.program, self.party);
+        let ty = program.ty(at);
+        let missing = || not_held(at, "its correlations");
+        let arithmetic = match program.instruction(at as usize) {
+            Instruction::Input(input) => {
+                return Ok(self.inputs.get(&input.name).cloned().map_or(Value::Absent, Value::Plain));
+            }
+            Instruction::Plain(p) => return self.evaluate(at, &p.args),
+            Instruction::Encode(e) => {
+                let Some(tensor) = self.plain(e.arg)? else { return Ok(Value::Absent) };
+                let layout = Layout { width: e.width, frac: e.frac };
+                return encode_tensor(program, at, &tensor, layout).map(Value::Known);
+            }
+            Instruction::Move(m) => return self.movement(at, m),
+            Instruction::Place(p) => return self.place(at, p),
+            Instruction::BitTable(t) => {
+                let fields = self.source.fields(at)?;
+                return Ok(Value::Boolean(bits::tables(t, self.opened(at, t.arg)?, &fields)));
+            }
+            Instruction::Digits(d) => {
+                let fields = self.source.fields(at)?;
+                let words = compare::digits(party, d, self.opened(at, d.arg)?, &ty.shape, &fields);
+                return words.map(Value::Boolean).ok_or_else(missing);
+            }
+            Instruction::Compare(c) => {
+                let fields = self.source.fields(at)?;
+                let (words, opened) = (self.bit_share(at, c.digits)?, self.masked_bits(at, c.opened)?);
+                let bits = compare::combine(words, self.width(c.digits), opened, &fields);
+                return bits.map(Value::Boolean).ok_or_else(missing);
+            }
+            Instruction::Share(s) => self.share(at, s.arg)?.into_owned(),
+            Instruction::Add(b) => local::add(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
+            Instruction::Sub(b) => local::sub(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
+            Instruction::Scale(s) => local::scale(&*self.share(at, s.arg)?, s.factor),
+            Instruction::Sum(s) => local::sum(&*self.share(at, s.arg)?, s.axis as usize),
+            Instruction::Mul(p) => self.product(at, p, &Op::Mul)?,
+            Instruction::MatMul(p) => self.product(at, p, &Op::MatMul)?,
+            Instruction::Square(s) => {
+                let mut fields = self.fields(at)?;
+                let x = self.operand(at, s.arg, s.width, &mut fields)?;
+                product::square(party, &x, &mut fields).ok_or_else(missing)?
+            }
+            Instruction::Truncate(t) => {
+                truncate::truncate(party, &*self.share(at, t.arg)?, self.width(t.arg), t.shift)
+            }
+            Instruction::Lift(l) => {
+                let mut fields = self.fields(at)?;
+                lift(party, &self.operand(at, l.arg, l.width, &mut fields)?)
+            }
+            Instruction::Table(t) => {
+                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                table::evaluate(t, self.opened(at, t.arg)?, &entries)
+            }
+            Instruction::Fourier(f) => {
+                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                fourier::evaluate(party, f, self.opened(at, f.arg)?, &entries)
+            }
+            Instruction::BitProduct(b) => {
+                let mut fields = self.fields(at)?;
+                let x = self.operand(at, b.arg, b.width, &mut fields)?;
+                let bits = self.masked_bits(at, b.bits)?;
+                bits::product(party, bits, b.bit, &x, &mut fields).ok_or_else(missing)?
+            }
+            Instruction::BitToArithmetic(b) => {
+                let beta = self.fields(at)?.next().ok_or_else(missing)?;
+                bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, &beta)
+            }
+            Instruction::OneHot(o) => {
+                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                one_hot::rotate(self.opened(at, o.arg)?, self.width(o.arg), &ty.shape, &entries)
+            }
+            Instruction::Constant(_)
+            | Instruction::Weight(_)
+            | Instruction::Open(_)
+            | Instruction::OpenBits(_)
+            | Instruction::Reveal(_) => return Err(not_held(at, "its place in the plan")),
+        };
+        Ok(Value::Arithmetic(arithmetic))
+    }
+
+    fn evaluate(&self, at: u32, args: &[u32]) -> Result<Value, RunError> {
+        let owner = match self.program.ty(at).form {
+            Form::Plain { owner, .. } => owner,
+            _ => Owner::Public,
+        };
+        if !self.party.knows(owner) {
+            return Ok(Value::Absent);
+        }
+        let tensors: Result<Vec<Tensor>, RunError> = args.iter().map(|&a| self.tensor(at, a)).collect();
+        let tensors = tensors?;
+        let operands: Vec<&Tensor> = tensors.iter().collect();
+        let op = self.program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
+        evaluate(op, &operands).map(Value::Plain).map_err(failed(at))
+    }
+
+    fn movement(&self, at: u32, m: &Move) -> Result<Value, RunError> {
+        let op = self.program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
+        let gather = matches!(op, Op::Gather { .. });
+        let (args, indices) = match m.args.as_slice() {
+            [x, indices] if gather => (&[*x][..], Some(self.tensor(at, *indices)?)),
+            args => (args, None),
+        };
+        fn moved<T: Movable>(
+            at: u32,
+            op: &Op,
+            operands: Result<Vec<&T>, RunError>,
+            indices: Option<&Tensor>,
+        ) -> Result<T, RunError> {
+            T::moved(op, &operands?, indices).map_err(failed(at))
+        }
+        let indices = indices.as_ref();
+        match self.program.ty(at).form {
+            Form::Known { owner, .. } if self.party.knows(owner) => {
+                let rings: Result<Vec<Option<Cow<'_, Ring>>>, RunError> =
+                    args.iter().map(|&a| self.known(a)).collect();
+                let rings = rings?;
+                let rings = rings.iter().map(|r| r.as_deref().ok_or_else(|| not_held(at, "ring elements")));
+                moved(at, op, rings.collect(), indices).map(Value::Known)
+            }
+            Form::Arithmetic { .. } => {
+                let shares: Result<Vec<Cow<'_, Share>>, RunError> =
+                    args.iter().map(|&a| self.share(at, a)).collect();
+                let shares = shares?;
+                moved(at, op, Ok(shares.iter().map(|s| &**s).collect()), indices).map(Value::Arithmetic)
+            }
+            Form::Boolean { .. } => {
+                let shares = args.iter().map(|&a| self.bit_share(at, a)).collect();
+                moved(at, op, shares, indices).map(Value::Boolean)
+            }
+            Form::Masked { .. } => {
+                let masked = args.iter().map(|&a| self.masked(at, a)).collect();
+                moved(at, op, masked, indices).map(Value::Masked)
+            }
+            Form::MaskedBits { .. } => {
+                let masked = args.iter().map(|&a| self.masked_bits(at, a)).collect();
+                moved(at, op, masked, indices).map(Value::MaskedBits)
+            }
+            _ => Ok(Value::Absent),
+        }
+    }
+
+    fn place(&self, at: u32, p: &Place) -> Result<Value, RunError> {
+        let indices = self.tensor(at, p.indices)?.to_i64_vec().map_err(failed(at))?;
+        let (axis, size) = (p.axis as usize, p.size as usize);
+        if let Form::Masked { .. } = self.program.ty(at).form {
+            let placed = local::place_masked(self.masked(at, p.arg)?, &indices, axis, size);
+            return placed.map(Value::Masked).map_err(failed(at));
+        }
+        let placed = local::place(&*self.share(at, p.arg)?, &indices, axis, size);
+        placed.map(Value::Arithmetic).map_err(failed(at))
+    }
+
+    fn product(&mut self, at: u32, p: &Product, op: &Op) -> Result<Share, RunError> {
+        let shape = &self.program.ty(at).shape;
+        let missing = || not_held(at, "its correlations");
+        if weighted(self.program, at).is_some() {
+            return self.weighted_product(at, p, op);
+        }
+        match (self.program.ty(p.a).form, self.program.ty(p.b).form) {
+            (Form::Masked { .. }, Form::Masked { .. }) => {
+                let mut fields = self.fields(at)?;
+                if *op == Op::MatMul {
+                    let (x, y) = (self.masked(at, p.a)?, self.masked(at, p.b)?);
+                    return product::matrix(self.party, x, y, shape, &mut fields).ok_or_else(missing);
+                }
+                let x = self.operand(at, p.a, p.width, &mut fields)?;
+                let y = self.operand(at, p.b, p.width, &mut fields)?;
+                let from = (self.width(p.a), self.width(p.b));
+                product::multiply(self.party, &x, &y, from, p.width, shape, &mut fields).ok_or_else(missing)
+            }
+            (Form::Known { .. }, _) => {
+                let factor = self.known(p.a)?.ok_or_else(|| not_held(at, "public ring elements"))?;
+                Ok(product::by_public(op, &*self.share(at, p.b)?, &factor, true, shape))
+            }
+            _ => {
+                let x = self.share(at, p.a)?;
+                if let Some(Value::Recoded) = self.value(p.b) {
+                    return weights::product(self.constants, op, x.ring(), p.b, shape).map(Share::new);
+                }
+                let factor = self.known(p.b)?.ok_or_else(|| not_held(at, "public ring elements"))?;
+                Ok(product::by_public(op, &x, &factor, false, shape))
+            }
+        }
+    }
+
+    fn weighted_product(&mut self, at: u32, p: &Product, op: &Op) -> Result<Share, RunError> {
+        let ty = self.program.ty(at);
+        match (self.party, &mut self.prepared) {
+            (Party::Client, Some(prepared)) => {
+                Ok(product::weighted_at_client(prepared.get(at, ty.len())?, &ty.shape))
+            }
+            (Party::Client, None) => Err(not_held(at, "the prepared product")),
+            (Party::Server, _) => {
+                let correction = self.fields(at)?.next().ok_or_else(|| not_held(at, "its correlations"))?;
+                let x = self.opened(at, p.a)?;
+                let product = weights::product(self.constants, op, x, p.b, &ty.shape)?;
+                Ok(product::weighted_at_server(product, &correction))
+            }
+        }
+    }
+}

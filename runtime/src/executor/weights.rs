@@ -1,0 +1,83 @@
+//! The server's weights: sent masked at setup, multiplied panel by panel online.
+
+use marill_kernels::matmul::MatShape;
+use marill_kernels::pack::pack;
+use marill_kernels::{Prg, Seed};
+use marill_plaintext::Op;
+use marill_program::{Instruction, Ring};
+
+use super::constants::Constants;
+use super::encode::{Layout, encode_slice, encode_tensor, origin};
+use super::{failed, not_held};
+use crate::correlation::mask_stream;
+use crate::correlation::spool::Chunks;
+use crate::error::RunError;
+use crate::protocol::panels;
+use crate::transport::Channel;
+
+/// Elements per block of the masked stream.
+const BLOCK: usize = 1 << 16;
+
+/// Sends `W - B` of every weight to the client. Returns whether there was any to send.
+///
+/// # Errors
+/// Of the bundle and the channel; `BadInput` naming a weight that does not fit its ring.
+pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel) -> Result<bool, RunError> {
+    let (mut any, program) = (false, constants.program());
+    for at in 0..program.len() as u32 {
+        let Instruction::Weight(w) = program.instruction(at as usize) else { continue };
+        let tensor = constants.tensor(at, w.arg)?;
+        let array = tensor.as_f32().map_err(failed(at))?.as_standard_layout();
+        let values = array.as_slice().ok_or_else(|| not_held(at, "a tensor in order"))?;
+        let layout = Layout { width: w.width, frac: w.frac };
+        let name = || origin(program, at);
+        client.meter_mut().set_label(at);
+        let mut out = Chunks::new(client);
+        out.write_blocks(values.len().div_ceil(BLOCK), |i| {
+            let range = i * BLOCK..values.len().min((i + 1) * BLOCK);
+            let mut elements = Vec::with_capacity(range.len());
+            encode_slice(&values[range.clone()], layout, &name, range.start, &mut elements)?;
+            let mut masks = Prg::new(seed.clone(), mask_stream(at));
+            masks.seek_bytes(8 * range.start as u64);
+            let masks = masks.ring(range.len(), w.width);
+            elements.iter_mut().zip(&masks).for_each(|(w, b)| *w = w.wrapping_sub(*b));
+            let mut bytes = Vec::new();
+            pack(&elements, w.width, &mut bytes);
+            Ok(bytes)
+        })?;
+        out.finish()?;
+        any |= !values.is_empty();
+    }
+    Ok(any)
+}
+
+/// `x W` for a `Weight`, or `x C` for an `Encode` of a constant, known to this party: instruction `value`, as the
+/// product `op` into `shape`.
+pub(super) fn product(
+    constants: &Constants<'_>,
+    op: &Op,
+    x: &Ring,
+    value: u32,
+    shape: &[usize],
+) -> Result<Ring, RunError> {
+    let program = constants.program();
+    let (arg, layout) = match program.instruction(value as usize) {
+        Instruction::Weight(w) => (w.arg, Layout { width: w.width, frac: w.frac }),
+        Instruction::Encode(e) => (e.arg, Layout { width: e.width, frac: e.frac }),
+        _ => return Err(not_held(value, "a constant matrix")),
+    };
+    let tensor = constants.tensor(value, arg)?;
+    let by_rows = *op == Op::MatMul && tensor.shape().len() == 2 && !x.shape.is_empty();
+    let Some(array) = tensor.as_f32().ok().filter(|_| by_rows) else {
+        let factor = encode_tensor(program, value, &tensor, layout)?;
+        return Ok(if *op == Op::MatMul { x.matmul(&factor, shape) } else { x.mul(&factor, shape) });
+    };
+    let array = array.as_standard_layout();
+    let values = array.as_slice().ok_or_else(|| not_held(value, "a tensor in order"))?;
+    let (k, m) = (tensor.shape()[0], tensor.shape()[1]);
+    let name = || origin(program, value);
+    let data = panels::product(&x.data, MatShape { n: x.len() / k.max(1), k, m }, |range, panel| {
+        encode_slice(&values[range.clone()], layout, &name, range.start, panel)
+    })?;
+    Ok(Ring::new(shape, data))
+}

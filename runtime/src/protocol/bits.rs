@@ -1,0 +1,60 @@
+//! Functionality: masked x -> `[b]` for truth tables over x's high bits, the piece possibly the next one at borders;
+//! opened bits and masked x -> `[b x]`; opened bits -> `[b]` as integer. No other error.
+//! Requires: for the product |x| < 2^(k - 2) where it is lifted.
+//! Consumes: tables: per element and table 2^index_bits bits, rotated by the mask; product: the lift's fields, beta,
+//! beta r at w bits, and beta m at w - k bits where lifted; integer: beta at w bits.
+//! Online: 0 bytes, 0 rounds. Preprocessing: tables `ceil(n 2^index_bits / 8)` bytes each; product
+//! `2 ceil(n w / 8)` and, lifted, the lift's and `ceil(n (w - k) / 8)`; integer `ceil(n w / 8)`.
+//! Fails: never.
+//! Reference: Ishai et al. (TCC 2013) for tables; daBits, Rotaru and Wood (INDOCRYPT 2019), for `b = B + (1 - 2 B) beta`.
+
+use marill_program::Ring;
+use marill_program::correlation::table_words;
+use marill_program::schema::BitTable;
+use marill_program::tables::split;
+
+use super::lift::Operand;
+use crate::sharing::{BitShare, MaskedBits, Party, Share};
+
+/// One bit per table from the rotated words, one field per table.
+pub fn tables(t: &BitTable, opened: &Ring, fields: &[Vec<u64>]) -> BitShare {
+    let (words, _) = table_words(t);
+    let bits = |(i, x): (usize, &u64)| {
+        let (piece, _) = split(*x, t.low_bits, t.index_bits);
+        let bit = |table: &Vec<u64>| (table[i * words + piece / 64] >> (piece % 64)) & 1;
+        fields.iter().enumerate().fold(0, |word, (position, table)| word | bit(table) << position)
+    };
+    BitShare::new(Ring::new(opened.shape.clone(), opened.data.iter().enumerate().map(bits).collect()))
+}
+
+/// `b x` from shares of beta, of `beta r` and, for a lifted operand, of `beta m`. `None` if a field is missing.
+pub fn product(
+    party: Party,
+    bits: &MaskedBits,
+    bit: u32,
+    x: &Operand,
+    fields: &mut std::vec::IntoIter<Vec<u64>>,
+) -> Option<Share> {
+    let (beta, beta_mask) = (fields.next()?, fields.next()?);
+    let beta_top = if x.lifted() { Some(fields.next()?) } else { None };
+    let value = |i: usize| {
+        let opened = (bits.opened.data[i] >> bit) & 1;
+        let sign = 1u64.wrapping_sub(2 * opened);
+        let (u, p) = (x.public.data[i], x.wrap.data[i]);
+        let share = party.public(u).wrapping_add(x.secret.data[i]);
+        let top = beta_top.as_ref().map_or(0, |top| p.wrapping_mul(top[i]));
+        let flipped = u.wrapping_mul(beta[i]).wrapping_sub(beta_mask[i]).wrapping_add(top);
+        opened.wrapping_mul(share).wrapping_add(sign.wrapping_mul(flipped))
+    };
+    Some(Share::new(Ring::new(x.public.shape.clone(), (0..x.public.len()).map(value).collect())))
+}
+
+/// The bit as an integer.
+pub fn to_arithmetic(party: Party, bits: &MaskedBits, bit: u32, beta: &[u64]) -> Share {
+    let value = |(word, beta): (&u64, &u64)| {
+        let opened = (word >> bit) & 1;
+        party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta))
+    };
+    let data = bits.opened.data.iter().zip(beta).map(value).collect();
+    Share::new(Ring::new(bits.opened.shape.clone(), data))
+}

@@ -1,0 +1,109 @@
+//! Functionality: masked x, masked y -> `[x y]` mod 2^w (element-wise, broadcast, or matrix), `[x^2]`; masked x at the
+//! server, W known to the server -> `[x W]`; `[x]`, public y -> `[x y]`; no error.
+//! Requires: |x| < 2^(k - 2) of operands with k < w (element-wise only); matrix operands have k >= w.
+//! Consumes: the product of the two masks at w bits; with lifts each operand's lift fields and the products with top
+//! bits, at w less the powers of two that multiply them. With a weight: `r B`.
+//! Online: 0 bytes, 0 rounds beyond the openings. Preprocessing: `ceil(n w / 8)` bytes and, for each lifted operand of
+//! k bits, its lift's and `ceil(n (w - k) / 8)`; where both are, `ceil(n (w - ka - kb) / 8)` more.
+//! Fails: never.
+//! Reference: `(X - r)(Y - s) = XY - X s - r Y + r s` with r s from function-dependent preprocessing (ABY2.0, section
+//! 3.1.3); weights as in Mohassel and Zhang, SecureML (S&P 2017), section 4.1, with `W - B` opened once at setup.
+
+use marill_plaintext::Op;
+use marill_program::Ring;
+
+use super::lift::Operand;
+use crate::sharing::{Masked, Party, Share};
+
+/// Element-wise product of two operands, of `from` = (ka, kb) bits, in a ring of `width` bits. `None` if a field is
+/// missing.
+pub fn multiply(
+    party: Party,
+    x: &Operand,
+    y: &Operand,
+    from: (u32, u32),
+    width: u32,
+    shape: &[usize],
+    fields: &mut std::vec::IntoIter<Vec<u64>>,
+) -> Option<Share> {
+    let mut next = || fields.next().map(|data| Ring::new(shape, data));
+    let mut y_share = y.secret.clone();
+    if party == Party::Client {
+        y_share.accumulate(&y.public);
+    }
+    let mut sum = x.public.mul(&y_share, shape);
+    sum.accumulate(&x.secret.mul(&y.public, shape));
+    sum.accumulate(&next()?);
+    let mut subtract =
+        |product: Ring| sum.data.iter_mut().zip(&product.data).for_each(|(s, p)| *s = s.wrapping_sub(*p));
+    if x.lifted() {
+        subtract(next()?.mul(&x.wrap, shape));
+    }
+    if y.lifted() {
+        subtract(next()?.mul(&y.wrap, shape));
+    }
+    if x.lifted() && y.lifted() && from.0 + from.1 < width {
+        sum.accumulate(&next()?.mul(&x.wrap.mul(&y.wrap, shape), shape));
+    }
+    Some(Share::new(sum))
+}
+
+/// The square of an operand. `None` if a field is missing.
+pub fn square(party: Party, x: &Operand, fields: &mut std::vec::IntoIter<Vec<u64>>) -> Option<Share> {
+    let mut data = fields.next()?;
+    // x^2 = u^2 + 2 u s + s^2 with s = P m - r, and s^2 = r^2 - 2 P r m + P^2 m.
+    let terms = x.public.data.iter().zip(&x.secret.data);
+    for (sum, (u, s)) in data.iter_mut().zip(terms) {
+        let cross = u.wrapping_mul(*s).wrapping_mul(2);
+        *sum = sum.wrapping_add(party.public(u.wrapping_mul(*u))).wrapping_add(cross);
+    }
+    if let Some(top) = &x.top {
+        let mask_top = fields.next()?;
+        for (sum, ((p, m), rm)) in data.iter_mut().zip(x.wrap.data.iter().zip(top).zip(&mask_top)) {
+            let square = p.wrapping_mul(*p).wrapping_mul(*m);
+            *sum = sum.wrapping_add(square).wrapping_sub(p.wrapping_mul(*rm).wrapping_mul(2));
+        }
+    }
+    Some(Share::new(Ring::new(x.public.shape.clone(), data)))
+}
+
+/// Matrix product of two values masked in rings at least as wide as the result's. `None` if either is not opened to
+/// this party or the field is missing.
+pub fn matrix(
+    party: Party,
+    x: &Masked,
+    y: &Masked,
+    shape: &[usize],
+    fields: &mut std::vec::IntoIter<Vec<u64>>,
+) -> Option<Share> {
+    let (x_opened, y_opened) = (x.opened.as_ref()?, y.opened.as_ref()?);
+    let (r, s) = (x.mask.as_ref()?.ring(), y.mask.as_ref()?.ring());
+    let y_part = match party {
+        Party::Client => y_opened.sub(s, &y_opened.shape),
+        Party::Server => s.map(u64::wrapping_neg),
+    };
+    let mut sum = x_opened.matmul(&y_part, shape);
+    let cross = r.matmul(y_opened, shape);
+    let products = fields.next()?;
+    for ((sum, cross), rs) in sum.data.iter_mut().zip(&cross.data).zip(&products) {
+        *sum = sum.wrapping_sub(*cross).wrapping_add(*rs);
+    }
+    Some(Share::new(sum))
+}
+
+/// The server's share of `x W`, from `X W` and its share of `r B`.
+pub fn weighted_at_server(product: Ring, correction: &[u64]) -> Share {
+    let data = product.data.iter().zip(correction).map(|(p, c)| p.wrapping_sub(*c)).collect();
+    Share::new(Ring::new(product.shape, data))
+}
+
+/// The client's share of `x W`, from `r (W - B)` plus its share of `r B`.
+pub fn weighted_at_client(prepared: Vec<u64>, shape: &[usize]) -> Share {
+    Share::new(Ring::new(shape, prepared.into_iter().map(u64::wrapping_neg).collect()))
+}
+
+/// A share times a public factor on its right (`factor_first` false) or left, by `Mul` or `MatMul`.
+pub fn by_public(op: &Op, x: &Share, factor: &Ring, factor_first: bool, shape: &[usize]) -> Share {
+    let (a, b) = if factor_first { (factor, x.ring()) } else { (x.ring(), factor) };
+    Share::new(if *op == Op::MatMul { a.matmul(b, shape) } else { a.mul(b, shape) })
+}

@@ -1,0 +1,18 @@
+//! Functionality: `[x] mod 2^k -> [x / 2^s] mod 2^(k - s)`, error below one unit in the last place, without bias.
+//! Requires: nothing; the wrap of the shares' sum is a multiple of 2^(k - s) after the shift and vanishes.
+//! Consumes: nothing. Online: 0 bytes, 0 rounds. Preprocessing: 0 bytes. Fails: never.
+//! Reference: the floor loses the carry of the low bits, which is set with probability `1 - (x mod 2^s + 1) / 2^s`
+//! over the shares; adding one unit makes the expectation `x / 2^s + 2^-s`.
+
+use marill_program::fixed::mask;
+
+use crate::sharing::{Party, Share};
+
+/// Shifts this party's share of a value of `width` bits; the client adds the unit that makes up for the lost carry.
+pub fn truncate(party: Party, x: &Share, width: u32, shift: u32) -> Share {
+    if shift == 0 {
+        return x.clone();
+    }
+    let unit = party.public(1);
+    Share::new(x.ring().map(|v| ((v & mask(width)) >> shift).wrapping_add(unit)))
+}

@@ -1,0 +1,111 @@
+//! The greeting: every two of the three make sure that they run the same program the same way.
+
+use marill_program::cost::HELLO_BYTES;
+use marill_program::schema;
+
+use crate::correlation::Suite;
+use crate::error::{Role, RunError};
+use crate::transport::Channel;
+
+/// The first bytes of a greeting.
+pub const MAGIC: [u8; 8] = *b"MARILL\r\n";
+
+/// A greeting: magic, format version, role, suite, program digest, zeros.
+pub struct Hello {
+    version: u32,
+    role: Role,
+    suite: Suite,
+    digest: [u8; 32],
+}
+
+impl Hello {
+    /// The greeting of `role` for the program with `digest`; the dealer's digest is zero.
+    pub fn new(role: Role, suite: Suite, digest: [u8; 32]) -> Hello {
+        Hello { version: schema::VERSION, role, suite, digest }
+    }
+
+    /// The greeting's bytes.
+    pub fn encode(&self) -> [u8; HELLO_BYTES as usize] {
+        let mut bytes = [0; HELLO_BYTES as usize];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
+        bytes[12] = role_code(self.role);
+        bytes[13] = self.suite.code();
+        bytes[16..48].copy_from_slice(&self.digest);
+        bytes
+    }
+}
+
+fn role_code(role: Role) -> u8 {
+    match role {
+        Role::Client => 1,
+        Role::Server => 2,
+        Role::Dealer => 3,
+    }
+}
+
+fn role_name(code: u8) -> String {
+    let role = [Role::Client, Role::Server, Role::Dealer].into_iter().find(|role| role_code(*role) == code);
+    role.map_or_else(|| format!("unknown role {code}"), |role| role.to_string())
+}
+
+fn suite_name(code: u8) -> String {
+    Suite::from_code(code).map_or_else(|| format!("unknown suite {code}"), |suite| suite.name().to_owned())
+}
+
+/// As much of a digest as people compare.
+fn short(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Greets the peer, and returns the digest in its greeting.
+fn exchange(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
+    let peer = channel.peer();
+    let mut theirs = [0; HELLO_BYTES as usize];
+    channel.exchange_into(&own.encode(), &mut theirs)?;
+    channel.end_round();
+    let differs =
+        |what, ours: String, theirs: String| RunError::PeerIncompatible { peer, what, ours, theirs };
+    if theirs[..8] != MAGIC {
+        let found = format!("{}, it is not a marill peer", short(&theirs));
+        return Err(differs("greeting", short(&MAGIC), found));
+    }
+    let version = u32::from_le_bytes([theirs[8], theirs[9], theirs[10], theirs[11]]);
+    if version != own.version {
+        return Err(differs("format version", own.version.to_string(), version.to_string()));
+    }
+    if theirs[12] != role_code(peer) {
+        return Err(differs("role", peer.to_string(), role_name(theirs[12])));
+    }
+    if theirs[13] != own.suite.code() {
+        return Err(differs("suite", own.suite.name().to_owned(), suite_name(theirs[13])));
+    }
+    if theirs[14..16].iter().chain(&theirs[48..]).any(|byte| *byte != 0) {
+        return Err(differs("greeting", "zeros as padding".to_owned(), short(&theirs[48..])));
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&theirs[16..48]);
+    Ok(digest)
+}
+
+/// Client or server: greets the other party or the dealer, which knows no program yet.
+pub(super) fn party(channel: &mut Channel, own: &Hello) -> Result<(), RunError> {
+    let digest = exchange(channel, own)?;
+    match channel.peer() {
+        Role::Dealer => Ok(()),
+        peer => same_program(peer, &own.digest, &digest),
+    }
+}
+
+/// The dealer: greets a party and returns the digest of its program.
+pub(super) fn dealer(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
+    exchange(channel, own)
+}
+
+/// Compares the digests of two programs.
+pub(super) fn same_program(peer: Role, ours: &[u8; 32], theirs: &[u8; 32]) -> Result<(), RunError> {
+    if ours == theirs {
+        return Ok(());
+    }
+    Err(RunError::PeerIncompatible { peer, what: "program digest", ours: short(ours), theirs: short(theirs) })
+}

@@ -1,0 +1,223 @@
+//! A run from connection to outputs: agree, preprocess, run, reveal. One function for each role.
+//!
+//! Setup: greetings on all links; the server sends the dealer the program and the public indices by which masks move;
+//! the dealer sends the server the weights' seed; the server sends the client every weight masked. Preprocess: the
+//! dealer seeds both parties and streams corrections to the server; the client multiplies its masks with the masked
+//! weights. Online: the rounds of the program between client and server.
+
+mod agree;
+mod stats;
+
+use std::collections::BTreeMap;
+
+use marill_kernels::Seed;
+use marill_plaintext::Tensor;
+use marill_program::ValidProgram;
+use marill_program::correlation::mask_indices;
+use marill_program::cost::{SEED_BYTES, index_bytes};
+use marill_program::plan::Plan;
+
+use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
+use crate::correlation::dealer::make::Seeds;
+use crate::correlation::dealer::{ClientSource, ServerSource, make};
+use crate::correlation::prepared::{MaskedWeights, Prepared};
+use crate::correlation::spool::{Chunks, Spool};
+use crate::correlation::{Suite, fresh_seed};
+use crate::error::{Misbehaviour, Role, RunError};
+use crate::executor::constants::Constants;
+use crate::executor::{Executor, check_inputs, weights};
+use crate::sharing::Party;
+use crate::transport::{Channel, Phase};
+
+pub use agree::{Hello, MAGIC};
+pub use stats::{LinkStats, PhaseStats, Stats};
+
+use stats::Clock;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A phase begins.
+    Phase(Phase),
+    /// `done` of `total`: bytes of corrections or instructions while preprocessing, rounds online.
+    Step {
+        /// How many are done.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+/// Hears how a run comes along.
+pub type Listener<'a> = &'a mut dyn FnMut(Progress);
+
+/// The outputs that a party learns, by name, and what the run took.
+pub type Outcome = (BTreeMap<String, Tensor>, Stats);
+
+/// Most bytes of public indices that the dealer takes.
+const INDEX_LIMIT_BYTES: u64 = 1 << 30;
+
+/// Runs the client: holds the prompt, learns the outputs declared for it.
+///
+/// # Errors
+/// `BadInput` before anything is sent; `PeerIncompatible` where the three do not run the same program; whatever the
+/// phases meet.
+pub fn run_client(
+    bundle: &Bundle,
+    inputs: BTreeMap<String, Tensor>,
+    mut server: Channel,
+    mut dealer: Channel,
+    progress: Listener<'_>,
+) -> Result<Outcome, RunError> {
+    let program = bundle.program();
+    let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Client));
+    check_inputs(program, Party::Client, &inputs)?;
+    enter(Phase::Setup, &mut [&mut server, &mut dealer], progress);
+    let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
+    agree::party(&mut server, &hello)?;
+    agree::party(&mut dealer, &hello)?;
+    let constants = Constants::new(bundle, &plan, Party::Client)?;
+    let indices = constants.mask_indices()?;
+    let mut weights = MaskedWeights::receive(program, &mut server)?;
+    if !weights.is_empty() {
+        server.end_round();
+    }
+    clock.end(Phase::Setup);
+
+    enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
+    let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
+    let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
+    clock.end(Phase::Preprocess);
+
+    enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
+    let executor = Executor::new(Party::Client, &plan, &constants, &mut source, Some(&mut prepared), inputs);
+    let total = plan.rounds() as u64;
+    let outputs = executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
+    clock.end(Phase::Online);
+    Ok((outputs, clock.stats(&[&server, &dealer])))
+}
+
+/// Runs the server: holds the private weights, learns the outputs declared for it.
+///
+/// # Errors
+/// As [`run_client`], and `BadInput` for a weight that does not fit its ring.
+pub fn run_server(
+    bundle: &Bundle,
+    inputs: BTreeMap<String, Tensor>,
+    mut client: Channel,
+    mut dealer: Channel,
+    progress: Listener<'_>,
+) -> Result<Outcome, RunError> {
+    let program = bundle.program();
+    let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Server));
+    check_inputs(program, Party::Server, &inputs)?;
+    enter(Phase::Setup, &mut [&mut client, &mut dealer], progress);
+    let hello = Hello::new(Role::Server, Suite::Dealer, program.digest());
+    agree::party(&mut client, &hello)?;
+    agree::party(&mut dealer, &hello)?;
+    dealer.send(bundle.program_bytes())?;
+    let constants = Constants::new(bundle, &plan, Party::Server)?;
+    send_indices(&constants.mask_indices()?, &mut dealer)?;
+    let weight_seed = receive_seed(&mut dealer)?;
+    if weights::send_masked(&constants, &weight_seed, &mut client)? {
+        client.end_round();
+    }
+    clock.end(Phase::Setup);
+
+    enter(Phase::Preprocess, &mut [&mut client, &mut dealer], progress);
+    let seed = receive_seed(&mut dealer)?;
+    let total = (0..program.len()).map(|at| marill_program::cost::correction_bytes(program, at)).sum();
+    let mut heard = |done| progress(Progress::Step { done, total });
+    let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
+    dealer.end_round();
+    clock.end(Phase::Preprocess);
+
+    enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
+    let executor = Executor::new(Party::Server, &plan, &constants, &mut source, None, inputs);
+    let total = plan.rounds() as u64;
+    let outputs = executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
+    clock.end(Phase::Online);
+    Ok((outputs, clock.stats(&[&client, &dealer])))
+}
+
+/// Runs the dealer, which sees the program and no data.
+///
+/// # Errors
+/// `PeerIncompatible` where client and server do not run the program that the server sends; `BadProgram` where that
+/// is not valid; whatever the phases meet.
+pub fn run_dealer(
+    mut client: Channel,
+    mut server: Channel,
+    progress: Listener<'_>,
+) -> Result<Stats, RunError> {
+    let mut clock = Clock::start(Role::Dealer);
+    enter(Phase::Setup, &mut [&mut client, &mut server], progress);
+    let hello = Hello::new(Role::Dealer, Suite::Dealer, [0; 32]);
+    let digests = [agree::dealer(&mut client, &hello)?, agree::dealer(&mut server, &hello)?];
+    let program = decode_program(&server.recv_at_most(PROGRAM_LIMIT_BYTES as usize)?)?;
+    for (role, digest) in [Role::Client, Role::Server].into_iter().zip(digests) {
+        agree::same_program(role, &program.digest(), &digest)?;
+    }
+    let indices = receive_indices(&program, &mut server)?;
+    let weight = fresh_seed()?;
+    server.send(weight.expose())?;
+    clock.end(Phase::Setup);
+
+    enter(Phase::Preprocess, &mut [&mut client, &mut server], progress);
+    let seeds = Seeds { client: fresh_seed()?, server: fresh_seed()?, weight };
+    client.send(seeds.client.expose())?;
+    server.send(seeds.server.expose())?;
+    let total = program.len() as u64;
+    let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
+    make(&program, &indices, &seeds, &mut server, &mut heard)?;
+    server.end_round();
+    clock.end(Phase::Preprocess);
+    Ok(clock.stats(&[&client, &server]))
+}
+
+fn enter(phase: Phase, channels: &mut [&mut Channel], progress: Listener<'_>) {
+    for channel in channels {
+        channel.meter_mut().set_phase(phase);
+        channel.meter_mut().set_label(0);
+    }
+    progress(Progress::Phase(phase));
+}
+
+fn receive_seed(dealer: &mut Channel) -> Result<Seed, RunError> {
+    let mut bytes = zeroize::Zeroizing::new([0; SEED_BYTES as usize]);
+    dealer.recv_into(&mut *bytes)?;
+    Ok(Seed::new(*bytes))
+}
+
+fn send_indices(indices: &BTreeMap<u32, Tensor>, dealer: &mut Channel) -> Result<(), RunError> {
+    let mut out = Chunks::new(dealer);
+    for tensor in indices.values() {
+        let positions =
+            tensor.to_i64_vec().map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
+        positions.iter().try_for_each(|position| out.write(&position.to_le_bytes()))?;
+    }
+    out.finish()
+}
+
+fn receive_indices(program: &ValidProgram, server: &mut Channel) -> Result<BTreeMap<u32, Tensor>, RunError> {
+    let needed_bytes = index_bytes(program);
+    if needed_bytes > INDEX_LIMIT_BYTES {
+        let limit_bytes = INDEX_LIMIT_BYTES;
+        return Err(RunError::Exhausted { what: "public indices", needed_bytes, limit_bytes });
+    }
+    let mut spool = Spool::new()?;
+    spool.receive(server, needed_bytes)?;
+    let (mut indices, mut offset) = (BTreeMap::new(), 0);
+    for value in mask_indices(program) {
+        let ty = program.ty(value);
+        let bytes = spool.read(offset, 8 * ty.len())?;
+        offset += bytes.len() as u64;
+        let positions = bytes.as_chunks().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect();
+        let malformed = |error: marill_plaintext::OpError| RunError::PeerMisbehaved {
+            peer: Role::Server,
+            reason: Misbehaviour::Malformed { what: "public indices", found: error.to_string() },
+        };
+        indices.insert(value, Tensor::i64(ty.shape.clone(), positions).map_err(malformed)?);
+    }
+    Ok(indices)
+}

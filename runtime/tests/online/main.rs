@@ -1,0 +1,11 @@
+//! Every instruction between two parties and a dealer: results, bytes and rounds, what travels, and what happens when
+//! somebody misbehaves.
+
+mod build;
+mod functions;
+mod hostile;
+mod leakage;
+mod linear;
+mod products;
+mod run;
+mod whole;

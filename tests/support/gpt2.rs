@@ -1,0 +1,233 @@
+//! GPT-2-shaped ONNX models with random weights, spelled as the TorchScript exporter does at opset 17.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use onnx_protobuf::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
+};
+use protobuf::{EnumOrUnknown, Message, MessageField};
+
+const FLOAT: i32 = 1;
+const INT64: i32 = 7;
+
+/// A model's sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Gpt2 {
+    pub layers: usize,
+    pub width: usize,
+    pub heads: usize,
+    pub inner: usize,
+    pub tokens: usize,
+    pub vocabulary: usize,
+    /// Whether logits come out, or else the last block's hidden states.
+    pub head: bool,
+}
+
+impl Gpt2 {
+    /// GPT-2 small at `tokens` tokens.
+    #[allow(dead_code, reason = "not every test that includes this file needs every size")]
+    pub fn small(tokens: usize) -> Gpt2 {
+        Gpt2 { layers: 12, width: 768, heads: 12, inner: 3072, tokens, vocabulary: 50257, head: true }
+    }
+
+    /// One block of it behind an embedding of 256 tokens.
+    #[allow(dead_code, reason = "not every test that includes this file needs every size")]
+    pub fn block(tokens: usize) -> Gpt2 {
+        Gpt2 { layers: 1, vocabulary: 256, head: false, ..Gpt2::small(tokens) }
+    }
+
+    /// Writes the model to `path`.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let mut writer = Writer { graph: GraphProto::new(), state: 0x9e37_79b9_7f4a_7c15, count: 0 };
+        let output = writer.model(self);
+        let shape = [1, self.tokens, if self.head { self.vocabulary } else { self.width }];
+        writer.graph.input = vec![value("input_ids", INT64, &[1, self.tokens])];
+        writer.graph.output = vec![value(&output, FLOAT, &shape)];
+        let mut model = ModelProto::new();
+        model.ir_version = 8;
+        model.opset_import = vec![OperatorSetIdProto { version: 17, ..Default::default() }];
+        model.graph = MessageField::some(writer.graph);
+        let mut file = BufWriter::new(File::create(path)?);
+        model.write_to_writer(&mut file).map_err(std::io::Error::other)
+    }
+}
+
+struct Writer {
+    graph: GraphProto,
+    state: u64,
+    count: usize,
+}
+
+impl Writer {
+    fn model(&mut self, m: &Gpt2) -> String {
+        let d = m.width;
+        let positions = self.integers("positions", &(0..m.tokens as i64).collect::<Vec<_>>(), &[1, m.tokens]);
+        let wte = self.weight("wte.weight", &[m.vocabulary, d], 0.14);
+        let wpe = self.weight("wpe.weight", &[m.tokens, d], 0.05);
+        let tokens = self.node("Gather", &[&wte, "input_ids"], vec![]);
+        let places = self.node("Gather", &[&wpe, &positions], vec![]);
+        let mut h = self.node("Add", &[&tokens, &places], vec![]);
+        let triangle: Vec<f32> = (0..m.tokens * m.tokens)
+            .map(|i| if i % m.tokens <= i / m.tokens { 0.0 } else { f32::MIN })
+            .collect();
+        let mask = self.floats("causal_mask", &triangle, &[1, 1, m.tokens, m.tokens]);
+        for layer in 0..m.layers {
+            let normed = self.norm(&format!("h.{layer}.ln_1"), &h, d);
+            let qkv = self.linear(&format!("h.{layer}.attn.c_attn"), &normed, d, 3 * d);
+            let part = |this: &mut Self, i: usize, perm: &[i64]| {
+                let (start, end) = (this.axis(i * d), this.axis((i + 1) * d));
+                let axis = this.axis(2);
+                let slice = this.node("Slice", &[&qkv, &start, &end, &axis], vec![]);
+                let split = this.shape(&[1, m.tokens, m.heads, d / m.heads]);
+                let heads = this.node("Reshape", &[&slice, &split], vec![]);
+                this.node("Transpose", &[&heads], vec![ints("perm", perm)])
+            };
+            let q = part(self, 0, &[0, 2, 1, 3]);
+            let k = part(self, 1, &[0, 2, 3, 1]);
+            let v = part(self, 2, &[0, 2, 1, 3]);
+            let scores = self.node("MatMul", &[&q, &k], vec![]);
+            let root = self.floats("", &[((d / m.heads) as f32).sqrt()], &[]);
+            let scores = self.node("Div", &[&scores, &root], vec![]);
+            let scores = self.node("Add", &[&scores, &mask], vec![]);
+            let p = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
+            let mixed = self.node("MatMul", &[&p, &v], vec![]);
+            let mixed = self.node("Transpose", &[&mixed], vec![ints("perm", &[0, 2, 1, 3])]);
+            let flat = self.shape(&[1, m.tokens, d]);
+            let mixed = self.node("Reshape", &[&mixed, &flat], vec![]);
+            let mixed = self.linear(&format!("h.{layer}.attn.c_proj"), &mixed, d, d);
+            h = self.node("Add", &[&h, &mixed], vec![]);
+            let normed = self.norm(&format!("h.{layer}.ln_2"), &h, d);
+            let inner = self.linear(&format!("h.{layer}.mlp.c_fc"), &normed, d, m.inner);
+            let inner = self.gelu(&inner);
+            let out = self.linear(&format!("h.{layer}.mlp.c_proj"), &inner, m.inner, d);
+            h = self.node("Add", &[&h, &out], vec![]);
+        }
+        if !m.head {
+            return h;
+        }
+        let normed = self.norm("ln_f", &h, d);
+        let head = self.weight("onnx::MatMul_head", &[d, m.vocabulary], 0.14);
+        self.node("MatMul", &[&normed, &head], vec![])
+    }
+
+    /// The tanh form: `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+    fn gelu(&mut self, x: &str) -> String {
+        let constant = |this: &mut Self, v: f32| this.floats("", &[v], &[]);
+        let half = constant(self, 0.5);
+        let halved = self.node("Mul", &[x, &half], vec![]);
+        let three = constant(self, 3.0);
+        let cube = self.node("Pow", &[x, &three], vec![]);
+        let small = constant(self, 0.044_715);
+        let cube = self.node("Mul", &[&cube, &small], vec![]);
+        let sum = self.node("Add", &[x, &cube], vec![]);
+        let root = constant(self, 0.797_884_6);
+        let scaled = self.node("Mul", &[&sum, &root], vec![]);
+        let tanh = self.node("Tanh", &[&scaled], vec![]);
+        let one = constant(self, 1.0);
+        let above = self.node("Add", &[&tanh, &one], vec![]);
+        self.node("Mul", &[&halved, &above], vec![])
+    }
+
+    fn norm(&mut self, name: &str, x: &str, d: usize) -> String {
+        let gain: Vec<f32> = (0..d).map(|_| 1.0 + 0.15 * self.normal()).collect();
+        let gain = self.floats(&format!("{name}.weight"), &gain, &[d]);
+        let bias = self.weight(&format!("{name}.bias"), &[d], 0.05);
+        let mut epsilon = AttributeProto { name: "epsilon".into(), f: 1e-5, ..Default::default() };
+        epsilon.type_ = EnumOrUnknown::new(AttributeType::FLOAT);
+        self.node("LayerNormalization", &[x, &gain, &bias], vec![int("axis", -1), epsilon])
+    }
+
+    fn linear(&mut self, name: &str, x: &str, from: usize, to: usize) -> String {
+        let weight = self.weight(&format!("{name}.weight"), &[from, to], 0.8 / (from as f32).sqrt());
+        let bias = self.weight(&format!("{name}.bias"), &[to], 0.05);
+        let product = self.node("MatMul", &[x, &weight], vec![]);
+        self.node("Add", &[&bias, &product], vec![])
+    }
+
+    fn weight(&mut self, name: &str, shape: &[usize], deviation: f32) -> String {
+        let data: Vec<f32> = (0..shape.iter().product()).map(|_| deviation * self.normal()).collect();
+        self.floats(name, &data, shape)
+    }
+
+    /// Roughly normal: the sum of four uniform bytes pairs.
+    fn normal(&mut self) -> f32 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let sum: i64 = (0..4).map(|i| (self.state >> (16 * i)) as i64 & 0xffff).sum();
+        (sum - 2 * 0xffff) as f32 / (0xffff as f32 * 0.577_35)
+    }
+
+    fn axis(&mut self, value: usize) -> String {
+        self.integers("", &[value as i64], &[1])
+    }
+
+    fn shape(&mut self, shape: &[usize]) -> String {
+        let values: Vec<i64> = shape.iter().map(|&v| v as i64).collect();
+        self.integers("", &values, &[shape.len()])
+    }
+
+    fn floats(&mut self, name: &str, data: &[f32], shape: &[usize]) -> String {
+        let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.initializer(name, FLOAT, bytes, shape)
+    }
+
+    fn integers(&mut self, name: &str, data: &[i64], shape: &[usize]) -> String {
+        let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.initializer(name, INT64, bytes, shape)
+    }
+
+    fn initializer(&mut self, name: &str, data_type: i32, raw_data: Vec<u8>, shape: &[usize]) -> String {
+        let name = if name.is_empty() { self.fresh() } else { name.to_owned() };
+        let dims = shape.iter().map(|&d| d as i64).collect();
+        let tensor = TensorProto { name: name.clone(), dims, data_type, raw_data, ..Default::default() };
+        self.graph.initializer.push(tensor);
+        name
+    }
+
+    fn fresh(&mut self) -> String {
+        self.count += 1;
+        format!("value_{}", self.count)
+    }
+
+    fn node(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+        let output = self.fresh();
+        self.graph.node.push(NodeProto {
+            name: format!("{op_type}_{}", self.count),
+            op_type: op_type.into(),
+            input: inputs.iter().map(|&i| i.to_owned()).collect(),
+            output: vec![output.clone()],
+            attribute,
+            ..Default::default()
+        });
+        output
+    }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    let mut attribute = AttributeProto { name: name.into(), i, ..Default::default() };
+    attribute.type_ = EnumOrUnknown::new(AttributeType::INT);
+    attribute
+}
+
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    let mut attribute = AttributeProto { name: name.into(), ints: values.to_vec(), ..Default::default() };
+    attribute.type_ = EnumOrUnknown::new(AttributeType::INTS);
+    attribute
+}
+
+fn value(name: &str, elem_type: i32, shape: &[usize]) -> ValueInfoProto {
+    let dimension = |&d: &usize| {
+        let mut dim = tensor_shape_proto::Dimension::new();
+        dim.value = Some(tensor_shape_proto::dimension::Value::DimValue(d as i64));
+        dim
+    };
+    let mut tensor = type_proto::Tensor { elem_type, ..Default::default() };
+    tensor.shape.mut_or_insert_default().dim = shape.iter().map(dimension).collect();
+    let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
+    info.type_.mut_or_insert_default().value = Some(type_proto::Value::TensorType(tensor));
+    info
+}

@@ -13,6 +13,7 @@ pub mod cost;
 pub mod error;
 pub mod fixed;
 pub mod interpret;
+pub mod network;
 pub mod plan;
 pub mod ring;
 pub mod schema;
@@ -23,6 +24,7 @@ pub mod value;
 
 pub use ring::Ring;
 pub use error::ProgramError;
+pub use network::{Network, NetworkError};
 pub use schema::{Instruction, Program};
 pub use validate::ValidProgram;
 pub use value::{Form, Owner, Target, ValueType};

@@ -22,7 +22,6 @@ mod channel;
 mod identity;
 mod memory;
 mod meter;
-mod network;
 mod shaped;
 mod tcp;
 mod tls;
@@ -32,9 +31,9 @@ use std::time::Duration;
 
 pub use channel::Channel;
 pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE, PeerCertificate};
+pub use marill_program::Network;
 pub use memory::{memory_pair, memory_pair_between};
 pub use meter::{Counts, LabelCounts, Meter, MeterSnapshot, Phase};
-pub use network::Network;
 pub use tcp::{GREETING, Listener, connect};
 pub use tls::TlsIdentity;
 

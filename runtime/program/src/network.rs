@@ -5,10 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{InputFault, RunError};
-
-/// What would work, for the texts of errors.
-const EXPECTED: &str = "loopback, lan, wan, or a bandwidth and a round trip such as 200Mbit,40ms";
+/// A text that is no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{found}\" is no network, expected is loopback, lan, wan, or a bandwidth and a round trip such as 200Mbit,40ms"
+)]
+pub struct NetworkError {
+    /// The text.
+    pub found: String,
+}
 
 /// Bandwidth in each direction and round-trip time between two parties.
 ///
@@ -32,11 +37,11 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = RunError;
+    type Err = NetworkError;
 
     /// # Errors
-    /// `BadInput` with what would work.
-    fn from_str(text: &str) -> Result<Network, RunError> {
+    /// A text of another form, or a number out of bounds: 1 kbit/s to 10 Tbit/s, up to a minute.
+    fn from_str(text: &str) -> Result<Network, NetworkError> {
         match text {
             "loopback" => return Ok(Network::LOOPBACK),
             "lan" => return Ok(Network::LAN),
@@ -57,10 +62,7 @@ impl FromStr for Network {
                 (1e3..=1e13).contains(&network.bandwidth_bits_per_second)
                     && (0.0..=60.0).contains(&network.rtt_seconds)
             })
-            .ok_or_else(|| RunError::BadInput {
-                name: "network".to_owned(),
-                reason: InputFault::Unparsable { found: text.to_owned(), expected: EXPECTED },
-            })
+            .ok_or_else(|| NetworkError { found: text.to_owned() })
     }
 }
 
@@ -113,7 +115,7 @@ mod tests {
             "1,1",
         ] {
             let error = text.parse::<Network>().unwrap_err();
-            assert!(matches!(error, RunError::BadInput { .. }), "{text}");
+            assert_eq!(error.found, text);
         }
     }
 }

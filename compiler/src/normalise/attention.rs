@@ -5,6 +5,8 @@
 //! replaced by such a value. Each term counts alone, as no mask takes back another. Rows whose positions are all
 //! masked become 0, as after the exporter's guard against NaN.
 
+use std::collections::BTreeMap;
+
 use super::interval::Intervals;
 use super::mask::{Keep, MASKED, is_mask};
 use super::pattern::{applied, apply, either_way, scalar, substitute, unary};
@@ -24,6 +26,7 @@ struct Spelling {
 pub(super) fn recognise_masked_softmax(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     let mut intervals = Intervals::default();
+    let mut biases = BTreeMap::new();
     for id in applied(graph) {
         let (Some(Op::Softmax { axis }), Some(input)) = (graph.op(id), graph.arg(id, 0)) else { continue };
         if axis + 1 != graph.shape(input).len() {
@@ -39,7 +42,7 @@ pub(super) fn recognise_masked_softmax(graph: &mut Graph) -> Result<bool, Diagno
         }
         let spelling = take_apart(graph, &mut intervals, input)?;
         if spelling.scores != input && !is_mask(graph, spelling.scores) {
-            let new = put_together(graph, &mut intervals, id, &spelling)?;
+            let new = put_together(graph, &mut intervals, &mut biases, id, &spelling)?;
             changed |= new.is_some_and(|new| substitute(graph, id, new));
         }
     }
@@ -110,9 +113,11 @@ fn is_surely_masked(graph: &Graph, intervals: &mut Intervals, id: ValueId) -> Re
     Ok(is_mask(graph, id) && intervals.of(graph, id)?.high.iter().all(|&x| x <= MASKED))
 }
 
+/// The softmax in place of `id`. `biases` holds what stands for a term that layers share, so that it is made once.
 fn put_together(
     graph: &mut Graph,
     intervals: &mut Intervals,
+    biases: &mut BTreeMap<ValueId, ValueId>,
     id: ValueId,
     spelling: &Spelling,
 ) -> Result<Option<ValueId>, Diagnostic> {
@@ -142,8 +147,10 @@ fn put_together(
             bias.push(keep.restrict(graph, term)?);
             continue;
         }
-        let at_kept = interval.low.mapv(|x| if x <= MASKED { 0.0 } else { x }).into_shared();
-        let at_kept = graph.add_constant(graph.node(term).name.clone(), Tensor::F32(at_kept));
+        let at_kept = *biases.entry(term).or_insert_with(|| {
+            let at_kept = interval.low.mapv(|x| if x <= MASKED { 0.0 } else { x }).into_shared();
+            graph.add_constant(graph.node(term).name.clone(), Tensor::F32(at_kept))
+        });
         real = Some(match real {
             None => at_kept,
             Some(sum) => apply(graph, Op::Add, &[sum, at_kept], term)?,

@@ -1,10 +1,12 @@
-//! Computes nothing twice: equal operations on equal operands, and equal constants, become one value.
+//! Computes nothing twice: equal operations on equal operands, and equal public constants, become one value. Private
+//! weights that happen to be equal stay apart, because the client sees the program and would learn that they are.
 
 use std::collections::BTreeMap;
 
 use super::pattern::substitute;
 use crate::diagnostic::Diagnostic;
-use crate::ir::{Graph, NodeKind, ValueId};
+use crate::ir::{Graph, NodeKind, Owner, ValueId};
+use crate::ownership::constant_owner;
 
 pub(super) fn merge_duplicates(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut same_type: BTreeMap<String, usize> = BTreeMap::new();
@@ -20,7 +22,8 @@ pub(super) fn merge_duplicates(graph: &mut Graph) -> Result<bool, Diagnostic> {
         let first = match &graph.node(id).kind {
             NodeKind::Input => continue,
             NodeKind::Constant(constant) => {
-                if same_type[&constant.ty().to_string()] == 1 || !constant.is_present() {
+                let is_alone = same_type[&constant.ty().to_string()] == 1;
+                if is_alone || !constant.is_present() || constant_owner(graph, id) != Owner::Public {
                     continue;
                 }
                 *constants.entry(constant.digest()).or_insert(id)

@@ -2,7 +2,8 @@
 
 use super::pattern::{applied, apply, scalar, substitute};
 use crate::diagnostic::Diagnostic;
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Graph, Owner, ValueId};
+use crate::ownership::constant_owner;
 use marill_plaintext::{Op, Tensor};
 
 /// Replaces an operation that returns one of its operands unchanged, or a mere reshape of it; puts constants second
@@ -39,7 +40,11 @@ fn with_scalars(graph: &mut Graph, op: &Op, args: &[ValueId]) -> Option<Vec<Valu
     let broadcasts =
         matches!(op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Max | Op::Min | Op::Where)
             || matches!(op, Op::Equal | Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual);
-    let is_single = |&arg: &ValueId| graph.constant(arg).is_some_and(|constant| constant.elements() == 1);
+    // A private weight of one element keeps its axes: they tell it from a scale.
+    let is_single = |&arg: &ValueId| {
+        graph.constant(arg).is_some_and(|constant| constant.elements() == 1)
+            && constant_owner(graph, arg) == Owner::Public
+    };
     let rank = args.iter().filter(|arg| !is_single(arg)).map(|&arg| graph.shape(arg).len()).max()?;
     let singles: Vec<bool> = args.iter().map(is_single).collect();
     let has_axes = |(&arg, &single): (&ValueId, &bool)| single && !graph.shape(arg).is_empty();

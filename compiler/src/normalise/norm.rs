@@ -2,9 +2,9 @@
 //!
 //! `d / sqrt(mean(d^2) + e)` is the core, with the quotient, the square and the root in any spelling. If `d` is
 //! `x - mean(x)` it is a layer norm of `x`, else an RMS norm of `d`. A gain and a bias along the last axis are taken
-//! in afterwards.
+//! in afterwards, by a norm that has none: whether a gain is all ones is not looked at, it is private.
 
-use super::pattern::{applied, apply, binary, either_way, scalar, scaled, substitute, unary, uniform};
+use super::pattern::{applied, apply, binary, either_way, scalar, scaled, substitute, unary};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, ValueId};
 use marill_plaintext::{Op, Tensor};
@@ -88,34 +88,46 @@ fn mean_of_last(graph: &Graph, id: ValueId) -> Option<ValueId> {
 }
 
 fn take_in_gain(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
-    let found = either_way(graph, id, &Op::Mul).find_map(|[norm, gain]| {
-        let plain = match graph.op(norm)? {
-            Op::LayerNorm { .. } => is_uniform(graph, norm, 1, 1.0) && is_uniform(graph, norm, 2, 0.0),
-            Op::RmsNorm { .. } => is_uniform(graph, norm, 1, 1.0),
-            _ => false,
-        };
-        (plain && is_along_last(graph, gain, norm)).then_some((norm, gain))
-    });
-    match found {
-        Some((norm, gain)) => put_operand(graph, id, norm, 1, gain),
-        None => Ok(false),
+    let Some([norm, gain]) = gained(graph, id) else { return Ok(false) };
+    let takes_bias = matches!(graph.op(norm), Some(Op::LayerNorm { .. }));
+    // Gain and bias enter a layer norm together.
+    if takes_bias
+        && let [user] = graph.users(id)[..]
+        && !graph.is_output(id)
+        && biased(graph, user).is_some_and(|[product, _]| product == id)
+    {
+        return Ok(false);
     }
+    put_operands(graph, id, norm, Some(gain), None)
 }
 
 fn take_in_bias(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
-    let found = either_way(graph, id, &Op::Add).find_map(|[norm, bias]| {
-        let plain = matches!(graph.op(norm)?, Op::LayerNorm { .. }) && is_uniform(graph, norm, 2, 0.0);
-        (plain && is_along_last(graph, bias, norm)).then_some((norm, bias))
-    });
-    match found {
-        Some((norm, bias)) => put_operand(graph, id, norm, 2, bias),
-        None => Ok(false),
+    let Some([sum, bias]) = biased(graph, id) else { return Ok(false) };
+    match gained(graph, sum) {
+        Some([norm, gain]) => put_operands(graph, id, norm, Some(gain), Some(bias)),
+        None => put_operands(graph, id, sum, None, Some(bias)),
     }
 }
 
-/// Whether an operand of a norm is left out or, with the given value everywhere, could be.
-fn is_uniform(graph: &Graph, norm: ValueId, operand: usize, value: f32) -> bool {
-    graph.arg(norm, operand).is_none_or(|vector| uniform(graph, vector) == Some(value))
+/// The norm and the gain, if the value is their product and the norm has no gain yet.
+fn gained(graph: &Graph, id: ValueId) -> Option<[ValueId; 2]> {
+    either_way(graph, id, &Op::Mul)
+        .find(|&[norm, gain]| is_plain(graph, norm) && is_along_last(graph, gain, norm))
+}
+
+/// The layer norm, with a gain or without one, and the bias, if the value is their sum.
+fn biased(graph: &Graph, id: ValueId) -> Option<[ValueId; 2]> {
+    either_way(graph, id, &Op::Add).find(|&[sum, bias]| {
+        let norm = gained(graph, sum).map_or(sum, |[norm, _]| norm);
+        matches!(graph.op(norm), Some(Op::LayerNorm { .. }))
+            && is_plain(graph, norm)
+            && is_along_last(graph, bias, norm)
+    })
+}
+
+/// Whether the value is a norm with neither gain nor bias.
+fn is_plain(graph: &Graph, norm: ValueId) -> bool {
+    matches!(graph.op(norm), Some(Op::LayerNorm { .. } | Op::RmsNorm { .. })) && graph.args(norm).len() == 1
 }
 
 /// Whether `vector` is a constant with one element per element of the last axis of `norm`.
@@ -127,27 +139,30 @@ fn is_along_last(graph: &Graph, vector: ValueId, norm: ValueId) -> bool {
         && shape.iter().rev().skip(1).all(|&dim| dim == 1)
 }
 
-/// The norm with another gain (operand 1) or bias (operand 2), in place of `id`.
-fn put_operand(
+/// The norm with a gain and a bias, in place of `id`. A layer norm has both or none.
+fn put_operands(
     graph: &mut Graph,
     id: ValueId,
     norm: ValueId,
-    operand: usize,
-    vector: ValueId,
+    gain: Option<ValueId>,
+    bias: Option<ValueId>,
 ) -> Result<bool, Diagnostic> {
     let Some(op) = graph.op(norm).cloned() else { return Ok(false) };
     let width = graph.shape(norm).last().copied().unwrap_or(1);
     let mut args = graph.args(norm);
-    for (name, value) in [("ones", 1.0), ("zeros", 0.0)].into_iter().skip(args.len() - 1) {
-        if matches!(op, Op::LayerNorm { .. }) || args.len() == 1 {
-            let filled = Tensor::f32(vec![width], vec![value; width])
-                .map_err(|error| Diagnostic::new(graph.node(id).name.clone(), error))?;
-            args.push(graph.add_constant(name, filled));
-        }
-    }
-    args[operand] = vector;
-    if graph.shape(vector).len() > 1 {
-        args[operand] = apply(graph, Op::Reshape { shape: vec![width] }, &[vector], vector)?;
+    let wanted = if matches!(op, Op::LayerNorm { .. }) { 2 } else { 1 };
+    for (vector, name, value) in [(gain, "ones", 1.0), (bias, "zeros", 0.0)].into_iter().take(wanted) {
+        args.push(match vector {
+            Some(vector) if graph.shape(vector).len() > 1 => {
+                apply(graph, Op::Reshape { shape: vec![width] }, &[vector], vector)?
+            }
+            Some(vector) => vector,
+            None => {
+                let filled = Tensor::f32(vec![width], vec![value; width])
+                    .map_err(|error| Diagnostic::new(graph.node(id).name.clone(), error))?;
+                graph.add_constant(name, filled)
+            }
+        });
     }
     let new = apply(graph, op, &args, id)?;
     Ok(substitute(graph, id, new))

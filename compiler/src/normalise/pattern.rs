@@ -1,7 +1,8 @@
 //! The vocabulary in which the patterns of this stage are written.
 
 use crate::diagnostic::Diagnostic;
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Graph, Owner, ValueId};
+use crate::ownership::constant_owner;
 use marill_plaintext::{Op, Tensor};
 
 /// Scalars that exporters round differently still count as the same.
@@ -26,32 +27,17 @@ pub(super) fn either_way(graph: &Graph, id: ValueId, op: &Op) -> impl Iterator<I
     binary(graph, id, op).into_iter().flat_map(|[a, b]| [[a, b], [b, a]])
 }
 
-/// The value of a constant with one element.
+/// The value of a public constant with one element. No pattern looks at the elements of other constants: what the
+/// program is must not depend on private weights.
 pub(super) fn scalar(graph: &Graph, id: ValueId) -> Option<f64> {
     let constant = graph.constant(id)?;
-    if constant.elements() != 1 {
+    if constant.elements() != 1 || constant_owner(graph, id) != Owner::Public {
         return None;
     }
     match constant.load().ok()? {
         Tensor::F32(array) => array.first().map(|&x| f64::from(x)),
         Tensor::I64(array) => array.first().map(|&x| x as f64),
         Tensor::Bool(array) => array.first().map(|&x| f64::from(u8::from(x))),
-    }
-}
-
-/// The common value of all elements of a small f32 constant.
-pub(super) fn uniform(graph: &Graph, id: ValueId) -> Option<f32> {
-    const MAX_ELEMENTS: usize = 1 << 16;
-    let constant = graph.constant(id)?;
-    if constant.elements() > MAX_ELEMENTS {
-        return None;
-    }
-    match constant.load().ok()? {
-        Tensor::F32(array) => {
-            let first = *array.first()?;
-            array.iter().all(|&x| x == first).then_some(first)
-        }
-        _ => None,
     }
 }
 

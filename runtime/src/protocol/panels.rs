@@ -37,3 +37,33 @@ pub fn product(
     }
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_give_the_whole_product() {
+        // The second has several panels, the last of them short.
+        for shape in [MatShape { n: 2, k: 3, m: 5 }, MatShape { n: 1, k: 2101, m: 4003 }] {
+            let MatShape { n, k, m } = shape;
+            let a: Vec<u64> = (0..n * k).map(|i| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+            let w = |i: usize| (i as u64).wrapping_mul(0xd1b5_4a32_d192_ed03) >> 3;
+            let mut starts = Vec::new();
+            let found = product(&a, shape, |range, out| {
+                assert_eq!(range.start % 8, 0);
+                starts.push(range.start);
+                out.extend(range.map(w));
+                Ok(())
+            });
+            let whole: Vec<u64> = (0..k * m).map(w).collect();
+            assert_eq!(found.unwrap(), marill_kernels::matmul(&a, &whole, shape));
+            assert_eq!(starts.len() > 1, k > 3);
+        }
+        let empty = product(&[], MatShape { n: 0, k: 4, m: 3 }, |range, out| {
+            out.resize(range.len(), 1);
+            Ok(())
+        });
+        assert!(empty.unwrap().is_empty());
+    }
+}

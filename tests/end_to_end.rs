@@ -1,0 +1,89 @@
+//! Real exports, compiled and run by client, server and dealer, against onnxruntime's references.
+//!
+//! The three run as threads over memory channels here, so that many mask seeds are affordable; `tests/processes.rs`
+//! runs the binaries as processes over TCP.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use marill_plaintext::Tensor;
+use marill_program::cost::{Cost, cost};
+use marill_runtime::bundle::Bundle;
+use marill_runtime::error::Role;
+use marill_runtime::session::{Stats, run_client, run_dealer, run_server};
+use marill_runtime::transport::{Phase, memory_pair_between};
+use support::fixtures::{Fixture, MODELS, compare, shared};
+
+/// Runs that each fixture gets, each with fresh masks from the operating system.
+const SEEDS: usize = 20;
+
+struct Run {
+    outputs: BTreeMap<String, Tensor>,
+    stats: [Stats; 3],
+}
+
+/// One run of a bundle directory between three threads.
+fn run(directory: &std::path::Path, inputs: &BTreeMap<String, Tensor>) -> Run {
+    let idle = std::time::Duration::from_secs(120);
+    let (client_server, server_client) = memory_pair_between(Role::Client, Role::Server, idle);
+    let (client_dealer, dealer_client) = memory_pair_between(Role::Client, Role::Dealer, idle);
+    let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let bundle = Bundle::open(&directory.join("client"), marill_runtime::sharing::Party::Client).unwrap();
+            run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
+        });
+        let server = scope.spawn(|| {
+            let bundle = Bundle::open(&directory.join("server"), marill_runtime::sharing::Party::Server).unwrap();
+            run_server(&bundle, BTreeMap::new(), server_client, server_dealer, &mut |_| {}).unwrap()
+        });
+        let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
+        let (outputs, client) = client.join().unwrap();
+        let (_, server) = server.join().unwrap();
+        Run { outputs, stats: [client, server, dealer.join().unwrap()] }
+    })
+}
+
+/// Bytes and rounds must be exactly what the cost table says, on every link and in every phase.
+fn assert_metered(name: &str, stats: &[Stats; 3], cost: &Cost) {
+    for (phase, expected) in [
+        (Phase::Setup, &cost.setup),
+        (Phase::Preprocess, &cost.preprocess),
+        (Phase::Online, &cost.online),
+    ] {
+        let [client, server, dealer] = stats.each_ref().map(|s| s.sent(phase));
+        let mut found = client;
+        found.server_to_client = server.server_to_client;
+        found.server_to_dealer = server.server_to_dealer;
+        found.dealer_to_client = dealer.dealer_to_client;
+        found.dealer_to_server = dealer.dealer_to_server;
+        assert_eq!(found, expected.bytes, "{name}: {phase}");
+    }
+    assert_eq!(stats[0].rounds(Phase::Online, Role::Server), cost.online.rounds, "{name}: rounds");
+}
+
+#[test]
+fn fixtures_agree_with_their_references_for_every_seed() {
+    let Some(shared) = shared() else { return };
+    for name in MODELS {
+        let fixture = Fixture::load(&shared, name);
+        let bundle = tempfile::tempdir().unwrap();
+        let compiled = fixture.compile(bundle.path());
+        let length = std::fs::metadata(bundle.path().join("client/program.marill")).unwrap().len();
+        let cost = cost(&compiled.program, length);
+        let mut worst = 0f32;
+        for _ in 0..SEEDS {
+            let run = run(bundle.path(), &fixture.inputs);
+            assert_metered(name, &run.stats, &cost);
+            for (output, expected) in &fixture.outputs {
+                let found = compare(&run.outputs[output], expected, fixture.inputs.get("attention_mask"));
+                assert!(found.max_abs_error < 1e-2, "{name}: error {}", found.max_abs_error);
+                assert_eq!(found.same_top, found.rows, "{name}: another top-1");
+                worst = worst.max(found.max_abs_error);
+            }
+        }
+        println!("{name}: max error over {SEEDS} seeds {worst:.2e}");
+    }
+}

@@ -1,0 +1,6 @@
+//! What the whole-system tests share.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+pub mod fixtures;
+pub mod gpt2;

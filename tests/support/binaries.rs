@@ -1,0 +1,31 @@
+//! The product's binaries, built when they are missing or stale and found beside the running example or test.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The path of `name`, a binary of `package`, in the profile and target directory of the running program.
+///
+/// # Errors
+/// If the running program does not lie where cargo puts it, or cargo cannot build the binary.
+pub fn binary(package: &str, name: &str) -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let misplaced = || io::Error::other(format!("{} is not where cargo builds", program.display()));
+    // Examples lie in `<target>/<profile>/examples`, tests in `<target>/<profile>/deps`.
+    let built = program.parent().and_then(Path::parent).ok_or_else(misplaced)?;
+    let target = built.parent().ok_or_else(misplaced)?;
+    let profile = match built.file_name().and_then(|name| name.to_str()).ok_or_else(misplaced)? {
+        "debug" => "dev",
+        other => other,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--profile", profile, "--package", package, "--bin", name, "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("building {name} failed: {status}")));
+    }
+    Ok(built.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+}

@@ -6,11 +6,13 @@
 pub mod dealer;
 pub mod masks;
 pub mod prepared;
+pub mod shares;
 pub mod spool;
 
 use marill_kernels::Seed;
 
 use crate::error::RunError;
+use shares::Shares;
 
 /// Who makes the correlations. Part of the greeting: all must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub trait Source: Send {
     ///
     /// # Errors
     /// Of the store that holds them.
-    fn fields(&mut self, at: u32) -> Result<Vec<Vec<u64>>, RunError>;
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
 }
 
 /// The stream of a seed that masks what instruction `at` opens.

@@ -12,6 +12,7 @@ use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::Source;
 use super::masks::Masks;
+use super::shares::Shares;
 use super::spool::Spool;
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::protocol::panels;
@@ -91,7 +92,8 @@ impl Prepared {
         for at in 0..program.len() as u32 {
             if let Some((a, weight)) = weighted(program, at) {
                 let mut share = prepared.contribution(program, at, &masks, a, weight, weights)?;
-                let correction = source.fields(at)?.into_iter().next().unwrap_or_default();
+                let correction =
+                    source.fields(at)?.into_iter().next().map(Shares::into_values).unwrap_or_default();
                 share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));
                 prepared.offsets.insert(at, prepared.spool.len_bytes());
                 let bytes: Vec<u8> = share.iter().flat_map(|v| v.to_le_bytes()).collect();

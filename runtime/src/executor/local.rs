@@ -10,6 +10,7 @@ use super::encode::{Layout, encode_tensor};
 use super::value::Value;
 use super::{Executor, failed, not_held, weights};
 use crate::correlation::prepared::weighted;
+use crate::correlation::shares::Shares;
 use crate::error::RunError;
 use crate::protocol::lift::{Operand, lift, operand};
 use crate::protocol::local::{self, Movable};
@@ -87,7 +88,8 @@ impl Executor<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Fields, RunError> {
-        Ok(self.source.fields(at)?.into_iter())
+        let fields: Vec<Vec<u64>> = self.source.fields(at)?.into_iter().map(Shares::into_values).collect();
+        Ok(fields.into_iter())
     }
 
     fn operand(&self, at: u32, value: u32, to: u32, fields: &mut Fields) -> Result<Operand, RunError> {
@@ -147,11 +149,11 @@ impl Executor<'_> {
                 lift(party, &self.operand(at, l.arg, l.width, &mut fields)?)
             }
             Instruction::Table(t) => {
-                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
                 table::evaluate(t, self.opened(at, t.arg)?, &entries)
             }
             Instruction::Fourier(f) => {
-                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
                 fourier::evaluate(party, f, self.opened(at, f.arg)?, &entries)
             }
             Instruction::BitProduct(b) => {
@@ -165,7 +167,7 @@ impl Executor<'_> {
                 bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, &beta)
             }
             Instruction::OneHot(o) => {
-                let entries = self.fields(at)?.next().ok_or_else(missing)?;
+                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
                 one_hot::rotate(self.opened(at, o.arg)?, self.width(o.arg), &ty.shape, &entries)
             }
             Instruction::Constant(_)

@@ -13,18 +13,25 @@ use marill_program::correlation::table_words;
 use marill_program::schema::BitTable;
 use marill_program::tables::split;
 
+use super::blocks::by_blocks;
 use super::lift::Operand;
+use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
 
 /// One bit per table from the rotated words, one field per table.
-pub fn tables(t: &BitTable, opened: &Ring, fields: &[Vec<u64>]) -> BitShare {
+pub fn tables(t: &BitTable, opened: &Ring, fields: &[Shares]) -> BitShare {
     let (words, _) = table_words(t);
-    let bits = |(i, x): (usize, &u64)| {
-        let (piece, _) = split(*x, t.low_bits, t.index_bits);
-        let bit = |table: &Vec<u64>| (table[i * words + piece / 64] >> (piece % 64)) & 1;
-        fields.iter().enumerate().fold(0, |word, (position, table)| word | bit(table) << position)
-    };
-    BitShare::new(Ring::new(opened.shape.clone(), opened.data.iter().enumerate().map(bits).collect()))
+    let data = by_blocks(opened.len(), words * fields.len(), Vec::new, |numbers, range, out| {
+        for (position, field) in fields.iter().enumerate() {
+            field.read(range.start * words..range.end * words, numbers);
+            let elements = opened.data[range.clone()].iter().zip(numbers.chunks_exact(words));
+            for (out, (x, table)) in out.iter_mut().zip(elements) {
+                let (piece, _) = split(*x, t.low_bits, t.index_bits);
+                *out |= ((table[piece / 64] >> (piece % 64)) & 1) << position;
+            }
+        }
+    });
+    BitShare::new(Ring::new(opened.shape.clone(), data))
 }
 
 /// `b x` from shares of beta, of `beta r` and, for a lifted operand, of `beta m`. `None` if a field is missing.

@@ -15,6 +15,8 @@ use marill_program::correlation::digit_count;
 use marill_program::schema::Digits;
 use marill_program::tables::{digit, shifted};
 
+use super::blocks::by_blocks;
+use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party};
 
 /// The words that `marill_program::schema::Digits` describes. `fields` are one table per digit, then the mask's top
@@ -24,26 +26,29 @@ pub fn digits(
     d: &Digits,
     opened: &Ring,
     shape: &[usize],
-    fields: &[Vec<u64>],
+    fields: &[Shares],
 ) -> Option<BitShare> {
     let count = digit_count(d);
     let (tables, signs) = (fields.get(..count)?, fields.get(count)?);
     let mut words = Vec::with_capacity(shape.iter().product());
     for &threshold in &d.thresholds {
-        for (i, &x) in opened.data.iter().enumerate() {
-            let z = shifted(d, x, threshold);
-            let mut word = 0;
+        words.extend(by_blocks(opened.len(), count + 1, Vec::new, |numbers, range, out| {
+            let opened = &opened.data[range.clone()];
             for (j, table) in tables.iter().enumerate() {
-                let c = digit(d, z, j);
-                let share = table[i];
-                word |= ((share >> c) & 1) << j;
-                if j > 0 {
-                    word |= ((share >> ((1 << d.digit_bits) + c)) & 1) << (count + j - 1);
+                table.read(range.clone(), numbers);
+                for ((out, x), share) in out.iter_mut().zip(opened).zip(&*numbers) {
+                    let c = digit(d, shifted(d, *x, threshold), j);
+                    let equal = (share >> ((1 << d.digit_bits) + c)) & u64::from(j > 0);
+                    *out |= ((share >> c) & 1) << j | equal << (count + j - usize::from(j > 0));
                 }
             }
-            let sign = party.public(1 ^ (z >> (d.width - 1))) ^ signs[i];
-            words.push(word | (sign & 1) << (2 * count - 1));
-        }
+            signs.read(range, numbers);
+            for ((out, x), sign) in out.iter_mut().zip(opened).zip(&*numbers) {
+                let z = shifted(d, *x, threshold);
+                let sign = party.public(1 ^ (z >> (d.width - 1))) ^ sign;
+                *out |= (sign & 1) << (2 * count - 1);
+            }
+        }));
     }
     Some(BitShare::new(Ring::new(shape, words)))
 }
@@ -72,27 +77,38 @@ fn parity(word: u64) -> u64 {
 /// Combines digit words and their opened low bits to one bit per element. `fields` as in the program's demand:
 /// products of the "equal" masks, of the lowest "less" mask with them, of the other "less" masks with those above.
 /// `None` if there are fewer.
-pub fn combine(words: &BitShare, width: u32, opened: &MaskedBits, fields: &[Vec<u64>]) -> Option<BitShare> {
+pub fn combine(words: &BitShare, width: u32, opened: &MaskedBits, fields: &[Shares]) -> Option<BitShare> {
     let count = width as usize / 2;
-    let (equal, low) = (fields.first()?, fields.get(1)?);
-    let empty = Vec::new();
-    let high = if count > 1 { fields.get(2)? } else { &empty };
+    let (equal, low, high) = (fields.first()?, fields.get(1)?, fields.get(2));
+    if count > 1 && high.is_none() {
+        return None;
+    }
     let kept: Vec<Vec<u64>> = (1..=count).map(|from| survivors(count, from)).collect();
     let placed: Vec<Vec<u64>> = (1..=count).map(|from| spread(&kept[from - 1], from)).collect();
-    let mut bits = Vec::with_capacity(words.words().len());
-    for (i, (word, open)) in words.words().data.iter().zip(&opened.opened.data).enumerate() {
-        let equals = ((open >> count) & ((1 << (count - 1)) - 1)) as usize;
-        // The term of digit j: prod over the digits above of (E ^ e), times (L ^ l).
-        let less = |j: usize| 0u64.wrapping_sub((open >> j) & 1);
-        let mut bit = parity(equal[i] & placed[0][equals] & less(0)) ^ parity(low[i] & kept[0][equals]);
-        let mut offset = 0;
-        for j in 1..count {
-            let above = equals >> j;
-            bit ^= parity(equal[i] & placed[j][above] & less(j));
-            bit ^= parity((high[i] >> offset) & kept[j][above]);
-            offset += 1 << (count - 1 - j);
+    let words = words.words();
+    let scratch = || (Vec::new(), Vec::new(), Vec::new());
+    let data = by_blocks(words.len(), 4, scratch, |(equal_share, low_share, high_share), range, out| {
+        equal.read(range.clone(), equal_share);
+        low.read(range.clone(), low_share);
+        if let Some(high) = high {
+            high.read(range.clone(), high_share);
         }
-        bits.push(bit ^ (word >> (width - 1)) & 1);
-    }
-    Some(BitShare::new(Ring::new(words.words().shape.clone(), bits)))
+        let elements = words.data[range.clone()].iter().zip(&opened.opened.data[range]);
+        for (i, (out, (word, open))) in out.iter_mut().zip(elements).enumerate() {
+            let equals = ((open >> count) & ((1 << (count - 1)) - 1)) as usize;
+            // The term of digit j: prod over the digits above of (E ^ e), times (L ^ l).
+            let less = |j: usize| 0u64.wrapping_sub((open >> j) & 1);
+            let mut sum = equal_share[i] & placed[0][equals] & less(0);
+            sum ^= low_share[i] & kept[0][equals];
+            let mut offset = 0;
+            for j in 1..count {
+                let above = equals >> j;
+                sum ^= equal_share[i] & placed[j][above] & less(j);
+                sum ^= (high_share[i] >> offset) & kept[j][above];
+                offset += 1 << (count - 1 - j);
+            }
+            *out = parity(sum) ^ (word >> (width - 1)) & 1;
+        }
+    });
+    Some(BitShare::new(Ring::new(words.shape.clone(), data)))
 }

@@ -8,14 +8,19 @@
 use marill_program::Ring;
 use marill_program::fixed::mask;
 
+use crate::correlation::shares::Shares;
 use crate::sharing::Share;
 
 /// Rotates every element's vector by its opened index of `index_bits` bits.
-pub fn rotate(opened: &Ring, index_bits: u32, shape: &[usize], entries: &[u64]) -> Share {
+pub fn rotate(opened: &Ring, index_bits: u32, shape: &[usize], entries: &Shares) -> Share {
     let depth = shape.last().copied().unwrap_or(0);
-    let mut data = Vec::with_capacity(opened.len() * depth);
-    for (x, vector) in opened.data.iter().zip(entries.chunks_exact(1 << index_bits)) {
-        data.extend((0..depth as u64).map(|i| vector[(i.wrapping_sub(*x) & mask(index_bits)) as usize]));
+    let (mut data, mut vectors) = (Vec::with_capacity(opened.len() * depth), Vec::new());
+    for (block, opened) in opened.data.chunks(8).enumerate() {
+        let first = 8 * block;
+        entries.read(first << index_bits..(first + opened.len()) << index_bits, &mut vectors);
+        for (x, vector) in opened.iter().zip(vectors.chunks_exact(1 << index_bits)) {
+            data.extend((0..depth as u64).map(|i| vector[(i.wrapping_sub(*x) & mask(index_bits)) as usize]));
+        }
     }
     Share::new(Ring::new(shape, data))
 }

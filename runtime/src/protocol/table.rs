@@ -11,17 +11,23 @@ use marill_program::Ring;
 use marill_program::schema::Table;
 use marill_program::tables::{split, table_powers};
 
+use super::blocks::by_blocks;
+use crate::correlation::shares::Shares;
 use crate::sharing::Share;
 
 /// The chosen entries times the public powers of the position in the piece.
-pub fn evaluate(t: &Table, opened: &Ring, entries: &[u64]) -> Share {
+pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
     let terms = t.degree as usize + 1;
-    let tables = entries.chunks_exact(terms << t.index_bits);
-    let value = |(x, table): (&u64, &[u64])| {
-        let (piece, _) = split(*x, t.low_bits, t.index_bits);
-        let powers = table_powers(t, *x);
-        let entry = &table[piece * terms..][..terms];
-        entry.iter().zip(powers).fold(0, |sum: u64, (e, p)| sum.wrapping_add(e.wrapping_mul(p)))
-    };
-    Share::new(Ring::new(opened.shape.clone(), opened.data.iter().zip(tables).map(value).collect()))
+    let per = terms << t.index_bits;
+    let data = by_blocks(opened.len(), per, Vec::new, |numbers, range, out| {
+        entries.read(range.start * per..range.end * per, numbers);
+        let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));
+        for (out, (x, table)) in out.iter_mut().zip(elements) {
+            let (piece, _) = split(*x, t.low_bits, t.index_bits);
+            let powers = table_powers(t, *x);
+            let entry = &table[piece * terms..][..terms];
+            *out = entry.iter().zip(powers).fold(0, |sum: u64, (e, p)| sum.wrapping_add(e.wrapping_mul(p)));
+        }
+    });
+    Share::new(Ring::new(opened.shape.clone(), data))
 }

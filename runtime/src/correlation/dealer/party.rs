@@ -1,11 +1,12 @@
 //! The parties' ends of the dealer suite.
 
-use marill_kernels::pack::{packed_len, unpack};
+use marill_kernels::pack::packed_len;
 use marill_kernels::{Prg, Seed};
 use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 use marill_program::cost::correction_bytes;
 
+use crate::correlation::shares::Shares;
 use crate::correlation::spool::Spool;
 use crate::correlation::{Source, field_stream, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
@@ -29,10 +30,10 @@ impl Source for ClientSource<'_> {
         Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Vec<u64>>, RunError> {
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
         let demand = fields(self.program, at as usize).into_iter().enumerate();
         let share = |(position, field): (usize, marill_program::correlation::Field)| {
-            Prg::new(self.seed.clone(), field_stream(at, position)).ring(field.len, field.width)
+            Shares::seeded(self.seed.clone(), field_stream(at, position), field.len, field.width)
         };
         Ok(demand.map(share).collect())
     }
@@ -76,18 +77,20 @@ impl Source for ServerSource<'_> {
         Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Vec<u64>>, RunError> {
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
         let mut offset = self.offsets[at as usize];
         let mut shares = Vec::new();
         for field in fields(self.program, at as usize) {
             let bytes = self.spool.read(offset, packed_len(field.len, field.width))?;
             offset += bytes.len() as u64;
-            shares.push(unpack(&bytes, field.width, field.len).ok_or_else(|| RunError::PeerMisbehaved {
-                peer: Role::Dealer,
-                reason: Misbehaviour::Malformed {
-                    what: "correction",
-                    found: format!("set padding bits at instruction {at}"),
-                },
+            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
+                RunError::PeerMisbehaved {
+                    peer: Role::Dealer,
+                    reason: Misbehaviour::Malformed {
+                        what: "correction",
+                        found: format!("set padding bits at instruction {at}"),
+                    },
+                }
             })?);
         }
         Ok(shares)

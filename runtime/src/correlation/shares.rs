@@ -1,0 +1,119 @@
+//! One party's shares of a field, read block by block: whole fields can be far larger than what an instruction makes
+//! of them.
+
+use std::ops::Range;
+
+use marill_kernels::pack::{packed_len, unpack};
+use marill_kernels::{Prg, Seed};
+
+/// Shares of a field's values, in order.
+pub struct Shares {
+    len: usize,
+    width: u32,
+    store: Store,
+}
+
+enum Store {
+    /// A pseudo-random stream.
+    Seeded { seed: Seed, stream: u64 },
+    /// Packed numbers.
+    Packed(Vec<u8>),
+    /// Numbers.
+    Values(Vec<u64>),
+}
+
+impl Shares {
+    /// `len` values of `width` bits from stream number `stream` of `seed`.
+    pub fn seeded(seed: Seed, stream: u64, len: usize, width: u32) -> Shares {
+        Shares { len, width, store: Store::Seeded { seed, stream } }
+    }
+
+    /// `len` packed values of `width` bits; `None` unless `bytes` are exactly that, with zeros as padding.
+    pub fn packed(bytes: Vec<u8>, len: usize, width: u32) -> Option<Shares> {
+        let last = len - len % 8;
+        let tail = bytes.get(packed_len(last, width)..)?;
+        unpack(tail, width, len - last)?;
+        Some(Shares { len, width, store: Store::Packed(bytes) })
+    }
+
+    /// These values.
+    pub fn values(values: Vec<u64>) -> Shares {
+        Shares { len: values.len(), width: 64, store: Store::Values(values) }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Overwrites `out` with the values in `range`, which starts at a multiple of 8 and ends at one or at the end.
+    pub fn read(&self, range: Range<usize>, out: &mut Vec<u64>) {
+        let range = range.start.min(self.len)..range.end.min(self.len);
+        out.clear();
+        match &self.store {
+            Store::Seeded { seed, stream } => {
+                out.resize(range.len(), 0);
+                let mut prg = Prg::new(seed.clone(), *stream);
+                prg.seek_bytes(8 * range.start as u64);
+                prg.fill_ring(out, self.width);
+            }
+            Store::Packed(bytes) => {
+                let start = packed_len(range.start, self.width);
+                let bytes = &bytes[start..start + packed_len(range.len(), self.width)];
+                // Nothing where the range is not one of whole bytes, which `packed` and the callers rule out.
+                *out = unpack(bytes, self.width, range.len()).unwrap_or_default();
+            }
+            Store::Values(values) => out.extend_from_slice(&values[range]),
+        }
+    }
+
+    /// All values.
+    pub fn into_values(self) -> Vec<u64> {
+        match self.store {
+            Store::Values(values) => values,
+            _ => {
+                let mut values = Vec::new();
+                self.read(0..self.len, &mut values);
+                values
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use marill_kernels::pack::pack;
+
+    #[test]
+    fn blocks_are_parts_of_the_whole() {
+        for width in [1, 13, 32, 64] {
+            let values = Prg::new(Seed::new([7; 16]), 3).ring(1003, width);
+            let mut bytes = Vec::new();
+            pack(&values, width, &mut bytes);
+            for shares in [
+                Shares::seeded(Seed::new([7; 16]), 3, 1003, width),
+                Shares::packed(bytes.clone(), 1003, width).unwrap(),
+                Shares::values(values.clone()),
+            ] {
+                let mut out = Vec::new();
+                for range in [0..8, 16..160, 504..1003, 1000..1003, 1000..1008, 0..1003] {
+                    shares.read(range.clone(), &mut out);
+                    assert_eq!(out, values[range.start..range.end.min(1003)]);
+                }
+                assert!(shares.into_values() == values);
+            }
+            assert!(Shares::packed(bytes.clone(), 1011, width).is_none());
+            assert!(Shares::packed(bytes[1..].to_vec(), 1003, width).is_none());
+            if width == 13 {
+                *bytes.last_mut().unwrap() |= 0x80;
+                assert!(Shares::packed(bytes, 1003, width).is_none());
+            }
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! No bytes make the importer panic, overflow, allocate without bound or read outside the model's directory.
 
+mod fixtures;
 mod model;
-
-use std::path::{Path, PathBuf};
 
 use marill_compiler::Diagnostic;
 use marill_compiler::import::ops::OPERATORS;
@@ -55,12 +54,9 @@ fn sample() -> Vec<u8> {
 /// The sample, and real exports without their bulk where they are at hand.
 fn fixtures() -> Vec<Vec<u8>> {
     let mut fixtures = vec![sample()];
-    let shared = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    for name in ["gpt2_legacy17_dyn", "bert_cls_dynamo18", "old_llama_legacy14"] {
-        match std::fs::read(shared.join("models").join(name).join("model.onnx")) {
-            Ok(bytes) => fixtures.push(bytes),
-            Err(_) => println!("skipped: shared models missing"),
+    if let Some(models) = fixtures::models() {
+        for name in ["gpt2_legacy17_dyn", "bert_cls_dynamo18", "old_llama_legacy14"] {
+            fixtures.push(std::fs::read(models.join(name).join("model.onnx")).unwrap());
         }
     }
     fixtures

@@ -1,23 +1,15 @@
 //! Every exporter's spelling of every family imports and computes what onnxruntime computes.
 
+mod fixtures;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fixtures::models;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, interpret};
 use marill_compiler::{Diagnostic, npz};
 use marill_plaintext::Tensor;
-
-fn models() -> Option<PathBuf> {
-    let shared = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let models = shared.join("models");
-    if models.is_dir() {
-        return Some(models);
-    }
-    println!("skipped: shared models missing");
-    None
-}
 
 /// Binds symbolic dimensions one diagnostic after the other, as a user would, to what the inputs' shapes say.
 fn import_bound(path: &Path, inputs: &BTreeMap<String, Tensor>) -> Result<Graph, Diagnostic> {

@@ -1,8 +1,11 @@
 //! Every exporter's spelling of every family comes out in the one preferred form, and computes the same.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod fixtures;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fixtures::models;
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, TextOptions, interpret, print, verify};
@@ -113,17 +116,6 @@ const SAME: [(&str, &str); 4] = [
     ("bert_cls_legacy14", "bert_cls_dynamo18"),
     ("pair_gpt2/f_all", "pair_gpt2/f_all_dynamo18"),
 ];
-
-fn models() -> Option<PathBuf> {
-    let shared = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let models = shared.join("models");
-    if models.is_dir() {
-        return Some(models);
-    }
-    println!("skipped: shared models missing");
-    None
-}
 
 /// Imports with symbolic dimensions bound to what the inputs' shapes say.
 fn import_bound(path: &Path, inputs: &BTreeMap<String, Tensor>) -> Graph {

@@ -1,8 +1,10 @@
 //! Every fixture compiles, and the program's exact ring arithmetic agrees with onnxruntime.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod fixtures;
 
+use std::collections::BTreeMap;
+
+use fixtures::models;
 use marill_compiler::precision::headroom;
 use marill_compiler::{Compiled, Request, compile, npz};
 use marill_plaintext::Tensor;
@@ -26,15 +28,15 @@ const MODELS: &[&str] = &[
     "vit_legacy17",
 ];
 
-fn shared() -> Option<PathBuf> {
-    let path = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    path.join("models").is_dir().then_some(path)
-}
-
 fn request(inputs: &BTreeMap<String, Tensor>) -> Request {
     let (batch, sequence) = inputs.values().next().map_or((1, 16), |t| (t.shape()[0], t.shape()[1]));
-    let names = [("batch", batch), ("batch_size", batch), ("seq", sequence), ("sequence", sequence), ("sequence_length", sequence)];
+    let names = [
+        ("batch", batch),
+        ("batch_size", batch),
+        ("seq", sequence),
+        ("sequence", sequence),
+        ("sequence_length", sequence),
+    ];
     let dims = names.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
     Request { dims, ..Request::default() }
 }
@@ -64,13 +66,10 @@ fn compare(found: &Tensor, expected: &Tensor, mask: Option<&Tensor>) -> (f32, us
 
 #[test]
 fn fixtures_simulate_to_their_references() {
-    let Some(shared) = shared() else {
-        println!("skipped: shared models missing");
-        return;
-    };
+    let Some(models) = models() else { return };
     let mut failures = Vec::new();
     for name in MODELS {
-        let folder = shared.join("models").join(name);
+        let folder = models.join(name);
         let inputs = npz::read(&folder.join("inputs.npz")).unwrap();
         let outputs = npz::read(&folder.join("outputs.npz")).unwrap();
         let compiled = match compile(&folder.join("model.onnx"), &request(&inputs)) {

@@ -1,8 +1,12 @@
 //! Every family of models, rewritten, still computes its reference outputs, and is in the form meant.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+#[path = "../fixtures/mod.rs"]
+mod fixtures;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fixtures::models;
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, NodeKind, Owner, interpret, verify};
@@ -38,17 +42,6 @@ const MODELS: [(&str, usize); 22] = [
     ("roberta_dynamo18", 4),
     ("vit_legacy17", 0),
 ];
-
-fn models() -> Option<PathBuf> {
-    let shared = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let models = shared.join("models");
-    if models.is_dir() {
-        return Some(models);
-    }
-    println!("skipped: shared models missing");
-    None
-}
 
 /// The normalised model with owners; symbolic dimensions are what the inputs' shapes say.
 fn owned(path: &Path, inputs: &BTreeMap<String, Tensor>) -> Graph {

@@ -26,8 +26,7 @@ impl Builder {
     }
 
     fn compare(&mut self, arg: u32, width: u32) -> u32 {
-        let digits =
-            Digits { arg, digit_bits: 4, thresholds: vec![-4096, 4096], low_bits: 0, width };
+        let digits = Digits { arg, digit_bits: 4, thresholds: vec![-4096, 4096], low_bits: 0, width };
         let digits = self.push(Instruction::Digits(digits));
         let opened = 2 * (width - 1).div_ceil(4) - 1;
         let opened = self.push(Instruction::OpenBits(OpenBits { arg: digits, width: opened }));
@@ -41,7 +40,8 @@ fn program(tokens: usize, width: usize, hidden: usize, scores: usize) -> ValidPr
         Instruction::Input(Input { name: name.to_owned(), owner: Owner::Client as i32, ty })
     };
     let x = b.push(input("x", format!("f32[{tokens},{width}]")));
-    let w = Constant { name: "w".to_owned(), owner: Owner::Server as i32, ty: format!("f32[{width},{hidden}]") };
+    let w =
+        Constant { name: "w".to_owned(), owner: Owner::Server as i32, ty: format!("f32[{width},{hidden}]") };
     let w = b.push(Instruction::Constant(w));
     let weight = b.push(Instruction::Weight(Weight { arg: w, width: 40, frac: 12 }));
     let x = b.push(Instruction::Encode(Encode { arg: x, width: 40, frac: 12 }));

@@ -107,7 +107,10 @@ fn damaged_files_are_errors() {
     for end in 0..whole.len() {
         write(directory.path(), &whole[..end]);
         let error = Bundle::open(directory.path(), Party::Client).err().unwrap();
-        assert!(matches!(&error, RunError::File { path, .. } if path.ends_with(PUBLIC_FILE)), "{end}: {error}");
+        assert!(
+            matches!(&error, RunError::File { path, .. } if path.ends_with(PUBLIC_FILE)),
+            "{end}: {error}"
+        );
     }
     for at in 0..whole.len().min(200) {
         let mut flipped = whole.clone();

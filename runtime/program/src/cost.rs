@@ -14,6 +14,8 @@ use crate::value::{Form, Owner, Target};
 pub const FRAME_HEADER_BYTES: u64 = 4;
 /// Largest message of the streams of setup and preprocessing.
 pub const CHUNK_BYTES: u64 = 1 << 20;
+/// After so much of the dealer's stream the server tells the client that it is alive, with an empty message.
+pub const HEARTBEAT_BYTES: u64 = 1 << 24;
 /// The greeting that opens every connection, each way.
 pub const HELLO_BYTES: u64 = 64;
 /// One seed of the pseudo-random streams.
@@ -103,6 +105,12 @@ pub fn correction_bytes(program: &ValidProgram, at: usize) -> u64 {
     correlation::fields(program, at).iter().map(|f| packed_bytes(f.len, f.width)).sum()
 }
 
+/// Empty messages from the server to the client while preprocessing; the last one says that the server is ready.
+pub fn heartbeats(program: &ValidProgram) -> u64 {
+    let bytes: u64 = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
+    bytes.div_ceil(HEARTBEAT_BYTES).max(1)
+}
+
 /// Bytes of the public indices by which masks move, which the dealer has from the server.
 pub fn index_bytes(program: &ValidProgram) -> u64 {
     correlation::mask_indices(program).iter().map(|&v| 8 * program.ty(v).len() as u64).sum()
@@ -180,7 +188,13 @@ pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
         dealer_to_server: hello + seed,
     };
     total.setup.rounds = 1;
-    total.preprocess.bytes = Bytes { dealer_to_client: seed, dealer_to_server: seed, ..Bytes::default() };
+    total.preprocess.bytes = Bytes {
+        client_to_server: FRAME_HEADER_BYTES,
+        server_to_client: FRAME_HEADER_BYTES * heartbeats(program),
+        dealer_to_client: seed,
+        dealer_to_server: seed,
+        ..Bytes::default()
+    };
     total.preprocess.rounds = 1;
     for i in &total.instructions {
         total.setup.bytes.server_to_client += streamed_bytes(i.setup.server_to_client);

@@ -11,7 +11,7 @@ use marill_program::{Form, Instruction, Ring, ValidProgram};
 use crate::error::RunError;
 
 /// Bytes of masks that may be alive at once.
-const LIMIT_BYTES: u64 = 1 << 36;
+const LIMIT_BYTES: u64 = 1 << 34;
 
 /// The masks that are alive after some instructions.
 pub struct Masks<'a> {

@@ -57,11 +57,16 @@ impl Spool {
         Ok(bytes)
     }
 
-    /// Appends a stream of `total_bytes` that the peer sends in chunks.
+    /// Appends a stream of `total_bytes` that the peer sends in chunks; `heard` is told the spool's length after each.
     ///
     /// # Errors
-    /// Of the channel and of the file.
-    pub fn receive(&mut self, channel: &mut Channel, total_bytes: u64) -> Result<(), RunError> {
+    /// Of the channel and of the file, and what `heard` returns.
+    pub fn receive(
+        &mut self,
+        channel: &mut Channel,
+        total_bytes: u64,
+        heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let mut left = total_bytes;
         let mut chunk = vec![0; left.min(CHUNK_BYTES) as usize];
         while left > 0 {
@@ -69,6 +74,7 @@ impl Spool {
             channel.recv_into(&mut chunk)?;
             self.append(&chunk)?;
             left -= chunk.len() as u64;
+            heard(self.length_bytes)?;
         }
         Ok(())
     }

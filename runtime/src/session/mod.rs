@@ -3,7 +3,8 @@
 //! Setup: greetings on all links; the server sends the dealer the program and the public indices by which masks move;
 //! the dealer sends the server the weights' seed; the server sends the client every weight masked. Preprocess: the
 //! dealer seeds both parties and streams corrections to the server; the client multiplies its masks with the masked
-//! weights. Online: the rounds of the program between client and server.
+//! weights; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
+//! both say when they are ready. Online: the rounds of the program between client and server.
 
 mod agree;
 mod stats;
@@ -14,7 +15,7 @@ use marill_kernels::Seed;
 use marill_plaintext::Tensor;
 use marill_program::ValidProgram;
 use marill_program::correlation::mask_indices;
-use marill_program::cost::{SEED_BYTES, index_bytes};
+use marill_program::cost::{HEARTBEAT_BYTES, SEED_BYTES, correction_bytes, heartbeats, index_bytes};
 use marill_program::plan::Plan;
 
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
@@ -87,6 +88,8 @@ pub fn run_client(
     enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
     let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
     let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
+    server.send(&[])?;
+    (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
@@ -126,9 +129,19 @@ pub fn run_server(
 
     enter(Phase::Preprocess, &mut [&mut client, &mut dealer], progress);
     let seed = receive_seed(&mut dealer)?;
-    let total = (0..program.len()).map(|at| marill_program::cost::correction_bytes(program, at)).sum();
-    let mut heard = |done| progress(Progress::Step { done, total });
+    let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
+    let mut beats = 0;
+    let mut heard = |done| {
+        progress(Progress::Step { done, total });
+        while beats < done / HEARTBEAT_BYTES {
+            client.send(&[])?;
+            beats += 1;
+        }
+        Ok(())
+    };
     let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
+    (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
+    client.recv_into(&mut [])?;
     dealer.end_round();
     clock.end(Phase::Preprocess);
 
@@ -206,7 +219,7 @@ fn receive_indices(program: &ValidProgram, server: &mut Channel) -> Result<BTree
         return Err(RunError::Exhausted { what: "public indices", needed_bytes, limit_bytes });
     }
     let mut spool = Spool::new()?;
-    spool.receive(server, needed_bytes)?;
+    spool.receive(server, needed_bytes, &mut |_| Ok(()))?;
     let (mut indices, mut offset) = (BTreeMap::new(), 0);
     for value in mask_indices(program) {
         let ty = program.ty(value);

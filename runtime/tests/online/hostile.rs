@@ -127,6 +127,7 @@ fn dead_and_short_peers_are_noticed_at_every_step() {
                 4 => drop(channel.send(&vec![0; weights])),
                 _ => {
                     let _ = channel.send(&vec![0; weights]);
+                    let _ = channel.exchange(&[], 0);
                     let _ = channel.recv((10 * 30usize).div_ceil(8));
                     // The opening of the product, 4 elements of 30 bits, a byte short.
                     let _ = channel.send(&[0; 14]);
@@ -170,6 +171,7 @@ fn set_padding_bits_are_refused() {
         let (mut server, mut dealer) = (links.client_server.1, links.client_dealer.1);
         scope.spawn(move || {
             let _ = server.exchange(&hello(Role::Server, digest), 64);
+            let _ = server.exchange(&[], 0);
             let _ = server.exchange(&[0, 0x80], 2);
         });
         scope.spawn(move || {

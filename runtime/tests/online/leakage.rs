@@ -69,9 +69,17 @@ fn transcript(program: &ValidProgram, data: &Data) -> Vec<(bool, Vec<u8>)> {
     let (client, tap_client) = memory_pair_between(Role::Client, Role::Server, idle);
     let (tap_server, server) = memory_pair_between(Role::Client, Role::Server, idle);
     links.client_server = (client, server);
-    // Greeting; the weight; x to the server; the product; the digits; the bit; the reveal to the client.
-    let pattern =
-        [(true, true), (false, true), (true, false), (true, true), (true, true), (true, true), (false, true)];
+    // Greeting; the weight; readiness; x to the server; the product; the digits; the bit; the reveal to the client.
+    let pattern = [
+        (true, true),
+        (false, true),
+        (true, true),
+        (true, false),
+        (true, true),
+        (true, true),
+        (true, true),
+        (false, true),
+    ];
     let bundles = bundles(program, program, data);
     thread::scope(|scope| {
         let tap = scope.spawn(|| wiretap(tap_client, tap_server, &pattern));
@@ -117,12 +125,16 @@ fn what_travels_looks_uniform_for_a_constant_input() {
                 by_message[i].extend(bytes);
             }
         }
-        // The first two are the greetings; the last is the reveal's share, uniform as well.
+        // The first two are the greetings, readiness is empty; the last is the reveal's share, uniform as well.
         for (i, bytes) in by_message.iter().enumerate().skip(2) {
             let statistic = chi_square(bytes);
-            assert!(statistic < 255.0 + 7.0 * 22.6, "message {i}: {statistic} over {} bytes", bytes.len());
+            assert!(
+                bytes.is_empty() || statistic < 255.0 + 7.0 * 22.6,
+                "message {i}: {statistic} over {} bytes",
+                bytes.len()
+            );
         }
         // The same run's two opened halves are not each other's.
-        assert_ne!(by_message[4], by_message[5]);
+        assert_ne!(by_message[6], by_message[7]);
     }
 }

@@ -16,6 +16,9 @@ use crate::correlation::{field_stream, mask_stream};
 use crate::error::RunError;
 use crate::transport::Channel;
 
+/// Most bytes of one value that the dealer handles: programs come from a peer.
+const VALUE_LIMIT_BYTES: u64 = 1 << 33;
+
 /// The seeds of one run.
 pub struct Seeds {
     /// Of the client's masks and shares.
@@ -42,6 +45,15 @@ pub fn make(
     for at in 0..program.len() as u32 {
         let demand = fields(program, at as usize);
         if !demand.is_empty() {
+            let needed_bytes = 8 * program.ty(at).len() as u64;
+            if needed_bytes > VALUE_LIMIT_BYTES {
+                let limit_bytes = VALUE_LIMIT_BYTES;
+                return Err(RunError::Exhausted {
+                    what: "value of one instruction",
+                    needed_bytes,
+                    limit_bytes,
+                });
+            }
             server.meter_mut().set_label(at);
             let mut out = Chunks::new(server);
             let known = Known { program, masks: &masks, weight_seed: &seeds.weight };

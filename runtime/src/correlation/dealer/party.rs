@@ -48,15 +48,15 @@ pub struct ServerSource<'a> {
 }
 
 impl<'a> ServerSource<'a> {
-    /// Receives all corrections; `progress` hears how many bytes have come.
+    /// Receives all corrections; `heard` is told how many bytes have come, message by message.
     ///
     /// # Errors
-    /// Of the channel and of the temporary file.
+    /// Of the channel and of the temporary file, and what `heard` returns.
     pub fn receive(
         program: &'a ValidProgram,
         seed: Seed,
         dealer: &mut Channel,
-        progress: &mut dyn FnMut(u64),
+        heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
     ) -> Result<ServerSource<'a>, RunError> {
         let (mut spool, mut offsets) = (Spool::new()?, Vec::with_capacity(program.len()));
         for at in 0..program.len() {
@@ -64,8 +64,7 @@ impl<'a> ServerSource<'a> {
             let bytes = correction_bytes(program, at);
             if bytes > 0 {
                 dealer.meter_mut().set_label(at as u32);
-                spool.receive(dealer, bytes)?;
-                progress(spool.len_bytes());
+                spool.receive(dealer, bytes, heard)?;
             }
         }
         Ok(ServerSource { program, seed, spool, offsets })

@@ -15,9 +15,9 @@ pub mod precision;
 pub mod rewrite;
 pub mod schedule;
 
-pub mod npz;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};
+pub use marill_plaintext::npz;
 pub use request::{Numerics, Request};
 
 use std::path::Path;

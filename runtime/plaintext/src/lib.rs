@@ -2,10 +2,11 @@
 //!
 //! One vocabulary serves the whole street: the compiler's graph, the segments of a program that a party computes
 //! in the clear, and the float oracles of the tests. Data flows `op` (what) -> `shape` (what comes out) ->
-//! `evaluate` (the numbers).
+//! `evaluate` (the numbers). [`npz`] brings tensors from files and back.
 
 pub mod error;
 pub mod evaluate;
+pub mod npz;
 pub mod op;
 pub mod shape;
 pub mod tensor;

@@ -5,9 +5,13 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use marill_plaintext::Tensor;
 use ndarray::{ArrayD, IxDyn};
-use ndarray_npy::{NpzReader, NpzWriter, ReadNpyError, ReadNpzError, ReadableElement, WriteNpzError};
+use ndarray_npy::{
+    NpzReader, NpzWriter, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement, WriteNpzError,
+};
+use py_literal::Value;
+
+use crate::Tensor;
 
 /// Why tensors cannot be read from or written to a file.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +27,7 @@ pub enum NpzError {
     /// The archive is damaged, or none.
     #[error("cannot read the archive: {0}")]
     Archive(ReadNpzError),
-    /// An array is damaged, or of an element type other than f32, f64, signed and unsigned integers and bool.
+    /// An array is damaged, or of an element type other than f16, f32, f64, signed and unsigned integers and bool.
     #[error("cannot read array \"{name}\": {source}")]
     Array {
         /// Its name.
@@ -92,6 +96,9 @@ fn array<R: Read + Seek>(archive: &mut NpzReader<R>, index: usize, name: &str) -
     if let Some(array) = attempt::<f64, R>(archive, index).map_err(failed)? {
         return Ok(Tensor::F32(array.mapv(|x| x as f32).into_shared()));
     }
+    if let Some(array) = attempt::<Half, R>(archive, index).map_err(failed)? {
+        return Ok(Tensor::F32(array.mapv(|x| x.to_f32()).into_shared()));
+    }
     macro_rules! integers {
         ($($element:ty),*) => {$(
             if let Some(array) = attempt::<$element, R>(archive, index).map_err(failed)? {
@@ -105,6 +112,47 @@ fn array<R: Read + Seek>(archive: &mut NpzReader<R>, index: usize, name: &str) -
         return Err(NpzError::Integer { name: name.into(), found });
     }
     Ok(Tensor::I64(array.mapv(|x| x as i64).into_shared()))
+}
+
+/// IEEE half precision as its bits.
+#[derive(Clone, Copy)]
+struct Half(u16);
+
+impl Half {
+    /// The same number: every half is a single.
+    fn to_f32(self) -> f32 {
+        let sign = if self.0 >> 15 == 1 { -1.0 } else { 1.0 };
+        let (exponent, fraction) = ((self.0 >> 10) & 31, f32::from(self.0 & 1023));
+        let magnitude = match exponent {
+            0 => fraction * 2f32.powi(-24),
+            31 if fraction == 0.0 => f32::INFINITY,
+            31 => f32::NAN,
+            _ => (1024.0 + fraction) * 2f32.powi(i32::from(exponent) - 25),
+        };
+        sign * magnitude
+    }
+}
+
+impl ReadableElement for Half {
+    fn read_to_end_exact_vec<R: Read>(
+        mut reader: R,
+        type_desc: &Value,
+        len: usize,
+    ) -> Result<Vec<Half>, ReadDataError> {
+        if !matches!(type_desc, Value::String(text) if text == "<f2") {
+            return Err(ReadDataError::WrongDescriptor(type_desc.clone()));
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        let found = bytes.len() / 2;
+        if found < len {
+            return Err(ReadDataError::MissingData);
+        }
+        if bytes.len() > 2 * len {
+            return Err(ReadDataError::ExtraBytes(bytes.len() - 2 * len));
+        }
+        Ok(bytes.as_chunks().0.iter().map(|chunk| Half(u16::from_le_bytes(*chunk))).collect())
+    }
 }
 
 /// `None` if the array has another element type.
@@ -183,6 +231,24 @@ mod tests {
         assert_eq!(read["u8"], Tensor::i64(vec![1], vec![200]).unwrap());
         assert_eq!(read["u64"], Tensor::i64(vec![1], vec![1 << 62]).unwrap());
         assert_eq!(read["columns"], Tensor::f32(vec![2, 2], vec![1., 3., 2., 4.]).unwrap());
+    }
+
+    #[test]
+    fn halves_become_singles() {
+        // One array of 1, -2, 65504, 2^-24, infinity; as numpy lays it out.
+        let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        npy.extend_from_slice(b"{'descr': '<f2', 'fortran_order': False, 'shape': (5,), }");
+        npy.resize(127, b' ');
+        npy.push(b'\n');
+        for bits in [0x3c00u16, 0xc000, 0x7bff, 0x0001, 0x7c00] {
+            npy.extend_from_slice(&bits.to_le_bytes());
+        }
+        let halves = <ArrayD<Half> as ndarray_npy::ReadNpyExt>::read_npy(npy.as_slice()).unwrap();
+        let singles: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+        assert_eq!(singles, [1.0, -2.0, 65504.0, 2f32.powi(-24), f32::INFINITY]);
+        assert!(Half(0x7e00).to_f32().is_nan());
+        let read = <ArrayD<Half> as ndarray_npy::ReadNpyExt>::read_npy(&npy[..npy.len() - 1]);
+        assert!(matches!(read, Err(ReadNpyError::MissingData)));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Whole programs: the run against the clear-text interpretation, and large streams.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use marill_plaintext::Tensor;
 use marill_program::interpret::interpret;
 use marill_program::schema::*;
-use marill_program::{Owner, Target};
+use marill_program::{Owner, Target, ValidProgram};
+use marill_runtime::error::Role;
+use marill_runtime::transport::{Channel, Ends, Listener, Protection, Timeouts, connect};
 
 use crate::build::Builder;
 use crate::run::*;
 
 /// A layer of everything: a private product, a comparison that selects, a series, a table, products, a reveal.
-fn layer(rows: usize) -> (marill_program::ValidProgram, Data) {
+fn layer(rows: usize) -> (ValidProgram, Data) {
     let mut random = Random(31);
     let mut b = Builder::new();
     let x = b.input("x", Owner::Client, &format!("f32[{rows},24]"));
@@ -105,9 +108,9 @@ fn two_runs_of_one_input_differ_in_shares_only() {
     }
 }
 
-#[test]
-fn corrections_of_many_chunks() {
-    // 40,000 elements: more than one block per worker and more than one message per instruction.
+/// 40,000 elements: more than one block per worker and more than one message per instruction; and a weight of
+/// several messages.
+fn many() -> (ValidProgram, Data, Vec<i64>) {
     let count = 40_000;
     let mut b = Builder::new();
     let x = b.input("x", Owner::Client, &format!("i64[{count}]"));
@@ -136,15 +139,59 @@ fn corrections_of_many_chunks() {
     let bit = b.bit(bit, 0, 2);
     b.reveal("table", table, Target::Client, true);
     b.reveal("bit", bit, Target::Client, true);
-    let program = b.finish();
+    let w = b.constant("w", Owner::Server, &format!("f32[{count},10]"));
+    let weight = b.weight(w, 37, 3);
+    let known = b.encode(x, 37, 0);
+    let sent = b.open(known, Target::Server, 37);
+    let product = b.matmul(sent, weight, 37);
+    b.show("product", product);
     let x: Vec<i64> = Random(32).integers(count, -2000, 2000);
-    let data = Data::default().client("x", Tensor::i64([count], x.clone()).unwrap());
-    let (outputs, _) = run(&program, &data);
+    let data = Data::default()
+        .client("x", Tensor::i64([count], x.clone()).unwrap())
+        .private("w", Tensor::f32([count, 10], vec![0.125; 10 * count]).unwrap());
+    (b.finish(), data, x)
+}
+
+fn check_many(outputs: &Tensors, x: &[i64]) {
+    let sum = x.iter().sum::<i64>() as f64 / 8.0;
+    close(&numbers(outputs, "product"), &[sum; 10], sum.abs() * 1e-6);
     for (i, ((x, piece), bit)) in
-        x.iter().zip(numbers(&outputs, "table")).zip(numbers(&outputs, "bit")).enumerate()
+        x.iter().zip(numbers(outputs, "table")).zip(numbers(outputs, "bit")).enumerate()
     {
         let floor = (x >> 7).rem_euclid(64);
         assert!([floor, (floor + 1) % 64].contains(&(piece as i64)), "element {i}: piece {piece} of {x}");
         assert_eq!(bit, f64::from(*x >= 100), "element {i}: {x}");
     }
+}
+
+#[test]
+fn corrections_and_weights_of_many_chunks() {
+    let (program, data, x) = many();
+    check_many(&run(&program, &data).0, &x);
+}
+
+/// Both ends of a connection over the loopback interface.
+fn tcp(first: Role, second: Role) -> (Channel, Channel) {
+    let (ends, back) = (Ends { me: first, peer: second }, Ends { me: second, peer: first });
+    let (listener, timeouts) = (Listener::bind("127.0.0.1:0", back).unwrap(), Timeouts::default());
+    let address = listener.address().to_string();
+    thread::scope(|scope| {
+        let accepted = scope.spawn(|| listener.accept(back, &Protection::Plain, &timeouts).unwrap());
+        let connected = connect(&address, ends, &Protection::Plain, &timeouts).unwrap();
+        (connected, accepted.join().unwrap())
+    })
+}
+
+#[test]
+fn sockets_with_finite_buffers_do_not_deadlock() {
+    let (program, data, x) = many();
+    let links = Links {
+        client_server: tcp(Role::Client, Role::Server),
+        client_dealer: tcp(Role::Client, Role::Dealer),
+        server_dealer: tcp(Role::Server, Role::Dealer),
+    };
+    let run = run_over(links, &bundles(&program, &program, &data), &data);
+    run.dealer.unwrap();
+    run.server.unwrap();
+    check_many(&run.client.unwrap().0, &x);
 }

@@ -1,0 +1,67 @@
+//! Cost goldens: exact bytes and rounds of compiled programs, free of noise.
+
+mod support;
+
+use std::fmt::Write;
+
+use marill_compiler::{Compiled, Request, compile};
+use marill_program::cost::{Bytes, Cost, cost};
+use support::fixtures::{Fixture, MODELS, shared};
+use support::gpt2::Gpt2;
+
+/// The cost without what depends on the program file's length, which counts once towards the dealer's setup.
+fn priced(compiled: &Compiled) -> Cost {
+    cost(&compiled.program, 0)
+}
+
+fn row(name: &str, cost: &Cost) -> String {
+    let both = |b: &Bytes| b.client_to_server + b.server_to_client;
+    format!(
+        "{name}: online {} bytes in {} rounds ({} of them client to server), preprocessing {} bytes to the server, setup {} bytes to the client",
+        both(&cost.online.bytes),
+        cost.online.rounds,
+        cost.online.bytes.client_to_server,
+        cost.preprocess.bytes.dealer_to_server,
+        cost.setup.bytes.server_to_client,
+    )
+}
+
+/// One block of GPT-2 small at 128 tokens, everything private, with the share of every operation.
+#[test]
+fn gpt2_small_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.onnx");
+    Gpt2::block(128).write(&path).unwrap();
+    let compiled = compile(&path, &Request::default()).unwrap();
+    let cost = priced(&compiled);
+    let both = cost.online.bytes.client_to_server + cost.online.bytes.server_to_client;
+    assert!(both <= 40_000_000 && cost.online.rounds <= 100, "{both} bytes, {} rounds", cost.online.rounds);
+    assert!(cost.preprocess.bytes.dealer_to_server <= 300_000_000);
+    let mut table = row("gpt2-small block, 128 tokens", &cost);
+    let program = compiled.program.program();
+    for (index, group) in program.groups.iter().enumerate() {
+        let steps = program.instructions.iter().zip(&cost.instructions);
+        let mine: Vec<_> = steps.filter(|(s, _)| s.group as usize == index).map(|(_, c)| c).collect();
+        let sum = |f: fn(&marill_program::cost::InstructionCost) -> u64| mine.iter().map(|c| f(c)).sum::<u64>();
+        let (online, preprocess) = (sum(|c| c.online.total()), sum(|c| c.preprocess.total()));
+        if online + preprocess > 0 {
+            let operation = group.split(' ').next().unwrap_or_default();
+            write!(table, "\n  {operation}: online {online}, preprocessing {preprocess}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+/// Every fixture's totals.
+#[test]
+fn fixtures() {
+    let Some(shared) = shared() else { return };
+    let mut table = String::new();
+    for name in MODELS {
+        let fixture = Fixture::load(&shared, name);
+        let request = Request { dims: fixture.dims(), ..Request::default() };
+        let compiled = compile(&fixture.model, &request).unwrap();
+        writeln!(table, "{}", row(name, &priced(&compiled))).unwrap();
+    }
+    insta::assert_snapshot!(table);
+}

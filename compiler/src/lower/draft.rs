@@ -11,6 +11,7 @@ use marill_program::{Owner, Target};
 
 use super::Result;
 use crate::diagnostic::Diagnostic;
+use crate::ir::ValueId;
 
 /// A value of the draft.
 pub type Id = u32;
@@ -70,6 +71,8 @@ pub struct Builder {
     pub drafts: Vec<Draft>,
     pub groups: Vec<String>,
     pub outputs: Vec<schema::Output>,
+    /// Which draft holds which shared graph value, kept up to date when drafts move.
+    pub held: Vec<(ValueId, Id)>,
     /// Name of the node being lowered, for diagnostics.
     pub node: String,
     group: u32,

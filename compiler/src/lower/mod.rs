@@ -21,10 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marill_plaintext::{DType, Op, OpError, Tensor};
 use marill_program::schema::{Output, Program, Step, VERSION};
-use marill_program::{Owner as Party, Target};
+use marill_program::{Owner as Party, Target, ValidProgram};
 
 use crate::diagnostic::{Diagnostic, Problem};
-use crate::ir::{Constant, Graph, NodeKind, Owner, ValueId};
+use crate::ir::{Constant, Encoding, Graph, NodeKind, Owner, ValueId};
 use crate::ownership::is_constant;
 use crate::precision::Precision;
 use crate::schedule::schedule;
@@ -52,6 +52,19 @@ pub struct BundleConstant {
 pub struct Lowered {
     pub program: Program,
     pub constants: Vec<BundleConstant>,
+    /// Which program value holds which shared value of the graph.
+    pub held: Vec<(ValueId, Id)>,
+}
+
+impl Lowered {
+    /// The ring and fraction bits in which each shared value of the graph is held.
+    pub fn encodings(&self, program: &ValidProgram) -> Vec<(ValueId, Encoding)> {
+        let encoding = |&(id, value): &(ValueId, Id)| {
+            let ty = program.ty(value);
+            Some((id, Encoding { width_bits: ty.width()?, frac_bits: ty.frac()? }))
+        };
+        self.held.iter().filter_map(encoding).collect()
+    }
 }
 
 /// A graph value in the program.
@@ -123,7 +136,7 @@ pub fn lower(
         groups: builder.groups,
         instructions: builder.drafts.into_iter().map(step).collect(),
     };
-    Ok(Lowered { program, constants })
+    Ok(Lowered { program, constants, held: builder.held })
 }
 
 /// A party that knows a value in the clear.
@@ -150,6 +163,9 @@ impl Lowering<'_> {
                 && !is_constant(self.graph, id)
             {
                 let value = self.apply(id, op)?;
+                if let Value::Shared(shared) = value {
+                    self.builder.held.push((id, shared));
+                }
                 self.values.insert(id, value);
             }
         }

@@ -68,6 +68,8 @@ pub fn reorder(builder: &mut Builder, order: &[Id]) {
     }
     builder.drafts = drafts;
     builder.outputs.iter_mut().for_each(|o| o.value = renamed[o.value as usize]);
+    builder.held.iter_mut().for_each(|(_, id)| *id = renamed[*id as usize]);
+    builder.held.retain(|&(_, id)| id != Id::MAX);
 }
 
 /// Width needed of every value.
@@ -174,6 +176,7 @@ fn insert_lift(builder: &mut Builder, id: Id) {
         });
     }
     builder.outputs.iter_mut().filter(|o| o.value >= id).for_each(|o| o.value += 2);
+    builder.held.iter_mut().filter(|(_, held)| *held > id).for_each(|(_, held)| *held += 2);
     builder.drafts.insert(first, masked);
     builder.drafts.insert(second, lifted);
 }

@@ -80,9 +80,6 @@ pub enum Opening {
     Matrix,
 }
 
-/// Every [`Opening`], cheapest first. A dearer one serves the cheaper one's users too, except that `OneWay` stays.
-pub const OPENINGS: [Opening; 3] = [Opening::OneWay, Opening::Elements, Opening::Matrix];
-
 /// Cost of one operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OpCost {

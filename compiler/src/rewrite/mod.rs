@@ -150,9 +150,10 @@ impl Space {
         let mut fired = vec![0usize; rules.len()];
         for _ in 0..options.max_iterations {
             let matches = self.matches(rules);
-            let mut changed = false;
+            let (mut changed, mut is_full) = (false, false);
             for (rule, id, expr) in matches {
-                if self.classes.total_size() >= options.max_terms {
+                is_full = self.classes.total_size() >= options.max_terms;
+                if is_full {
                     break;
                 }
                 let Some(form) = rules::insert(&mut self.classes, &expr) else { continue };
@@ -162,8 +163,8 @@ impl Space {
                 }
             }
             self.classes.rebuild();
-            if !changed || self.classes.total_size() >= options.max_terms {
-                report.is_saturated = !changed;
+            report.is_saturated = !changed && !is_full;
+            if !changed || is_full {
                 break;
             }
         }
@@ -182,6 +183,9 @@ impl Space {
             }
             for term in &self.classes[id].nodes {
                 let Some(op) = term.op() else { continue };
+                if term.operands.contains(&id) {
+                    continue;
+                }
                 let site = Site { classes: &self.classes, id, op, args: &term.operands };
                 for (number, rule) in rules.iter().enumerate() {
                     found.extend((rule.forms)(&site).into_iter().map(|expr| (number, id, expr)));

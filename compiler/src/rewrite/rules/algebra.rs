@@ -1,6 +1,6 @@
 //! Element-wise arithmetic with constants.
 
-use super::{Expr, Site, apply, scale};
+use super::{Expr, Site, apply, product, scale, scale_constant};
 use egg::Id;
 use marill_plaintext::Op;
 
@@ -22,7 +22,7 @@ pub(super) fn add_zero(site: &Site<'_>) -> Vec<Expr> {
 pub(super) fn merge_scales(site: &Site<'_>) -> Vec<Expr> {
     let Some((scaled, b)) = site.scaled() else { return Vec::new() };
     let inner = site.forms(scaled).filter_map(|form| form.scaled());
-    inner.filter_map(|(x, a)| scale(x.into(), (f64::from(a) * f64::from(b)) as f32)).collect()
+    inner.filter_map(|(x, a)| scale(x.into(), product(a, b))).collect()
 }
 
 pub(super) fn merge_gains(site: &Site<'_>) -> Vec<Expr> {
@@ -67,7 +67,12 @@ pub(super) fn neg_scale(site: &Site<'_>) -> Vec<Expr> {
 pub(super) fn sub_constant(site: &Site<'_>) -> Vec<Expr> {
     match (site.op, site.args) {
         (Op::Sub, &[x, c]) if site.is_constant(c) && !site.is_constant(x) => {
-            vec![apply(Op::Add, [x.into(), apply(Op::Neg, [c.into()])])]
+            let negated = match site.scalar(c) {
+                Some(0.0) => return Vec::new(),
+                Some(a) if site.ty(x) == site.ty(site.id) => Expr::Scalar(-a),
+                _ => apply(Op::Neg, [c.into()]),
+            };
+            vec![apply(Op::Add, [x.into(), negated])]
         }
         _ => Vec::new(),
     }
@@ -95,7 +100,8 @@ pub(super) fn div_constant(site: &Site<'_>) -> Vec<Expr> {
 pub(super) fn scale_sum(site: &Site<'_>) -> Vec<Expr> {
     let Some((sum, a)) = site.scaled() else { return Vec::new() };
     let sums = site.forms(sum).flat_map(|form| form.with_constant(&Op::Add));
-    sums.filter_map(|[x, c]| Some(apply(Op::Add, [scale(x.into(), a)?, scale(c.into(), a)?]))).collect()
+    sums.filter_map(|[x, c]| Some(apply(Op::Add, [scale(x.into(), a)?, scale_constant(site, c, a)?])))
+        .collect()
 }
 
 pub(super) fn gain_sum(site: &Site<'_>) -> Vec<Expr> {

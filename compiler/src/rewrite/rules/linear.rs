@@ -1,11 +1,11 @@
 //! Matrix products: what folds into a constant matrix.
 
-use super::{Expr, Site, apply, scale};
+use super::{Expr, Site, apply, scale, scale_constant};
 use egg::Id;
 use marill_plaintext::Op;
 
 /// `[x, W]` if this is `x W` with a constant matrix `W` of two axes and `x` of at least two, not constant.
-fn linear_layer(site: &Site<'_>) -> Option<[Id; 2]> {
+pub(super) fn linear_layer(site: &Site<'_>) -> Option<[Id; 2]> {
     match (site.op, site.args) {
         (Op::MatMul, &[x, w]) => {
             let fits = site.shape(x).len() >= 2 && site.shape(w).len() == 2;
@@ -46,7 +46,7 @@ pub(super) fn scale_product(site: &Site<'_>) -> Vec<Expr> {
     let forms = products.filter_map(|form| {
         let &[left, right] = form.args else { return None };
         if site.is_constant(right) {
-            Some(apply(Op::MatMul, [left.into(), scale(right.into(), a)?]))
+            Some(apply(Op::MatMul, [left.into(), scale_constant(site, right, a)?]))
         } else {
             Some(apply(Op::MatMul, [scale(left.into(), a)?, right.into()]))
         }

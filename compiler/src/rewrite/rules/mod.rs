@@ -8,6 +8,7 @@ mod algebra;
 mod linear;
 mod movement;
 mod norm;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +74,7 @@ pub const RULES: &[Rule] = &[
     rule("slice-product",       linear::slice_product),         // (x W)[.., i..j]          = x W[:, i..j]
     rule("product-of-products", linear::associate),             // (x W) V                  = x (W V)
     rule("split-product",       linear::dissociate),            // x (W V)                  = (x W) V
+    rule("select-rows-first",   rows::select_first),            // f(x)[i, ..]              = f(x[i, ..]), f by rows
     rule("merge-products",      linear::merge_products),        // x W + x V                = x (W + V)
 ];
 
@@ -112,12 +114,14 @@ impl<'a> Site<'a> {
         self.fact(id).scalar.filter(|value| value.is_finite())
     }
 
-    /// The operations that a value is known to be the result of.
+    /// The operations that a value is known to be the result of, but for those on the value itself (`x * 1`): they
+    /// would let constants grow without end.
     fn forms(&self, id: Id) -> impl Iterator<Item = Site<'a>> {
-        let classes = self.classes;
+        let (classes, id) = (self.classes, self.classes.find(id));
         classes[id]
             .nodes
             .iter()
+            .filter(move |term| !term.operands.contains(&id))
             .filter_map(move |term| Some(Site { classes, id, op: term.op()?, args: &term.operands }))
     }
 
@@ -146,7 +150,27 @@ impl<'a> Site<'a> {
 
 /// `x * a`, nothing if `a` is not a normal number.
 fn scale(x: Expr, a: f32) -> Option<Expr> {
-    a.is_normal().then(|| Expr::Apply(Op::Mul, vec![x, Expr::Scalar(a)]))
+    match a {
+        1.0 => Some(x),
+        _ => a.is_normal().then(|| Expr::Apply(Op::Mul, vec![x, Expr::Scalar(a)])),
+    }
+}
+
+/// `c * a` for a constant, its factors merged: in a cycle of factors (`x * 2 * 0.5 = x`) it would otherwise grow
+/// without end.
+fn scale_constant(site: &Site<'_>, c: Id, a: f32) -> Option<Expr> {
+    let factor = |form: Site<'_>| {
+        let mut pairs = form.either_way(&Op::Mul);
+        pairs.find_map(|[d, b]| if site.ty(d) == site.ty(c) { Some((d, site.scalar(b)?)) } else { None })
+    };
+    match site.forms(c).find_map(factor) {
+        Some((d, b)) => scale(d.into(), product(a, b)),
+        None => scale(c.into(), a),
+    }
+}
+
+fn product(a: f32, b: f32) -> f32 {
+    (f64::from(a) * f64::from(b)) as f32
 }
 
 fn apply<const N: usize>(op: Op, args: [Expr; N]) -> Expr {

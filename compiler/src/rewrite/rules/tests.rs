@@ -61,6 +61,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("slice-product",  "x 2,3; c 3,4; mat_mul(%0, %1); slice{axis=1,start=3,end=-1,step=-2}(%2)", "x 2,3; x 3,4; mat_mul(%0, %1); slice{axis=1,start=1,end=3,step=1}(%2)"),
     ("product-of-products", "x 2,3; c 3,4; mat_mul(%0, %1); c 4,2; mat_mul(%2, %3)", "x 2,3; x 3,4; mat_mul(%0, %1); c 4,2; mat_mul(%2, %3)"),
     ("split-product",  "x 2,3; c 3,4; c 4,2; mat_mul(%1, %2); mat_mul(%0, %3)", "x 2,3; c 3,4; x 4,2; mat_mul(%1, %2); mat_mul(%0, %3)"),
+    ("select-rows-first", "x 2,3,4; c 4,5; mat_mul(%0, %1); slice{axis=1,start=0,end=1,step=1}(%2)", "x 2,3,4; c 4,5; mat_mul(%0, %1); slice{axis=2,start=0,end=1,step=1}(%2)"),
+    ("select-rows-first", "x 2,3,4; c 4; c 4; layer_norm{epsilon=0.1}(%0, %1, %2); slice{axis=0,start=1,end=2,step=1}(%3)", "x 2,3,4; softmax{axis=1}(%0); slice{axis=1,start=1,end=2,step=1}(%1)"),
+    ("select-rows-first", "x 2,3,4; c 4; add(%1, %0); slice{axis=1,start=2,end=-1,step=-2}(%2)", "x 2,3,4; c 3,1; add(%1, %0); slice{axis=1,start=1,end=2,step=1}(%2)"),
+    ("select-rows-first", "x 2,3,4; x 2,3,4; mul(%1, %0); slice{axis=1,start=1,end=3,step=1}(%2)", "x 2,1,4; x 3,1; mul(%1, %0); slice{axis=1,start=1,end=3,step=1}(%2)"),
+    ("select-rows-first", "x 2,3,4; c 3,4; mul(%1, %0); slice{axis=0,start=1,end=2,step=1}(%2)", "x 3,4; x 2,1,4; mul(%1, %0); slice{axis=1,start=1,end=2,step=1}(%2)"),
     ("merge-products", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; mat_mul(%0, %3); add(%2, %4)", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; x 2,3; mat_mul(%4, %3); add(%2, %5)"),
 ];
 

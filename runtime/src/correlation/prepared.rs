@@ -127,7 +127,7 @@ impl Prepared {
             return Ok(r.mul(&masked, &program.ty(at).shape).data);
         }
         let (k, m) = (ty.shape[0], ty.shape[1]);
-        panels::product(&r.data, MatShape { n: r.len() / k.max(1), k, m }, |range, panel| {
+        panels::product(&r.data, MatShape { n: program.ty(at).len() / m.max(1), k, m }, |range, panel| {
             *panel = weights.elements(weight, width, range.start, range.len())?;
             Ok(())
         })

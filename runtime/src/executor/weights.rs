@@ -76,8 +76,10 @@ pub(super) fn product(
     let values = array.as_slice().ok_or_else(|| not_held(value, "a tensor in order"))?;
     let (k, m) = (tensor.shape()[0], tensor.shape()[1]);
     let name = || origin(program, value);
-    let data = panels::product(&x.data, MatShape { n: x.len() / k.max(1), k, m }, |range, panel| {
-        encode_slice(&values[range.clone()], layout, &name, range.start, panel)
-    })?;
+    let data = panels::product(
+        &x.data,
+        MatShape { n: shape.iter().product::<usize>() / m.max(1), k, m },
+        |range, panel| encode_slice(&values[range.clone()], layout, &name, range.start, panel),
+    )?;
     Ok(Ring::new(shape, data))
 }

@@ -20,7 +20,10 @@ pub fn product(
     mut panel: impl FnMut(Range<usize>, &mut Vec<u64>) -> Result<(), RunError>,
 ) -> Result<Vec<u64>, RunError> {
     let mut result = vec![0; n * m];
-    let rows = (PANEL_ELEMENTS / m.max(1)).next_multiple_of(8).min(k.next_multiple_of(8)).max(8);
+    if n == 0 || k == 0 || m == 0 {
+        return Ok(result);
+    }
+    let rows = (PANEL_ELEMENTS / m).next_multiple_of(8).min(k.next_multiple_of(8)).max(8);
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for first in (0..k).step_by(rows) {
         let count = rows.min(k - first);
@@ -60,10 +63,10 @@ mod tests {
             assert_eq!(found.unwrap(), marill_kernels::matmul(&a, &whole, shape));
             assert_eq!(starts.len() > 1, k > 3);
         }
-        let empty = product(&[], MatShape { n: 0, k: 4, m: 3 }, |range, out| {
+        let empty = product(&[], MatShape { n: 2, k: 0, m: 3 }, |range, out| {
             out.resize(range.len(), 1);
             Ok(())
         });
-        assert!(empty.unwrap().is_empty());
+        assert_eq!(empty.unwrap(), [0; 6]);
     }
 }

@@ -177,3 +177,38 @@ fn products_with_public_values_on_either_side() {
         assert_eq!(numbers(&outputs, "row"), rows);
     }
 }
+
+#[test]
+fn empty_axes_are_no_obstacle() {
+    for (n, k, m) in [(0, 3, 2), (2, 0, 3), (2, 3, 0), (0, 0, 0)] {
+        let mut b = Builder::new();
+        let xs = b.input("x", Owner::Client, &format!("f32[{n},{k}]"));
+        let w = b.constant("w", Owner::Server, &format!("f32[{k},{m}]"));
+        let c = b.constant("c", Owner::Public, &format!("f32[{k},{m}]"));
+        let weight = b.weight(w, 30, 4);
+        let known = b.encode(xs, 30, 4);
+        let public = b.encode(c, 30, 4);
+        let sent = b.open(known, Target::Server, 30);
+        let private = b.matmul(sent, weight, 30);
+        let shared = b.shared(xs, 30, 4);
+        let local = b.matmul(shared, public, 30);
+        let opened = b.open(local, Target::Both, 30);
+        let square = b.push(Instruction::Square(Square { arg: opened, width: 30 }));
+        let digits = Digits { arg: opened, digit_bits: 4, thresholds: vec![0, 1], low_bits: 0, width: 20 };
+        let digits = b.push(Instruction::Digits(digits));
+        let bits = b.open_bits(digits, 9);
+        let bit = b.push(Instruction::Compare(Compare { digits, opened: bits }));
+        let bit = b.open_bits(bit, 1);
+        let bit = b.bit(bit, 0, 8);
+        for (name, value) in [("private", private), ("square", square), ("bit", bit)] {
+            b.show(name, value);
+        }
+        let empty = |shape: [usize; 2]| Tensor::f32(shape, vec![1.0; shape.iter().product()]).unwrap();
+        let data =
+            Data::default().client("x", empty([n, k])).private("w", empty([k, m])).public("c", empty([k, m]));
+        let (outputs, _) = run(&b.finish(), &data);
+        assert_eq!(numbers(&outputs, "private"), vec![0.0; n * m]);
+        assert_eq!(numbers(&outputs, "square"), vec![0.0; n * m]);
+        assert_eq!(numbers(&outputs, "bit"), [vec![1.0; n * m], vec![0.0; n * m]].concat());
+    }
+}

@@ -67,11 +67,15 @@ impl<'a> Known<'a> {
         let (shape, width) = (&self.program.ty(w).shape, self.width(w));
         let (k, m) = (shape[0], shape[1]);
         let mut prg = Prg::new(self.weight_seed.clone(), mask_stream(w));
-        panels::product(&left.data, MatShape { n: left.len() / k.max(1), k, m }, |range, panel| {
-            panel.resize(range.len(), 0);
-            prg.fill_ring(panel, width);
-            Ok(())
-        })
+        panels::product(
+            &left.data,
+            MatShape { n: self.program.ty(at).len() / m.max(1), k, m },
+            |range, panel| {
+                panel.resize(range.len(), 0);
+                prg.fill_ring(panel, width);
+                Ok(())
+            },
+        )
     }
 
     /// The values of a field of instruction `at`.

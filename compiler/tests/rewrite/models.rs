@@ -1,4 +1,4 @@
-//! Every family of models, rewritten, still computes its reference outputs, and is in the form meant.
+//! Every family of models computes the same before and after, and is in the form meant.
 
 #[path = "../fixtures/mod.rs"]
 mod fixtures;
@@ -86,7 +86,7 @@ fn scales(graph: &Graph) -> usize {
 }
 
 #[test]
-fn models_compute_their_reference_outputs() {
+fn models_compute_the_same_before_and_after() {
     let Some(models) = models() else { return };
     for (model, gains) in MODELS {
         let folder = models.join(model);

@@ -2,13 +2,14 @@
 //! private ones in its own alone.
 
 use std::borrow::Cow;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use marill_plaintext::{DType, Tensor, evaluate};
-use marill_program::Owner as Party;
+use marill_program::{Owner as Party, ProgramError, ValidProgram};
 use prost::Message;
-use safetensors::tensor::{Dtype, View};
+use safetensors::tensor::{Dtype, Metadata, View};
 
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, NodeKind, ValueId};
@@ -142,4 +143,127 @@ fn write_tensors(path: &Path, graph: &Graph, constants: &[&BundleConstant]) -> R
         return Err(unwritable(path, &"a constant could not be read again while writing"));
     }
     Ok(())
+}
+
+/// Why a party's directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file that is missing or damaged.
+    #[error("cannot read {}: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A program that is none.
+    #[error("{} is not a program: {source}", path.display())]
+    Program {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ProgramError,
+    },
+}
+
+/// A party's directory: the program and where its constants lie. They are read when they are asked for.
+#[derive(Debug)]
+pub struct Bundle {
+    program: ValidProgram,
+    files: Vec<Tensors>,
+}
+
+/// Longest header of a safetensors file that is read.
+const HEADER_LIMIT_BYTES: u64 = 100_000_000;
+
+#[derive(Debug)]
+struct Tensors {
+    path: PathBuf,
+    metadata: Metadata,
+    data_start_bytes: u64,
+}
+
+impl Bundle {
+    /// Opens a party's directory, as [`write`] makes it. The client's has no private constants.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn open(directory: &Path) -> Result<Bundle, ReadError> {
+        let path = directory.join(PROGRAM);
+        let bytes = fs::read(&path).map_err(|e| unreadable(&path, &e))?;
+        let program = ValidProgram::decode(&bytes).map_err(|source| ReadError::Program { path, source })?;
+        let mut files = vec![Tensors::open(&directory.join(PUBLIC))?];
+        let private = directory.join(PRIVATE);
+        if private.exists() {
+            files.push(Tensors::open(&private)?);
+        }
+        Ok(Bundle { program, files })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &ValidProgram {
+        &self.program
+    }
+
+    /// Reads a constant.
+    ///
+    /// # Errors
+    /// If no file of the bundle holds it, or the file cannot be read.
+    pub fn constant(&self, name: &str) -> Result<Tensor, ReadError> {
+        for file in &self.files {
+            if let Some(tensor) = file.read(name)? {
+                return Ok(tensor);
+            }
+        }
+        let path = self.files.last().map(|file| file.path.clone()).unwrap_or_default();
+        Err(ReadError::File { path, reason: format!("it holds no constant \"{name}\"") })
+    }
+}
+
+fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> ReadError {
+    ReadError::File { path: path.to_owned(), reason: reason.to_string() }
+}
+
+impl Tensors {
+    fn open(path: &Path) -> Result<Tensors, ReadError> {
+        let failed = |reason: &dyn std::fmt::Display| unreadable(path, reason);
+        let mut file = File::open(path).map_err(|e| failed(&e))?;
+        let length_bytes = file.metadata().map_err(|e| failed(&e))?.len();
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix).map_err(|e| failed(&e))?;
+        let header_bytes = u64::from_le_bytes(prefix);
+        if header_bytes > HEADER_LIMIT_BYTES.min(length_bytes) {
+            return Err(failed(&format!("its header claims {header_bytes} bytes of {length_bytes}")));
+        }
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact(&mut header).map_err(|e| failed(&e))?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| failed(&e))?;
+        let data_start_bytes = 8 + header_bytes;
+        if data_start_bytes.checked_add(metadata.data_len() as u64) != Some(length_bytes) {
+            return Err(failed(&format!("it lists {} bytes of data in {length_bytes}", metadata.data_len())));
+        }
+        Ok(Tensors { path: path.to_owned(), metadata, data_start_bytes })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>, ReadError> {
+        let failed = |reason: &dyn std::fmt::Display| unreadable(&self.path, reason);
+        let Some(info) = self.metadata.info(name) else { return Ok(None) };
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end.saturating_sub(start)];
+        let mut file = File::open(&self.path).map_err(|e| failed(&e))?;
+        file.seek(SeekFrom::Start(self.data_start_bytes + start as u64)).map_err(|e| failed(&e))?;
+        file.read_exact(&mut bytes).map_err(|e| failed(&e))?;
+        let shape = info.shape.clone();
+        let tensor = match info.dtype {
+            Dtype::F32 => {
+                Tensor::f32(shape, bytes.as_chunks().0.iter().map(|c| f32::from_le_bytes(*c)).collect())
+            }
+            Dtype::I64 => {
+                Tensor::i64(shape, bytes.as_chunks().0.iter().map(|c| i64::from_le_bytes(*c)).collect())
+            }
+            Dtype::BOOL => Tensor::bool(shape, bytes.iter().map(|&b| b != 0).collect()),
+            other => return Err(failed(&format!("\"{name}\" has elements of type {other:?}"))),
+        };
+        tensor.map(Some).map_err(|e| failed(&e))
+    }
 }

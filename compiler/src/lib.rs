@@ -15,6 +15,8 @@ pub mod precision;
 pub mod rewrite;
 pub mod schedule;
 
+pub mod calibrate;
+pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};
 pub use marill_plaintext::npz;
@@ -37,20 +39,78 @@ pub struct Compiled {
     pub rewrites: rewrite::RewriteReport,
 }
 
+/// A step of [`compile`], in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// ONNX to a graph.
+    Import,
+    /// To the preferred form.
+    Normalise,
+    /// Who may know what.
+    Ownership,
+    /// The cheapest equal graph.
+    Rewrite,
+    /// Bits and bounds, instructions, ring widths, rounds.
+    Lower,
+}
+
+/// What an observer of [`compile_observed`] is shown.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A stage begins.
+    Begins(Stage),
+    /// A stage before `Lower` has made this graph.
+    Made(Stage, &'a ir::Graph),
+}
+
 /// Compiles the model at `path`.
 ///
 /// # Errors
 /// What is wrong with the model or the request, at its node.
 pub fn compile(path: &Path, request: &Request) -> Result<Compiled, Diagnostic> {
+    compile_observed(path, request, &mut |_| {})
+}
+
+/// As [`compile`], and shows its progress to `observer`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_observed(
+    path: &Path,
+    request: &Request,
+    observer: &mut dyn FnMut(Progress<'_>),
+) -> Result<Compiled, Diagnostic> {
+    observer(Progress::Begins(Stage::Import));
     let graph = import::import(path, &import::ImportRequest { dims: request.dims.clone() })?;
+    observer(Progress::Made(Stage::Import, &graph));
+    observer(Progress::Begins(Stage::Normalise));
     let graph = normalise::normalise(graph)?;
+    observer(Progress::Made(Stage::Normalise, &graph));
+    observer(Progress::Begins(Stage::Ownership));
     let mut graph = request.with_reveals(graph)?;
     ownership::assign(&mut graph, &request.owners)?;
+    observer(Progress::Made(Stage::Ownership, &graph));
+    observer(Progress::Begins(Stage::Rewrite));
     let (graph, rewrites) = rewrite::rewrite(graph, &rewrite::RewriteOptions::default())?;
+    observer(Progress::Made(Stage::Rewrite, &graph));
+    observer(Progress::Begins(Stage::Lower));
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let (lowered, program) = lower_and_check(&graph, request, &name)?;
+    Ok(Compiled { graph, lowered, program, rewrites })
+}
+
+/// The last stage alone: `graph`, whose values have owners, as a program called `name`.
+///
+/// # Errors
+/// An operation that cannot be computed on shared values, at its node.
+pub fn lower_and_check(
+    graph: &ir::Graph,
+    request: &Request,
+    name: &str,
+) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
     let precision = precision::Precision::new(request.numerics);
-    let lowered = lower::lower(&graph, precision, &name, &request.dims)?;
+    let lowered = lower::lower(graph, precision, name, &request.dims)?;
     let program = ValidProgram::new(lowered.program.clone())
         .map_err(|source| Diagnostic::new("", Problem::Bug(Box::new(Bug::Program { source }))))?;
-    Ok(Compiled { graph, lowered, program, rewrites })
+    Ok((lowered, program))
 }

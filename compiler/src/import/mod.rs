@@ -64,12 +64,49 @@ pub fn import_bytes(bytes: Vec<u8>, request: &ImportRequest) -> Result<Graph, Di
     read(Files::new(Arc::new(bytes), None), "model", request)
 }
 
+/// The names that the shapes of the model's inputs can take values from, see [`ImportRequest::dims`].
+///
+/// # Errors
+/// If the file cannot be read or is no ONNX model.
+pub fn symbolic_dims(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
+    let (model, _) = parse((*bytes).as_ref(), &name)?;
+    let mut names = BTreeSet::new();
+    for input in &model.graph.input {
+        let Some(type_proto::Value::TensorType(tensor)) =
+            input.type_.as_ref().and_then(|ty| ty.value.as_ref())
+        else {
+            continue;
+        };
+        for (axis, dim) in tensor.shape.dim.iter().enumerate() {
+            let text = match &dim.value {
+                Some(dimension::Value::DimValue(_)) => continue,
+                Some(dimension::Value::DimParam(text)) if !text.is_empty() => text.clone(),
+                _ => format!("{}.{axis}", input.name),
+            };
+            if let Err(DimError::Missing(symbols)) = dims::evaluate(&text, &BTreeMap::new()) {
+                names.extend(symbols);
+            }
+            names.insert(text);
+        }
+    }
+    Ok(names)
+}
+
+/// The model without its tensors' contents, and where those lie.
+fn parse(bytes: &[u8], name: &str) -> Result<(ModelProto, Vec<Payload>), Diagnostic> {
+    let refuse = |problem: ImportProblem| Diagnostic::new(name, Problem::Import(problem));
+    let skeleton = wire::scan(bytes).map_err(|error| refuse(error.into()))?;
+    let model = ModelProto::parse_from_bytes(&skeleton.model)
+        .map_err(|error| refuse(ImportProblem::Decode { what: error.to_string() }))?;
+    Ok((model, skeleton.payloads))
+}
+
 fn read(mut files: Files, name: &str, request: &ImportRequest) -> Result<Graph, Diagnostic> {
     let bytes: Bytes = files.model.clone();
     let refuse = |problem: ImportProblem| Diagnostic::new(name, Problem::Import(problem));
-    let skeleton = wire::scan((*bytes).as_ref()).map_err(|error| refuse(error.into()))?;
-    let model = ModelProto::parse_from_bytes(&skeleton.model)
-        .map_err(|error| refuse(ImportProblem::Decode { what: error.to_string() }))?;
+    let (model, payloads) = parse((*bytes).as_ref(), name)?;
     let Some(graph) = model.graph.as_ref() else {
         return Err(refuse(ImportProblem::Decode { what: "it holds no graph".into() }));
     };
@@ -86,7 +123,7 @@ fn read(mut files: Files, name: &str, request: &ImportRequest) -> Result<Graph, 
         context: Context::default(),
         values: BTreeMap::new(),
         uses: BTreeMap::new(),
-        payloads: &skeleton.payloads,
+        payloads: &payloads,
         files: &mut files,
         opset,
     };

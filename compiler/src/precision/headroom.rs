@@ -3,7 +3,7 @@
 //! What is found here stays with the server: it depends on private weights. Only whether compilation succeeds, and
 //! the bits that the user then asks for, are public.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use marill_plaintext::Tensor;
 use marill_program::interpret::{InterpretError, interpret};
@@ -38,7 +38,7 @@ pub struct Check {
     pub outputs: Vec<BTreeMap<String, Tensor>>,
 }
 
-/// Runs `program` on each sample.
+/// Runs `program` on each sample, with the constants of `lowered`.
 ///
 /// # Errors
 /// A sample that does not fit the program's inputs.
@@ -48,18 +48,30 @@ pub fn check(
     program: &ValidProgram,
     samples: &[BTreeMap<String, Tensor>],
 ) -> Result<Check, InterpretError> {
+    let constants: BTreeMap<&str, _> = lowered.constants.iter().map(|c| (c.name.as_str(), c)).collect();
+    check_with(program, samples, &mut |name| match constants.get(name) {
+        Some(constant) => bundle::load(graph, constant).map_err(|e| e.to_string()),
+        None => Err("it is not in the bundle".to_owned()),
+    })
+}
+
+/// Runs `program` on each sample, with constants from `constant`.
+///
+/// # Errors
+/// A sample that does not fit the program's inputs, or a constant that cannot be had.
+pub fn check_with(
+    program: &ValidProgram,
+    samples: &[BTreeMap<String, Tensor>],
+    constant: &mut dyn FnMut(&str) -> Result<Tensor, String>,
+) -> Result<Check, InterpretError> {
     let mut result = Check::default();
     let mut tightest: BTreeMap<u32, GroupHeadroom> = BTreeMap::new();
-    let constants: BTreeMap<&str, _> = lowered.constants.iter().map(|c| (c.name.as_str(), c)).collect();
+    let indices = indices(program);
     for sample in samples {
-        let mut constant = |name: &str| match constants.get(name) {
-            Some(constant) => bundle::load(graph, constant).map_err(|e| e.to_string()),
-            None => Err("it is not in the bundle".to_owned()),
-        };
-        let run = interpret(program, sample, &mut constant)?;
+        let run = interpret(program, sample, constant)?;
         for opening in run.headroom {
             let step = &program.program().instructions[opening.at as usize];
-            if is_index(program, opening.at) {
+            if indices.contains(&opening.at) {
                 continue;
             }
             let group = program.program().groups.get(step.group as usize).cloned().unwrap_or_default();
@@ -76,9 +88,13 @@ pub fn check(
     Ok(result)
 }
 
-/// Whether an opened value is an index, which may fill its ring.
-fn is_index(program: &ValidProgram, at: u32) -> bool {
-    (0..program.len()).any(|i| matches!(program.instruction(i), Instruction::OneHot(o) if o.arg == at))
+/// Opened values that are indices, which may fill their rings.
+fn indices(program: &ValidProgram) -> BTreeSet<u32> {
+    let index = |i| match program.instruction(i) {
+        Instruction::OneHot(o) => Some(o.arg),
+        _ => None,
+    };
+    (0..program.len()).filter_map(index).collect()
 }
 
 /// The first group without headroom, as an error.

@@ -1,0 +1,260 @@
+//! The command line: what is asked, handed to the library, and what it answers, printed.
+
+mod compile;
+mod dump;
+mod print;
+mod simulate;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use marill_compiler::ir::Owner;
+use marill_compiler::{Numerics, Request};
+use marill_program::Network;
+
+/// Compiles an ONNX transformer into a program that a client and a server run without showing each other their data.
+#[derive(Debug, Parser)]
+#[command(name = "marillc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compile: CompileArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the graph or program after a stage
+    Dump(DumpArgs),
+    /// Runs one stage on a graph in text form and prints the result
+    Opt(OptArgs),
+    /// Runs a compiled model's exact ring arithmetic in this process, without cryptography
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompileArgs {
+    // Required unless there is a subcommand, hence optional to the type.
+    /// The model
+    #[arg(value_name = "MODEL.onnx", required = true)]
+    model: Option<PathBuf>,
+    /// Directory to write OUT/client, OUT/server and OUT/report.json to
+    #[arg(short, long, value_name = "OUT", required = true)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Sample inputs to check the program on, one file for each sample: arrays named like the inputs
+    #[arg(long, value_name = "X.npz")]
+    calibrate: Vec<PathBuf>,
+    /// Who makes the correlated randomness that runs consume [default: two-party]
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<SuiteName>,
+    /// The network that times are predicted for: loopback, lan, wan, or bandwidth and round trip as in 200Mbit,40ms
+    #[arg(long, value_name = "NETWORK", default_value = "lan")]
+    network: Network,
+    /// Print the predicted figures as JSON, and nothing else, to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RequestArgs {
+    /// Size of a symbolic dimension
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
+    dims: Vec<(String, usize)>,
+    /// Who has an input: client (unless said otherwise), server or public
+    #[arg(long = "owner", value_name = "INPUT=OWNER", value_parser = parse_owner)]
+    owners: Vec<(String, Owner)>,
+    /// Who learns an output: client (unless said otherwise), server or both
+    #[arg(long = "reveal", value_name = "OUTPUT=RECEIVER", value_parser = parse_receiver)]
+    reveals: Vec<(String, Owner)>,
+    /// Fraction bits of weights and of what they are multiplied with
+    #[arg(long, value_name = "F", default_value_t = Numerics::default().frac_bits,
+          value_parser = clap::value_parser!(u32).range(6..=24))]
+    frac_bits: u32,
+    /// Hidden states are below 2^R in magnitude, other bounds follow
+    #[arg(long, value_name = "R", default_value_t = Numerics::default().range_bits,
+          value_parser = clap::value_parser!(u32).range(4..=20))]
+    range_bits: u32,
+}
+
+#[derive(Debug, Args)]
+struct DumpArgs {
+    /// The model
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+    /// The last stage to run
+    #[arg(long, value_name = "STAGE")]
+    after: DumpStage,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+struct OptArgs {
+    /// The graph, as `marillc dump` prints it
+    #[arg(value_name = "FILE.ir")]
+    file: PathBuf,
+    /// The stage to run
+    #[arg(long, value_name = "STAGE")]
+    stage: OptStage,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+struct SimulateArgs {
+    /// The directory that compiling wrote
+    #[arg(value_name = "OUT")]
+    bundle: PathBuf,
+    /// Arrays named like the inputs
+    #[arg(long, value_name = "X.npz")]
+    input: PathBuf,
+    /// Where to write the outputs
+    #[arg(long, value_name = "Y.npz")]
+    output: Option<PathBuf>,
+    /// Outputs to compare with, arrays named like the outputs
+    #[arg(long, value_name = "R.npz")]
+    reference: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SuiteName {
+    /// The two parties between them
+    TwoParty,
+    /// A third process that sees no data
+    Dealer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DumpStage {
+    /// ONNX as a graph
+    Import,
+    /// One preferred form
+    Normalise,
+    /// Who may know each value
+    Ownership,
+    /// The cheapest equal graph
+    Rewrite,
+    /// The same with the encodings of shared values
+    Precision,
+    /// Instructions in their rounds
+    #[value(alias = "schedule", alias = "lower")]
+    Program,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OptStage {
+    /// One preferred form
+    Normalise,
+    /// Who may know each value
+    Ownership,
+    /// The cheapest equal graph, of one whose values have owners
+    Rewrite,
+    /// The encodings of shared values, of a graph whose values have owners
+    Precision,
+    /// Instructions in their rounds, of a graph whose values have owners
+    #[value(alias = "schedule", alias = "lower")]
+    Program,
+}
+
+impl RequestArgs {
+    fn request(&self) -> Request {
+        Request {
+            dims: self.dims.iter().cloned().collect(),
+            owners: self.owners.iter().cloned().collect(),
+            reveals: self.reveals.iter().cloned().collect(),
+            numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
+        }
+    }
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// One text for the user.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match (cli.command, &cli.compile.model, &cli.compile.out) {
+        (Some(Command::Dump(args)), ..) => dump::dump(&args),
+        (Some(Command::Opt(args)), ..) => dump::opt(&args),
+        (Some(Command::Simulate(args)), ..) => simulate::simulate(&args),
+        (None, Some(model), Some(out)) => compile::compile(model, out, &cli.compile),
+        (None, ..) => anyhow::bail!("nothing to do, try --help"),
+    }
+}
+
+/// Splits at the last `=`: names may have one, values have none.
+fn name_and_value<'t>(text: &'t str, form: &str) -> Result<(&'t str, &'t str), String> {
+    match text.rsplit_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        _ => Err(format!("expected is {form}")),
+    }
+}
+
+fn parse_dim(text: &str) -> Result<(String, usize), String> {
+    let (name, value) = name_and_value(text, "NAME=N")?;
+    match value.parse::<usize>() {
+        Ok(size) if size > 0 => Ok((name.to_owned(), size)),
+        _ => Err(format!("the size \"{value}\" is not a positive number")),
+    }
+}
+
+fn parse_owner(text: &str) -> Result<(String, Owner), String> {
+    let (name, value) = name_and_value(text, "INPUT=client, INPUT=server or INPUT=public")?;
+    let owner = match value {
+        "client" => Owner::Client,
+        "server" => Owner::Server,
+        "public" => Owner::Public,
+        _ => return Err(format!("\"{value}\" owns nothing, expected is client, server or public")),
+    };
+    Ok((name.to_owned(), owner))
+}
+
+fn parse_receiver(text: &str) -> Result<(String, Owner), String> {
+    let (name, value) = name_and_value(text, "OUTPUT=client, OUTPUT=server or OUTPUT=both")?;
+    let receiver = match value {
+        "client" => Owner::Client,
+        "server" => Owner::Server,
+        "both" => Owner::Public,
+        _ => return Err(format!("\"{value}\" cannot learn an output, expected is client, server or both")),
+    };
+    Ok((name.to_owned(), receiver))
+}
+
+/// Prints to standard output. That its reader has gone, as in `| head`, is no error.
+fn emit(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn warn(text: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pairs_split_at_the_last_sign() {
+        assert_eq!(parse_dim("a=b=3"), Ok(("a=b".to_owned(), 3)));
+        assert_eq!(parse_owner("x=public"), Ok(("x".to_owned(), Owner::Public)));
+        assert_eq!(parse_receiver("y=both"), Ok(("y".to_owned(), Owner::Public)));
+        for bad in ["", "x", "=3", "x=", "x=-1", "x=0", "x=1.5"] {
+            assert!(parse_dim(bad).is_err(), "{bad}");
+        }
+        assert!(parse_owner("x=both").is_err() && parse_receiver("y=public").is_err());
+    }
+}

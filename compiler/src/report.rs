@@ -1,0 +1,233 @@
+//! What a program is expected to take, by phase and by graph node, and what the compiler did to get there.
+//!
+//! The same shape, without the operators, is what a run reports of itself.
+
+use std::collections::BTreeMap;
+
+use marill_program::cost::{self, Bytes, Cost, PhaseCost};
+use marill_program::plan::{Batch, Plan};
+use marill_program::{Form, Network, Owner as Party, ValidProgram};
+use serde::Serialize;
+
+use crate::Compiled;
+use crate::calibrate::{Agreement, Calibration};
+use crate::ir::Graph;
+use crate::lower::Lowered;
+use crate::precision::headroom::GroupHeadroom;
+
+/// Ring multiplications and additions per second that predictions assume of each party.
+pub const RING_PRODUCTS_PER_SECOND: f64 = 5e9;
+
+/// One number for each process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByProcess {
+    /// The client's.
+    pub client: u64,
+    /// The server's.
+    pub server: u64,
+    /// The dealer's.
+    pub dealer: u64,
+}
+
+/// A phase's traffic and time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PhaseReport {
+    /// Payload and headers that each process sends.
+    pub bytes_sent: ByProcess,
+    /// Payload and headers that each process receives.
+    pub bytes_received: ByProcess,
+    /// Exchanges.
+    pub rounds: u64,
+    /// Time that the network and the matrix products take.
+    pub seconds: f64,
+}
+
+/// What one graph node costs. Message headers are left out: messages are shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OperatorRow {
+    /// The node's operation and name.
+    pub group: String,
+    /// Bytes online, both ways.
+    pub online_bytes: u64,
+    /// Rounds that it adds. A round that several nodes share is the first one's.
+    pub rounds: u64,
+    /// Bytes of correlations.
+    pub preprocess_bytes: u64,
+    /// Bytes that pass once per pair and model: masked weights.
+    pub setup_bytes: u64,
+    /// Ring multiply-adds of each party, at most.
+    pub ring_products: u64,
+}
+
+/// A rewrite rule that found something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RewriteRow {
+    /// The rule.
+    pub rule: &'static str,
+    /// Forms that it found.
+    pub count: usize,
+}
+
+/// What the samples were and how the ring arithmetic did on them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SampleReport {
+    /// Whether they were made up.
+    pub is_synthetic: bool,
+    /// How many.
+    pub count: usize,
+    /// The exact ring arithmetic against f32, by output.
+    pub outputs: Vec<Agreement>,
+}
+
+/// The report of a compilation. Headroom and samples depend on private weights.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Who makes the correlations.
+    pub suite: &'static str,
+    /// Sizes of symbolic dimensions.
+    pub dims: BTreeMap<String, u64>,
+    /// The network that times are predicted for.
+    pub network: Network,
+    /// Once per pair and model.
+    pub setup: PhaseReport,
+    /// Per run, before the inputs are known.
+    pub preprocess: PhaseReport,
+    /// Per run, with the inputs.
+    pub online: PhaseReport,
+    /// By graph node, in program order; those that cost nothing are left out.
+    pub operators: Vec<OperatorRow>,
+    /// Use of the rings, tightest first.
+    pub headroom: Vec<GroupHeadroom>,
+    /// Rules that found new forms.
+    pub rewrites: Vec<RewriteRow>,
+    /// What the samples showed.
+    pub samples: SampleReport,
+}
+
+/// Number of constants and of their elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConstantCount {
+    /// Tensors.
+    pub tensors: usize,
+    /// Elements in all of them.
+    pub elements: usize,
+}
+
+/// The report of `compiled`, with times on `network`.
+pub fn report(
+    compiled: &Compiled,
+    calibration: &Calibration,
+    samples: usize,
+    is_synthetic: bool,
+    network: Network,
+) -> Report {
+    let program = &compiled.program;
+    let cost = cost::cost(program, program.encode().len() as u64);
+    let products = cost.instructions.iter().map(|i| i.ring_products).sum();
+    let mut headroom = calibration.check.headroom.clone();
+    headroom.sort_by(|a, b| a.spare_bits.total_cmp(&b.spare_bits));
+    let dims = program.program().dims.iter();
+    let fired = compiled.rewrites.fired.iter();
+    Report {
+        suite: "dealer",
+        dims: dims.map(|dim| (dim.name.clone(), dim.size)).collect(),
+        network,
+        setup: phase(&cost.setup, 0, network),
+        preprocess: phase(&cost.preprocess, 0, network),
+        online: phase(&cost.online, products, network),
+        operators: operators(program, &cost),
+        headroom,
+        rewrites: fired.map(|&(rule, count)| RewriteRow { rule, count }).collect(),
+        samples: SampleReport { is_synthetic, count: samples, outputs: calibration.agreements.clone() },
+    }
+}
+
+/// Half a round trip for each round, in which both ends send at once; then the busiest direction of any process; then
+/// the products.
+fn phase(cost: &PhaseCost, ring_products: u64, network: Network) -> PhaseReport {
+    let Bytes {
+        client_to_server,
+        server_to_client,
+        client_to_dealer,
+        server_to_dealer,
+        dealer_to_client,
+        dealer_to_server,
+    } = cost.bytes;
+    let bytes_sent = ByProcess {
+        client: cost.bytes.client_sent(),
+        server: cost.bytes.server_sent(),
+        dealer: cost.bytes.dealer_sent(),
+    };
+    let bytes_received = ByProcess {
+        client: server_to_client + dealer_to_client,
+        server: client_to_server + dealer_to_server,
+        dealer: client_to_dealer + server_to_dealer,
+    };
+    let busiest = [bytes_sent, bytes_received].iter().map(|b| b.client.max(b.server).max(b.dealer)).max();
+    let bits = busiest.unwrap_or(0) as f64 * 8.0;
+    let seconds = cost.rounds as f64 * network.rtt_seconds / 2.0
+        + bits / network.bandwidth_bits_per_second
+        + ring_products as f64 / RING_PRODUCTS_PER_SECOND;
+    PhaseReport { bytes_sent, bytes_received, rounds: cost.rounds, seconds }
+}
+
+/// Costs by group; sums over the rows are the totals, headers and greetings aside.
+fn operators(program: &ValidProgram, cost: &Cost) -> Vec<OperatorRow> {
+    let names = &program.program().groups;
+    let mut rows: BTreeMap<u32, OperatorRow> = BTreeMap::new();
+    let mut row = |at: usize, change: &mut dyn FnMut(&mut OperatorRow)| {
+        let group = program.program().instructions[at].group;
+        change(rows.entry(group).or_insert_with(|| OperatorRow {
+            group: names.get(group as usize).cloned().unwrap_or_default(),
+            online_bytes: 0,
+            rounds: 0,
+            preprocess_bytes: 0,
+            setup_bytes: 0,
+            ring_products: 0,
+        }));
+    };
+    for (at, instruction) in cost.instructions.iter().enumerate() {
+        row(at, &mut |row| {
+            row.online_bytes += instruction.online.total();
+            row.preprocess_bytes += instruction.preprocess.total();
+            row.setup_bytes += instruction.setup.total();
+            row.ring_products += instruction.ring_products;
+        });
+    }
+    for batch in Plan::new(program).online {
+        let Batch::Round(opens) = batch else { continue };
+        let first =
+            opens.into_iter().min_by_key(|&at| (program.program().instructions[at as usize].group, at));
+        if let Some(first) = first {
+            row(first as usize, &mut |row| row.rounds += 1);
+        }
+    }
+    let is_free = |row: &OperatorRow| {
+        row.online_bytes + row.rounds + row.preprocess_bytes + row.setup_bytes + row.ring_products == 0
+    };
+    rows.into_values().filter(|row| !is_free(row)).collect()
+}
+
+/// Constants of the program that `owner` holds.
+pub fn constants(compiled: &Compiled, owner: Party) -> ConstantCount {
+    let mut count = ConstantCount::default();
+    for at in 0..compiled.program.len() {
+        if let (marill_program::Instruction::Constant(_), Form::Plain { owner: found, .. }) =
+            (compiled.program.instruction(at), compiled.program.types()[at].form)
+            && found == owner
+        {
+            count.tensors += 1;
+            count.elements += compiled.program.types()[at].len();
+        }
+    }
+    count
+}
+
+/// The graph with the encodings that the program gives its shared values.
+pub fn with_encodings(graph: &Graph, lowered: &Lowered, program: &ValidProgram) -> Graph {
+    let mut encoded = graph.clone();
+    for (id, encoding) in lowered.encodings(program) {
+        encoded.node_mut(id).facts.encoding = Some(encoding);
+    }
+    encoded
+}

@@ -72,6 +72,15 @@ pub fn decode_program(bytes: &[u8]) -> Result<ValidProgram, RunError> {
     ValidProgram::decode(bytes).map_err(|error| RunError::BadProgram { reason: Box::new(error) })
 }
 
+/// Reads and checks a program's file; also its bytes.
+///
+/// # Errors
+/// `File`, `Exhausted` for one that is too long, `BadProgram`.
+pub fn read_program(path: &Path) -> Result<(ValidProgram, Vec<u8>), RunError> {
+    let bytes = read_file(path, PROGRAM_LIMIT_BYTES)?;
+    Ok((decode_program(&bytes)?, bytes))
+}
+
 impl Bundle {
     /// Opens the directory of a party, and checks that every constant that it must have is there in the program's
     /// type.
@@ -79,8 +88,7 @@ impl Bundle {
     /// # Errors
     /// `File` for a file that is missing or damaged, `BadProgram`, `BadInput` naming a constant and its file.
     pub fn open(directory: &Path, party: Party) -> Result<Bundle, RunError> {
-        let program_bytes = read_file(&directory.join(PROGRAM_FILE), PROGRAM_LIMIT_BYTES)?;
-        let program = decode_program(&program_bytes)?;
+        let (program, program_bytes) = read_program(&directory.join(PROGRAM_FILE))?;
         let public = Constants::open(directory.join(PUBLIC_FILE))?;
         let private = match party {
             Party::Server => Constants::open(directory.join(PRIVATE_FILE))?,

@@ -1,0 +1,173 @@
+//! All three processes on this machine.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use marill_plaintext::Tensor;
+use marill_runtime::bundle::{PROGRAM_FILE, read_program};
+use marill_runtime::error::Role;
+use marill_runtime::inputs;
+use marill_runtime::report::{Report, compare};
+use marill_runtime::transport::{CERTIFICATE_FILE, Identity, Network};
+
+use super::supervisor::Supervisor;
+use super::wire::Pace;
+use super::{Suite, check_suite, print, put, temporary_directory, write_stats};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// What the compiler wrote: a directory with client/ and server/
+    directory: PathBuf,
+    /// The inputs of both parties by name
+    #[arg(long, value_name = "NPZ")]
+    input: Option<PathBuf>,
+    /// Where to write the outputs that the parties learn
+    #[arg(long, value_name = "NPZ")]
+    output: Option<PathBuf>,
+    /// Expected outputs, to tell how far the outputs are from them; rows where an input attention_mask is 0 do not count
+    #[arg(long, value_name = "NPZ")]
+    reference: Option<PathBuf>,
+    /// Where to write bytes, rounds, seconds and peak memory of all three as JSON
+    #[arg(long, value_name = "JSON")]
+    stats: Option<PathBuf>,
+    /// Who makes the correlations
+    #[arg(long, value_enum, default_value = "two-party")]
+    suite: Suite,
+    /// Go without TLS
+    #[arg(long)]
+    insecure_plaintext: bool,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+const ROLES: [Role; 3] = [Role::Client, Role::Server, Role::Dealer];
+
+/// The files of a run.
+struct Desk {
+    directory: tempfile::TempDir,
+}
+
+impl Desk {
+    fn of(&self, role: Role, file: &str) -> PathBuf {
+        self.directory.path().join(format!("{role}-{file}"))
+    }
+
+    fn certificate(&self, role: Role) -> PathBuf {
+        self.of(role, "identity").join(CERTIFICATE_FILE)
+    }
+}
+
+/// A child's command line.
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn with(mut self, option: &str, value: impl Into<OsString>) -> Line {
+        self.0.extend([option.into(), value.into()]);
+        self
+    }
+}
+
+impl Arguments {
+    /// The command line of the child of `role`, less its addresses. `trusts` are options and whose certificate they
+    /// name.
+    fn line(&self, desk: &Desk, role: Role, command: [OsString; 2], trusts: [(&str, Role); 2]) -> Line {
+        let words = command.into_iter().filter(|word| !word.is_empty()).collect();
+        let mut line = Line(words)
+            .with("--stats", desk.of(role, "stats.json"))
+            .with("--timeout", self.pace.timeout.as_secs_f64().to_string())
+            .with("--patience", self.pace.patience.as_secs_f64().to_string());
+        if role != Role::Dealer {
+            line = line
+                .with("--suite", "dealer")
+                .with("--input", desk.of(role, "input.npz"))
+                .with("--output", desk.of(role, "output.npz"));
+        }
+        if let Some(network) = self.pace.network.filter(|network| *network != Network::LOOPBACK) {
+            line = line.with("--network", network.to_string());
+        }
+        if self.insecure_plaintext {
+            line.0.push("--insecure-plaintext".into());
+            return line;
+        }
+        line = line.with("--identity", desk.of(role, "identity"));
+        trusts.into_iter().fold(line, |line, (option, whom)| line.with(option, desk.certificate(whom)))
+    }
+
+    fn party_directory(&self, role: Role) -> PathBuf {
+        self.directory.join(role.to_string())
+    }
+
+    /// Runs the three processes, whose outputs and statistics then lie on the desk.
+    fn run_processes(&self, desk: &Desk) -> Result<()> {
+        let mut supervisor = Supervisor::new();
+        let anywhere = "127.0.0.1:0";
+        let deal = self.line(
+            desk,
+            Role::Dealer,
+            ["deal".into(), "".into()],
+            [("--trust-client", Role::Client), ("--trust-server", Role::Server)],
+        );
+        supervisor.spawn(Role::Dealer, &deal.with("--listen", anywhere).0)?;
+        let dealer = supervisor.address_of(Role::Dealer)?;
+        let serve = self.line(
+            desk,
+            Role::Server,
+            ["serve".into(), self.party_directory(Role::Server).into()],
+            [("--trust", Role::Client), ("--trust-dealer", Role::Dealer)],
+        );
+        supervisor.spawn(Role::Server, &serve.with("--listen", anywhere).with("--dealer", &dealer).0)?;
+        let server = supervisor.address_of(Role::Server)?;
+        let run = self.line(
+            desk,
+            Role::Client,
+            ["run".into(), self.party_directory(Role::Client).into()],
+            [("--trust", Role::Server), ("--trust-dealer", Role::Dealer)],
+        );
+        supervisor.spawn(Role::Client, &run.with("--connect", server).with("--dealer", dealer).0)?;
+        supervisor.wait()
+    }
+}
+
+fn read_report(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).context("a process left no statistics")?;
+    serde_json::from_str(&text).context("a process left statistics that cannot be read")
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    check_suite(arguments.suite)?;
+    let (program, _) = read_program(&arguments.party_directory(Role::Client).join(PROGRAM_FILE))?;
+    let given = arguments.input.as_deref().map(inputs::read).transpose()?.unwrap_or_default();
+    let mask = given.get(print::MASK).cloned();
+    let [client_inputs, server_inputs] = inputs::divide(&program, &given)?;
+    drop(given);
+    let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
+
+    let desk = Desk { directory: temporary_directory()? };
+    inputs::write(&desk.of(Role::Client, "input.npz"), &client_inputs)?;
+    inputs::write(&desk.of(Role::Server, "input.npz"), &server_inputs)?;
+    if !arguments.insecure_plaintext {
+        for role in ROLES {
+            Identity::create_in(&desk.of(role, "identity"))?;
+        }
+    }
+    arguments.run_processes(&desk)?;
+
+    let mut outputs: BTreeMap<String, Tensor> = inputs::read(&desk.of(Role::Server, "output.npz"))?;
+    outputs.extend(inputs::read(&desk.of(Role::Client, "output.npz"))?);
+    let mut report = read_report(&desk.of(Role::Client, "stats.json"))?;
+    for role in [Role::Server, Role::Dealer] {
+        report = report.merged(&read_report(&desk.of(role, "stats.json"))?);
+    }
+    if let Some(path) = &arguments.output {
+        inputs::write(path, &outputs)?;
+    }
+    if let Some(reference) = &reference {
+        report.accuracy = Some(compare(&outputs, reference, mask.as_ref())?);
+    }
+    write_stats(arguments.stats.as_deref(), &report)?;
+    put(&format!("{}{}", print::outputs(&outputs), print::report(&report)))
+}

@@ -1,0 +1,164 @@
+//! Programs before they run.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use marill_program::ValidProgram;
+use marill_program::cost::PhaseCost;
+use marill_runtime::bundle::{Bundle, PRIVATE_FILE, PROGRAM_FILE, read_program};
+use marill_runtime::report::{Outline, hex};
+use marill_runtime::sharing::Party;
+
+use super::{print, put};
+
+#[derive(Args)]
+pub(super) struct VerifyArguments {
+    /// A program file, a party's directory, or the directory with client/ and server/
+    path: PathBuf,
+    /// Whose directory it is, where it is not named client or server
+    #[arg(long, value_name = "PARTY")]
+    party: Option<PartyName>,
+}
+
+#[derive(Args)]
+pub(super) struct InspectArguments {
+    /// A program file or a party's directory
+    path: PathBuf,
+    /// Print a summary and the cost as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PartyName {
+    Client,
+    Server,
+}
+
+pub(super) fn verify(arguments: &VerifyArguments) -> Result<()> {
+    let path = &arguments.path;
+    let parties = [(PartyName::Client, path.join("client")), (PartyName::Server, path.join("server"))];
+    let mut text = String::new();
+    if parties.iter().all(|(_, directory)| directory.join(PROGRAM_FILE).exists()) {
+        let [client, server] =
+            parties.map(|(party, directory)| verify_directory(&directory, Some(party), &mut text));
+        let (client, server) = (client?, server?);
+        if client.digest() != server.digest() {
+            let [ours, theirs] = [client.digest(), server.digest()].map(|digest| hex(&digest[..8]));
+            bail!("the parties' programs differ: the client's digest is {ours}, the server's {theirs}");
+        }
+        describe(&client, &mut text);
+    } else if path.is_dir() {
+        let program = verify_directory(path, arguments.party, &mut text)?;
+        describe(&program, &mut text);
+    } else {
+        describe(&read_program(path)?.0, &mut text);
+    }
+    text.push_str("valid\n");
+    put(&text)
+}
+
+/// Opens a party's directory as the party would, and checks that the client's holds nothing of the server's.
+fn verify_directory(directory: &Path, party: Option<PartyName>, text: &mut String) -> Result<ValidProgram> {
+    let private = directory.join(PRIVATE_FILE);
+    let named = || match directory.canonicalize().ok()?.file_name()?.to_str()? {
+        "client" => Some(PartyName::Client),
+        "server" => Some(PartyName::Server),
+        _ => None,
+    };
+    let guess = if private.exists() { PartyName::Server } else { PartyName::Client };
+    let party = party.or_else(named).unwrap_or(guess);
+    if party == PartyName::Client && private.exists() {
+        bail!(
+            "{} is the client's and holds {PRIVATE_FILE}, which only the server may have",
+            directory.display()
+        );
+    }
+    let (name, said) = match party {
+        PartyName::Client => (Party::Client, format!("the client's, without {PRIVATE_FILE}")),
+        PartyName::Server => (Party::Server, "the server's, with every private constant".to_owned()),
+    };
+    let bundle = Bundle::open(directory, name)?;
+    let _ = writeln!(text, "{}: {said}", directory.display());
+    Ok(bundle.program().clone())
+}
+
+fn describe(program: &ValidProgram, text: &mut String) {
+    let outline = Outline::new(program, program.encode().len() as u64);
+    header(&outline, text);
+    for input in &outline.inputs {
+        let _ = writeln!(text, "input   {} {} {}", input.name, input.ty, holder(&input.owner));
+    }
+    for output in &outline.outputs {
+        let how = if output.revealed { "revealed" } else { "computed from what is revealed" };
+        let _ = writeln!(text, "output  {} {} to {}, {how}", output.name, output.ty, receiver(&output.to));
+    }
+    let _ = writeln!(text, "nothing else is revealed");
+}
+
+fn header(outline: &Outline, text: &mut String) {
+    let _ = writeln!(text, "program {} of {} instructions", outline.name, outline.instructions);
+    let _ = writeln!(text, "digest  {}", outline.digest);
+    for (name, size) in &outline.dims {
+        let _ = writeln!(text, "dim     {name} = {size}");
+    }
+}
+
+fn holder(owner: &str) -> String {
+    if owner == "public" { "known to both".to_owned() } else { format!("of the {owner}") }
+}
+
+fn receiver(to: &str) -> String {
+    if to == "both" { "both parties".to_owned() } else { format!("the {to}") }
+}
+
+pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
+    let mut path = arguments.path.clone();
+    if path.is_dir() {
+        let whole = path.join("client");
+        path = if whole.is_dir() { whole } else { path }.join(PROGRAM_FILE);
+    }
+    let (program, program_bytes) = read_program(&path)?;
+    let outline = Outline::new(&program, program_bytes.len() as u64);
+    if arguments.json {
+        return put(&format!("{}\n", serde_json::to_string_pretty(&outline)?));
+    }
+    let mut text = String::new();
+    header(&outline, &mut text);
+    let _ = write!(text, "\n{program}\n");
+    costs(&outline, &mut text);
+    put(&text)
+}
+
+fn costs(outline: &Outline, text: &mut String) {
+    let links = [
+        "client>server",
+        "server>client",
+        "client>dealer",
+        "server>dealer",
+        "dealer>client",
+        "dealer>server",
+    ];
+    let _ = write!(text, "cost with the dealer suite\n{:11}", "phase");
+    links.iter().for_each(|link| {
+        let _ = write!(text, "{link:>15}");
+    });
+    let _ = writeln!(text, "{:>9}", "rounds");
+    let phases = [("setup", outline.setup), ("preprocess", outline.preprocess), ("online", outline.online)];
+    for (name, PhaseCost { bytes, rounds }) in phases {
+        let _ = write!(text, "{name:11}");
+        for count in [
+            bytes.client_to_server,
+            bytes.server_to_client,
+            bytes.client_to_dealer,
+            bytes.server_to_dealer,
+            bytes.dealer_to_client,
+            bytes.dealer_to_server,
+        ] {
+            let _ = write!(text, "{:>15}", print::bytes(count));
+        }
+        let _ = writeln!(text, "{rounds:>9}");
+    }
+}

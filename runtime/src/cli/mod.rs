@@ -1,0 +1,108 @@
+//! The command line: arguments in, text out.
+
+mod deal;
+mod demo;
+mod keygen;
+mod look;
+mod party;
+mod print;
+mod progress;
+mod supervisor;
+mod wire;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use marill_runtime::error::RunError;
+use marill_runtime::report::Report;
+
+/// Runs compiled programs between two parties: the client, who has the inputs, and the server, who has the weights.
+#[derive(Parser)]
+#[command(name = "marill", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run client, server and dealer as three processes on this machine, over TCP with TLS
+    Demo(demo::Arguments),
+    /// Be the server: wait for one client, run once, exit
+    Serve(party::ServeArguments),
+    /// Be the client: call the server and the dealer, run once
+    Run(party::RunArguments),
+    /// Be the dealer: make correlations for one run, exit
+    Deal(deal::Arguments),
+    /// Make an identity for TLS: certificate.pem to give to the others, key.pem to keep
+    Keygen(keygen::Arguments),
+    /// Check a program file, or the directory of one or both parties
+    Verify(look::VerifyArguments),
+    /// Show a program as text, and what it costs
+    Inspect(look::InspectArguments),
+}
+
+/// Who makes the correlations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// A third process that sees no data, and that must not collude with either party
+    Dealer,
+    /// The two parties between them (not available yet)
+    TwoParty,
+}
+
+/// The suite must be named until the default one can run.
+fn check_suite(suite: Suite) -> Result<()> {
+    match suite {
+        Suite::Dealer => Ok(()),
+        Suite::TwoParty => {
+            bail!("the two-party suite, which is the default, is not available yet; --suite dealer works")
+        }
+    }
+}
+
+/// Parses, runs, and tells what went wrong in one line.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => party::serve(&arguments),
+        Command::Run(arguments) => party::run(&arguments),
+        Command::Deal(arguments) => deal::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Verify(arguments) => look::verify(&arguments),
+        Command::Inspect(arguments) => look::inspect(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = error.to_string();
+            let line: Vec<&str> = text.lines().map(str::trim).collect();
+            let _ = writeln!(io::stderr(), "error: {}", line.join("; "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints and flushes; a reader who has seen enough is no error.
+fn put(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => bail!("could not print: {error}"),
+        _ => Ok(()),
+    }
+}
+
+fn write_stats(path: Option<&Path>, report: &Report) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut json = serde_json::to_string_pretty(report)?;
+    json.push('\n');
+    std::fs::write(path, json)
+        .map_err(|source| RunError::File { path: PathBuf::from(path), action: "write", source }.into())
+}
+
+fn temporary_directory() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("marill-").tempdir().context("could not make a temporary directory")
+}

@@ -1,0 +1,164 @@
+//! The two parties.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use marill_plaintext::Tensor;
+use marill_runtime::bundle::Bundle;
+use marill_runtime::error::Role;
+use marill_runtime::executor::check_inputs;
+use marill_runtime::inputs;
+use marill_runtime::report::{Report, compare};
+use marill_runtime::session::{run_client, run_server};
+use marill_runtime::sharing::Party;
+use marill_runtime::transport::{Ends, Listener};
+
+use super::progress::Progress;
+use super::wire::{Trust, WireOptions};
+use super::{Suite, check_suite, print, put, supervisor, write_stats};
+
+#[derive(Args)]
+pub(super) struct ServeArguments {
+    /// The server's directory: program, public and private constants
+    directory: PathBuf,
+    /// Own address for the client, HOST:PORT; port 0 takes a free one, and "listening on ADDRESS" tells which
+    #[arg(long, value_name = "ADDRESS")]
+    listen: String,
+    /// The dealer's address
+    #[arg(long, value_name = "ADDRESS")]
+    dealer: String,
+    /// The client's certificate.pem
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The dealer's certificate.pem
+    #[arg(long, value_name = "FILE")]
+    trust_dealer: Option<PathBuf>,
+    /// The server's own inputs, where the program has such
+    #[arg(long, value_name = "NPZ")]
+    input: Option<PathBuf>,
+    /// Where to write the outputs that the server learns
+    #[arg(long, value_name = "NPZ")]
+    output: Option<PathBuf>,
+    /// Where to write bytes, rounds, seconds and peak memory as JSON
+    #[arg(long, value_name = "JSON")]
+    stats: Option<PathBuf>,
+    /// Who makes the correlations
+    #[arg(long, value_enum, default_value = "two-party")]
+    suite: Suite,
+    #[command(flatten)]
+    wire: WireOptions,
+}
+
+#[derive(Args)]
+pub(super) struct RunArguments {
+    /// The client's directory: program and public constants
+    directory: PathBuf,
+    /// The server's address, HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    connect: String,
+    /// The dealer's address
+    #[arg(long, value_name = "ADDRESS")]
+    dealer: String,
+    /// The server's certificate.pem
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The dealer's certificate.pem
+    #[arg(long, value_name = "FILE")]
+    trust_dealer: Option<PathBuf>,
+    /// The client's inputs by name
+    #[arg(long, value_name = "NPZ")]
+    input: Option<PathBuf>,
+    /// Where to write the outputs that the client learns
+    #[arg(long, value_name = "NPZ")]
+    output: Option<PathBuf>,
+    /// Expected outputs, to tell how far the outputs are from them
+    #[arg(long, value_name = "NPZ")]
+    reference: Option<PathBuf>,
+    /// Where to write bytes, rounds, seconds and peak memory as JSON
+    #[arg(long, value_name = "JSON")]
+    stats: Option<PathBuf>,
+    /// Who makes the correlations
+    #[arg(long, value_enum, default_value = "two-party")]
+    suite: Suite,
+    #[command(flatten)]
+    wire: WireOptions,
+}
+
+/// Everything that can be wrong on this machine is found before anybody is called.
+fn prepare(
+    directory: &Path,
+    party: Party,
+    input: Option<&Path>,
+) -> Result<(Bundle, BTreeMap<String, Tensor>)> {
+    let bundle = Bundle::open(directory, party)?;
+    let inputs = input.map(inputs::read).transpose()?.unwrap_or_default();
+    check_inputs(bundle.program(), party, &inputs)?;
+    Ok((bundle, inputs))
+}
+
+pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
+    supervisor::obey(arguments.wire.supervised, || {
+        check_suite(arguments.suite)?;
+        let wire = &arguments.wire;
+        let [of_client, of_dealer] = wire.protections([
+            Trust { option: "--trust", certificate: arguments.trust.as_deref() },
+            Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
+        ])?;
+        let (bundle, inputs) = prepare(&arguments.directory, Party::Server, arguments.input.as_deref())?;
+        let ends = |peer| Ends { me: Role::Server, peer };
+        let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
+        // The dealer hears the server first: the client calls it only after it has reached the server.
+        let dealer = wire.connect(&arguments.dealer, ends(Role::Dealer), &of_dealer)?;
+        put(&format!("listening on {}\n", listener.address()))?;
+        let client = wire.accept(&listener, ends(Role::Client), &of_client)?;
+        drop(listener);
+        let mut progress = Progress::new(Role::Server, wire.supervised);
+        let result = run_server(&bundle, inputs, client, dealer, &mut |p| progress.hear(p));
+        progress.finish();
+        let (outputs, stats) = result?;
+        if let Some(path) = &arguments.output {
+            inputs::write(path, &outputs)?;
+        }
+        let report = Report::new(Some(bundle.program()), &stats);
+        write_stats(arguments.stats.as_deref(), &report)?;
+        if wire.supervised {
+            return Ok(());
+        }
+        put(&format!("{}{}", print::outputs(&outputs), print::report(&report)))
+    })
+}
+
+pub(super) fn run(arguments: &RunArguments) -> Result<()> {
+    supervisor::obey(arguments.wire.supervised, || {
+        check_suite(arguments.suite)?;
+        let wire = &arguments.wire;
+        let [of_server, of_dealer] = wire.protections([
+            Trust { option: "--trust", certificate: arguments.trust.as_deref() },
+            Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
+        ])?;
+        let (bundle, inputs) = prepare(&arguments.directory, Party::Client, arguments.input.as_deref())?;
+        let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
+        let mask = inputs.get(print::MASK).cloned();
+        let ends = |peer| Ends { me: Role::Client, peer };
+        let server = wire.connect(&arguments.connect, ends(Role::Server), &of_server)?;
+        let dealer = wire.connect(&arguments.dealer, ends(Role::Dealer), &of_dealer)?;
+        let mut progress = Progress::new(Role::Client, wire.supervised);
+        let result = run_client(&bundle, inputs, server, dealer, &mut |p| progress.hear(p));
+        progress.finish();
+        let (outputs, stats) = result?;
+        if let Some(path) = &arguments.output {
+            inputs::write(path, &outputs)?;
+        }
+        let mut report = Report::new(Some(bundle.program()), &stats);
+        if let Some(reference) = &reference {
+            report.accuracy = Some(compare(&outputs, reference, mask.as_ref())?);
+        }
+        write_stats(arguments.stats.as_deref(), &report)?;
+        if wire.supervised {
+            return Ok(());
+        }
+        put(&format!("{}{}", print::outputs(&outputs), print::report(&report)))
+    })
+}

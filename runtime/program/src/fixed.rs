@@ -3,6 +3,8 @@
 //! A public factor that multiplies a share has to be the same integer at both parties, so nothing here calls the
 //! platform's mathematics library: only IEEE additions and multiplications, which are exact everywhere.
 
+use std::sync::OnceLock;
+
 /// `2^width - 1`, for widths up to 64.
 pub fn mask(width: u32) -> u64 {
     if width >= 64 { u64::MAX } else { (1 << width) - 1 }
@@ -15,13 +17,23 @@ pub fn signed(value: u64, width: u32) -> i64 {
 }
 
 /// `2^exponent`, exactly.
+#[inline]
 pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent.clamp(-1022, 1023)) as u64) << 52)
 }
 
+/// The nearest integer, ties to even. Adding 1.5 * 2^52 leaves exactly the integer part in the significand; the
+/// addition is inlined where the library's rounding would be a call.
+#[inline]
+fn nearest(value: f64) -> f64 {
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    if value.abs() < 1_125_899_906_842_624.0 { (value + SHIFT) - SHIFT } else { value.round_ties_even() }
+}
+
 /// `round(value * 2^frac)` modulo 2^64; `None` where it does not fit a signed ring of `width` bits.
+#[inline]
 pub fn encode(value: f64, width: u32, frac: u32) -> Option<u64> {
-    let scaled = (value * power_of_two(frac as i32)).round();
+    let scaled = nearest(value * power_of_two(frac as i32));
     let limit = power_of_two(width as i32 - 1);
     (scaled >= -limit && scaled < limit).then_some(scaled as i64 as u64)
 }
@@ -32,8 +44,9 @@ pub fn decode(value: u64, width: u32, frac: u32) -> f64 {
 }
 
 /// `round(value * 2^frac)` modulo 2^64, for values far below the ring's bounds.
+#[inline]
 pub fn round_to(value: f64, frac: u32) -> u64 {
-    (value * power_of_two(frac as i32)).round() as i64 as u64
+    nearest(value * power_of_two(frac as i32)) as i64 as u64
 }
 
 /// `e^t` for |t| <= 1.
@@ -57,6 +70,35 @@ pub fn cos_sin(numerator: u64, bits: u32) -> (f64, f64) {
         1 => (-s, c),
         2 => (-c, -s),
         _ => (s, -c),
+    }
+}
+
+/// Periods up to 2^20 have a table of cosines, made once.
+const TABLE_BITS: u32 = 20;
+
+/// [`cos_sin`] of many angles of one period.
+#[derive(Clone, Copy)]
+pub struct Circle {
+    bits: u32,
+    table: Option<&'static [f64]>,
+}
+
+impl Circle {
+    /// Angles that are multiples of `2 pi / 2^bits`.
+    pub fn new(bits: u32) -> Circle {
+        static TABLES: [OnceLock<Vec<f64>>; TABLE_BITS as usize + 1] = [const { OnceLock::new() }; 21];
+        let make = || (0..1u64 << bits).map(|n| cos_sin(n, bits).0).collect();
+        let table = (2..=TABLE_BITS).contains(&bits).then(|| TABLES[bits as usize].get_or_init(make).as_slice());
+        Circle { bits, table }
+    }
+
+    /// `(cos, sin)` of `2 pi * numerator / 2^bits`.
+    #[inline]
+    pub fn at(&self, numerator: u64) -> (f64, f64) {
+        let Some(table) = self.table else { return cos_sin(numerator, self.bits) };
+        let turn = numerator & mask(self.bits);
+        let quarter_back = numerator.wrapping_sub(1 << (self.bits - 2)) & mask(self.bits);
+        (table[turn as usize], table[quarter_back as usize])
     }
 }
 
@@ -87,6 +129,8 @@ mod tests {
                 let angle = std::f64::consts::TAU * numerator as f64 / power_of_two(bits as i32);
                 let (c, s) = cos_sin(numerator, bits);
                 assert!((c - angle.cos()).abs() < 1e-14 && (s - angle.sin()).abs() < 1e-14, "{numerator}/{bits}");
+                let (tc, ts) = Circle::new(bits).at(numerator);
+                assert!((c - tc).abs() < 1e-14 && (s - ts).abs() < 1e-14, "{numerator}/{bits}");
             }
         }
         for n in -100..=100 {

@@ -3,7 +3,7 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
-use crate::fixed::{cos_sin, exp, mask, power_of_two, round_to};
+use crate::fixed::{Circle, exp, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Table};
 
 /// Splits the low bits of an opened value or mask into piece index and position within the piece.
@@ -56,9 +56,9 @@ pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
 
 /// Public factors at an opened value: what multiplies the shares of `cos(j w r)` and of `sin(j w r)`, for j = 1, 2, ...
 pub fn fourier_factors(f: &Fourier, opened: u64, factors: &mut [u64]) {
-    let terms = f.cos.len();
+    let (terms, circle) = (f.cos.len(), Circle::new(f.period_bits));
     for j in 0..terms {
-        let (c, s) = cos_sin(opened.wrapping_mul(j as u64 + 1), f.period_bits);
+        let (c, s) = circle.at(opened.wrapping_mul(j as u64 + 1));
         factors[j] = round_to(f.cos[j] * c + f.sin[j] * s, f.power_frac);
         factors[terms + j] = round_to(f.cos[j] * s - f.sin[j] * c, f.power_frac);
     }
@@ -66,10 +66,10 @@ pub fn fourier_factors(f: &Fourier, opened: u64, factors: &mut [u64]) {
 
 /// Entries at a mask: `cos(j w r)`, then `sin(j w r)`, appended.
 pub fn fourier_entries(f: &Fourier, r: u64, entries: &mut Vec<u64>) {
-    let pairs = (1..=f.cos.len() as u64).map(|j| cos_sin(r.wrapping_mul(j), f.period_bits));
-    let pairs: Vec<(f64, f64)> = pairs.collect();
-    entries.extend(pairs.iter().map(|&(c, _)| round_to(c, f.entry_frac)));
-    entries.extend(pairs.iter().map(|&(_, s)| round_to(s, f.entry_frac)));
+    let circle = Circle::new(f.period_bits);
+    let multiples = (1..=f.cos.len() as u64).map(|j| circle.at(r.wrapping_mul(j)));
+    entries.extend(multiples.clone().map(|(c, _)| round_to(c, f.entry_frac)));
+    entries.extend(multiples.map(|(_, s)| round_to(s, f.entry_frac)));
 }
 
 /// The series' constant term in the result's fixed point.

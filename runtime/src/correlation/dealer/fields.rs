@@ -13,7 +13,6 @@ use super::stream::Values;
 use crate::correlation::mask_stream;
 use crate::correlation::masks::Masks;
 use crate::error::RunError;
-use crate::protocol::fourier::Rows;
 use crate::protocol::panels;
 
 /// What the dealer knows when it comes to an instruction.
@@ -96,16 +95,7 @@ impl<'a> Known<'a> {
                 each(self.mask(at, t.arg)?, per, |r, out| tables::table_entries(t, r, out))
             }
             (Kind::Trigonometric, Instruction::Fourier(f)) => {
-                let (r, per) = (self.mask(at, f.arg)?, 2 * f.cos.len());
-                let rows = Rows::new(f.period_bits, per, r.len(), |angle, row| {
-                    let mut entries = Vec::with_capacity(per);
-                    tables::fourier_entries(f, angle, &mut entries);
-                    row.copy_from_slice(&entries);
-                });
-                match rows {
-                    Some(rows) => each(r, per, move |r, out| out.extend_from_slice(rows.get(r))),
-                    None => each(r, per, |r, out| tables::fourier_entries(f, r, out)),
-                }
+                each(self.mask(at, f.arg)?, 2 * f.cos.len(), |r, out| tables::fourier_entries(f, r, out))
             }
             (Kind::TruthTable { table }, Instruction::BitTable(t)) => {
                 let (words, _) = marill_program::correlation::table_words(t);

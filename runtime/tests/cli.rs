@@ -313,6 +313,69 @@ fn a_server_that_dies_in_mid_round_is_noticed() {
     dealer.wait();
 }
 
+/// The processes whose parent is `parent`, and their command lines.
+#[cfg(target_os = "linux")]
+fn children_of(parent: u32) -> Vec<(u32, String)> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        if after_name.split_whitespace().nth(1) == Some(parent.to_string().as_str()) {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            children.push((id, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    children
+}
+
+#[cfg(target_os = "linux")]
+fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let since = Instant::now();
+    loop {
+        match what() {
+            Some(found) => return found,
+            None => assert!(since.elapsed() < Duration::from_secs(10), "it never came"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn demo_names_the_one_that_died_and_leaves_nobody_behind() {
+    let home = Home::new(60);
+    let words = "demo @ --suite dealer --input @x.npz --network 100Mbit,100ms";
+    let start = || home.command(words).stderr(Stdio::piped()).spawn().unwrap();
+    let all_three = |demo: &Child| {
+        wait_for(|| {
+            let children = children_of(demo.id());
+            let id = |name: &str| {
+                let found = children.iter().find(|child| child.1.contains(&format!(" {name} ")))?;
+                Some(found.0)
+            };
+            Some([id("run")?, id("serve")?, id("deal")?])
+        })
+    };
+    // A child that nobody has waited for yet is a zombie, state Z.
+    let ended = |id: &u32| match fs::read_to_string(format!("/proc/{id}/stat")) {
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')),
+        Err(_) => true,
+    };
+    let gone = |ids: [u32; 3]| wait_for(|| ids.iter().all(ended).then_some(()));
+    let demo = start();
+    let ids = all_three(&demo);
+    assert!(Command::new("kill").args(["-9", &ids[1].to_string()]).status().unwrap().success());
+    let text = sentence(&demo.wait_with_output().unwrap());
+    assert_contains(&text, &["the server ended without a word", "signal: 9"]);
+    gone(ids);
+    let mut demo = start();
+    let ids = all_three(&demo);
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    gone(ids);
+}
+
 #[test]
 fn the_two_party_suite_is_not_there_yet() {
     let home = Home::new(0);
@@ -364,6 +427,10 @@ fn files_that_do_not_fit_are_told_before_anybody_is_called() {
     fs::write(home.at("x.npz"), b"not a zip").unwrap();
     assert_contains(&sentence(&home.marill(demo)), &["could not read", "x.npz"]);
     home.write("x.npz", &inputs());
+    home.write("r.npz", &BTreeMap::from([("y".to_owned(), Tensor::scalar_f32(1.0))]));
+    let text = sentence(&home.marill(&format!("{demo} --reference @r.npz")));
+    assert_eq!(text, "output y has shape [1, 2, 2], the reference []");
+    assert_contains(&sentence(&home.marill(&format!("{demo} --output @none/y.npz"))), &["cannot write"]);
 
     let serve = "--suite dealer --listen 127.0.0.1:0 --dealer 127.0.0.1:1 --insecure-plaintext --timeout 0.2";
     let text = sentence(&home.marill(&format!("serve @client {serve}")));

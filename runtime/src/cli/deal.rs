@@ -11,7 +11,7 @@ use marill_runtime::transport::{Ends, Listener};
 
 use super::progress::Progress;
 use super::wire::{Trust, WireOptions};
-use super::{print, put, supervisor, write_stats};
+use super::{check_places, print, put, supervisor, write_stats};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -34,6 +34,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         let wire = &arguments.wire;
+        check_places(&[&arguments.stats])?;
         let [of_client, of_server] = wire.protections([
             Trust { option: "--trust-client", certificate: arguments.trust_client.as_deref() },
             Trust { option: "--trust-server", certificate: arguments.trust_server.as_deref() },

@@ -11,12 +11,12 @@ use marill_plaintext::Tensor;
 use marill_runtime::bundle::{PROGRAM_FILE, read_program};
 use marill_runtime::error::Role;
 use marill_runtime::inputs;
-use marill_runtime::report::{Report, compare};
+use marill_runtime::report::{Report, check_reference, compare};
 use marill_runtime::transport::{CERTIFICATE_FILE, Identity, Network};
 
 use super::supervisor::Supervisor;
 use super::wire::Pace;
-use super::{Suite, check_suite, print, put, temporary_directory, write_stats};
+use super::{Suite, check_places, check_suite, print, put, temporary_directory, write_stats};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -139,12 +139,16 @@ fn read_report(path: &Path) -> Result<Report> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     check_suite(arguments.suite)?;
+    check_places(&[&arguments.output, &arguments.stats])?;
     let (program, _) = read_program(&arguments.party_directory(Role::Client).join(PROGRAM_FILE))?;
     let given = arguments.input.as_deref().map(inputs::read).transpose()?.unwrap_or_default();
     let mask = given.get(print::MASK).cloned();
     let [client_inputs, server_inputs] = inputs::divide(&program, &given)?;
     drop(given);
     let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
+    if let Some(reference) = &reference {
+        check_reference(&program, reference)?;
+    }
 
     let desk = Desk { directory: temporary_directory()? };
     inputs::write(&desk.of(Role::Client, "input.npz"), &client_inputs)?;

@@ -103,6 +103,20 @@ fn write_stats(path: Option<&Path>, report: &Report) -> Result<()> {
         .map_err(|source| RunError::File { path: PathBuf::from(path), action: "write", source }.into())
 }
 
+/// Finds out before a long run that its results have nowhere to go.
+fn check_places(paths: &[&Option<PathBuf>]) -> Result<()> {
+    for path in paths.iter().filter_map(|path| path.as_deref()) {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if path.is_dir() || !parent.is_dir() {
+            bail!("cannot write {}: it is a directory, or its directory does not exist", path.display());
+        }
+    }
+    Ok(())
+}
+
 fn temporary_directory() -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("marill-").tempdir().context("could not make a temporary directory")
 }

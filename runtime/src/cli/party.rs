@@ -10,14 +10,14 @@ use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
 use marill_runtime::executor::check_inputs;
 use marill_runtime::inputs;
-use marill_runtime::report::{Report, compare};
+use marill_runtime::report::{Report, check_reference, compare};
 use marill_runtime::session::{run_client, run_server};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Ends, Listener};
 
 use super::progress::Progress;
 use super::wire::{Trust, WireOptions};
-use super::{Suite, check_suite, print, put, supervisor, write_stats};
+use super::{Suite, check_places, check_suite, print, put, supervisor, write_stats};
 
 #[derive(Args)]
 pub(super) struct ServeArguments {
@@ -101,6 +101,7 @@ fn prepare(
 pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         check_suite(arguments.suite)?;
+        check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
         let [of_client, of_dealer] = wire.protections([
             Trust { option: "--trust", certificate: arguments.trust.as_deref() },
@@ -133,6 +134,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
 pub(super) fn run(arguments: &RunArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         check_suite(arguments.suite)?;
+        check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
         let [of_server, of_dealer] = wire.protections([
             Trust { option: "--trust", certificate: arguments.trust.as_deref() },
@@ -140,6 +142,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         ])?;
         let (bundle, inputs) = prepare(&arguments.directory, Party::Client, arguments.input.as_deref())?;
         let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
+        if let Some(reference) = &reference {
+            check_reference(bundle.program(), reference)?;
+        }
         let mask = inputs.get(print::MASK).cloned();
         let ends = |peer| Ends { me: Role::Client, peer };
         let server = wire.connect(&arguments.connect, ends(Role::Server), &of_server)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use marill_plaintext::Tensor;
+use marill_program::ValidProgram;
 use serde::{Deserialize, Serialize};
 
 /// Distance of all compared outputs together.
@@ -41,6 +42,29 @@ pub enum Mismatch {
         /// The shape in the reference.
         reference: Vec<usize>,
     },
+}
+
+/// Whether [`compare`] will find what it needs, before a run.
+///
+/// # Errors
+/// No output of the program is in the reference, or one has another shape there.
+pub fn check_reference(program: &ValidProgram, reference: &BTreeMap<String, Tensor>) -> Result<(), Mismatch> {
+    let outputs = &program.program().outputs;
+    let mut comparable = false;
+    for output in outputs {
+        let Some(tensor) = reference.get(&output.name) else { continue };
+        comparable = true;
+        let shape = &program.ty(output.value).shape;
+        if shape != tensor.shape() {
+            let (name, reference) = (output.name.clone(), tensor.shape().to_vec());
+            return Err(Mismatch::Shape { name, output: shape.clone(), reference });
+        }
+    }
+    if comparable {
+        return Ok(());
+    }
+    let outputs = outputs.iter().map(|output| output.name.clone()).collect();
+    Err(Mismatch::NoOutput { outputs, found: reference.keys().cloned().collect() })
 }
 
 /// Compares the outputs that the reference has. Rows run along the last axis; where an output's other axes are those of

@@ -13,7 +13,7 @@ use crate::error::Role;
 use crate::session::Stats;
 use crate::transport::Phase;
 
-pub use accuracy::{Accuracy, Mismatch, compare};
+pub use accuracy::{Accuracy, Mismatch, check_reference, compare};
 pub use outline::{InputOutline, Outline, RevealOutline};
 
 /// A number of each process; `None` where this report's author does not know it.

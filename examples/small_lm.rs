@@ -8,9 +8,11 @@ mod tokenizer;
 
 use std::error::Error;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use marill_compiler::{Request, bundle, compile, npz};
+use marill_runtime::error::Role;
+use marill_runtime::report::Report;
 use tokenizer::Tokenizer;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .arg(at("outputs.npz"))
         .arg("--stats")
         .arg(at("stats.json"))
+        .stdout(Stdio::null())
         .status()?;
     if !status.success() {
         return Err(format!("marill demo failed: {status}").into());
@@ -56,8 +59,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("largest error of {} logits: {worst:.1e}", clear.len());
     println!("same most likely token at {agree} of {} positions\n", prompt.len());
 
-    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(at("stats.json"))?)?;
-    println!("{}", serde_json::to_string_pretty(&stats)?);
+    let report: Report = serde_json::from_slice(&std::fs::read(at("stats.json"))?)?;
+    println!("phase        client sends   server sends   dealer sends  rounds  seconds");
+    for (name, phase) in
+        [("setup", report.setup), ("preprocess", report.preprocess), ("online", report.online)]
+    {
+        let sent = |role| format!("{:>10} B", phase.bytes_sent.of(role).unwrap_or_default());
+        let (client, server, dealer) = (sent(Role::Client), sent(Role::Server), sent(Role::Dealer));
+        let rounds = phase.rounds.unwrap_or_default();
+        println!("{name:<10} {client:>14} {server:>14} {dealer:>14} {rounds:>7} {:>8.2}", phase.seconds);
+    }
     if agree < prompt.len() || worst > 0.05 {
         return Err("the two-party answer is not the model's".into());
     }

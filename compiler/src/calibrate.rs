@@ -24,7 +24,7 @@ pub type Sample = BTreeMap<String, Tensor>;
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// A file of samples that cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("no samples in {}: {source}", path.display())]
     File {
         /// Which file.
         path: PathBuf,

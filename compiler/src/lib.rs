@@ -81,22 +81,37 @@ pub fn compile_observed(
     observer: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Compiled, Diagnostic> {
     observer(Progress::Begins(Stage::Import));
-    let graph = import::import(path, &import::ImportRequest { dims: request.dims.clone() })?;
+    let graph = verified(import::import(path, &import::ImportRequest { dims: request.dims.clone() })?)?;
     observer(Progress::Made(Stage::Import, &graph));
     observer(Progress::Begins(Stage::Normalise));
-    let graph = normalise::normalise(graph)?;
+    let graph = verified(normalise::normalise(graph)?)?;
     observer(Progress::Made(Stage::Normalise, &graph));
     observer(Progress::Begins(Stage::Ownership));
     let mut graph = request.with_reveals(graph)?;
     ownership::assign(&mut graph, &request.owners)?;
+    let graph = verified(graph)?;
     observer(Progress::Made(Stage::Ownership, &graph));
     observer(Progress::Begins(Stage::Rewrite));
-    let (graph, rewrites) = rewrite::rewrite(graph, &rewrite::RewriteOptions::default())?;
+    let options = rewrite::RewriteOptions { network: request.network.into(), ..Default::default() };
+    let (graph, rewrites) = rewrite::rewrite(graph, &options)?;
+    let mut graph = verified(graph)?;
     observer(Progress::Made(Stage::Rewrite, &graph));
     observer(Progress::Begins(Stage::Lower));
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (lowered, program) = lower_and_check(&graph, request, &name)?;
+    for (id, encoding) in lowered.encodings(&program) {
+        graph.node_mut(id).facts.encoding = Some(encoding);
+    }
+    let graph = verified(graph)?;
     Ok(Compiled { graph, lowered, program, rewrites })
+}
+
+/// `graph`, whose invariants hold: a stage that broke them is a fault of the compiler.
+fn verified(graph: ir::Graph) -> Result<ir::Graph, Diagnostic> {
+    match ir::verify::verify(&graph) {
+        Ok(()) => Ok(graph),
+        Err(bug) => Err(Diagnostic::new("", Problem::Bug(Box::new(bug)))),
+    }
 }
 
 /// The last stage alone: `graph`, whose values have owners, as a program called `name`.

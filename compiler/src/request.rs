@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use marill_program::network::Network;
+
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, Owner};
 
@@ -30,7 +32,7 @@ impl Default for Numerics {
 }
 
 /// A compilation request, beside the model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Sizes of symbolic dimensions.
     pub dims: BTreeMap<String, usize>,
@@ -40,6 +42,20 @@ pub struct Request {
     pub reveals: BTreeMap<String, Owner>,
     /// How values become integers.
     pub numerics: Numerics,
+    /// The network that the e-graph chooses for.
+    pub network: Network,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            dims: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            reveals: BTreeMap::new(),
+            numerics: Numerics::default(),
+            network: Network::LAN,
+        }
+    }
 }
 
 impl Request {

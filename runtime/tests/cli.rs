@@ -193,7 +193,7 @@ fn demo_runs_all_three_and_accounts_for_them() {
     check_output(&home.at("y.npz"));
     assert_contains(
         &text,
-        &["y f32[1,2,2]: ", "largest error 5.0", "1 rows where attention_mask is 0", "online"],
+        &["y f32[1,2,2]: ", "largest error 5.0", "rows left out because attention_mask is 0: 1", "online"],
     );
     let stats = home.stats("s.json");
     assert_eq!((&stats["suite"], &stats["program"]), (&"dealer".into(), &"product".into()));

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use marill_compiler::calibrate::{self, Calibration, Sample};
 use marill_compiler::precision::headroom;
 use marill_compiler::report::report;
-use marill_compiler::{Progress, Stage, bundle, compile_observed, import};
+use marill_compiler::{Progress, Request, Stage, bundle, compile_observed, import};
 
 use super::{CompileArgs, SuiteName, emit, print, warn};
 
@@ -52,7 +52,7 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     if args.suite == Some(SuiteName::TwoParty) {
         anyhow::bail!("the two-party suite is not available yet, --suite dealer works");
     }
-    let request = args.request.request();
+    let request = Request { network: args.network, ..args.request.request() };
     let spinner = Spinner::new();
     let compiled = compile_observed(model, &request, &mut |progress| spinner.stage(&progress))?;
     let mut warnings = unused_dims(model, args)?;

@@ -72,11 +72,11 @@ struct RequestArgs {
     reveals: Vec<(String, Owner)>,
     /// Fraction bits of weights and of what they are multiplied with
     #[arg(long, value_name = "F", default_value_t = Numerics::default().frac_bits,
-          value_parser = clap::value_parser!(u32).range(6..=24))]
+          value_parser = clap::value_parser!(u32).range(8..=18))]
     frac_bits: u32,
     /// Hidden states are below 2^R in magnitude, other bounds follow
     #[arg(long, value_name = "R", default_value_t = Numerics::default().range_bits,
-          value_parser = clap::value_parser!(u32).range(4..=20))]
+          value_parser = clap::value_parser!(u32).range(4..=9))]
     range_bits: u32,
 }
 
@@ -167,6 +167,7 @@ impl RequestArgs {
             owners: self.owners.iter().cloned().collect(),
             reveals: self.reveals.iter().cloned().collect(),
             numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
+            ..Request::default()
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::analysis::Fact;
 use crate::ir::Owner;
 use marill_plaintext::{Op, TensorType};
+use marill_program::network::Network;
 
 /// Bits of an element opened towards a party that knows the other operand.
 const ONE_WAY_BITS: f64 = 50.0;
@@ -62,10 +63,19 @@ pub struct NetworkCost {
     pub rtt_s: f64,
 }
 
+impl From<Network> for NetworkCost {
+    fn from(network: Network) -> NetworkCost {
+        NetworkCost {
+            bandwidth_bytes_per_s: network.bandwidth_bits_per_second / 8.0,
+            rtt_s: network.rtt_seconds,
+        }
+    }
+}
+
 impl Default for NetworkCost {
-    /// 1 Gbit/s and 5 ms.
+    /// [`Network::LAN`].
     fn default() -> NetworkCost {
-        NetworkCost { bandwidth_bytes_per_s: 125e6, rtt_s: 5e-3 }
+        Network::LAN.into()
     }
 }
 

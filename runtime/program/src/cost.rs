@@ -175,7 +175,8 @@ pub fn message_bytes(program: &ValidProgram, at: usize) -> (u64, u64) {
 
 /// The exact cost of a run of `program` with the dealer suite; `program_bytes` is the program file's length.
 pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
-    let instructions: Vec<InstructionCost> = (0..program.len()).map(|at| instruction_cost(program, at)).collect();
+    let instructions: Vec<InstructionCost> =
+        (0..program.len()).map(|at| instruction_cost(program, at)).collect();
     let mut total = Cost { instructions, ..Cost::default() };
     let hello = HELLO_BYTES + FRAME_HEADER_BYTES;
     let seed = SEED_BYTES + FRAME_HEADER_BYTES;

@@ -9,7 +9,9 @@ pub enum ProgramError {
     #[error("the program file is damaged: {0}")]
     Decode(#[from] prost::DecodeError),
     /// Made by another version.
-    #[error("the program has format version {found}, this runtime reads version {expected}; compile it again")]
+    #[error(
+        "the program has format version {found}, this runtime reads version {expected}; compile it again"
+    )]
     Version { found: u32, expected: u32 },
     /// An instruction without content, or of a kind that this version does not know.
     #[error("instruction {at} is of an unknown kind")]

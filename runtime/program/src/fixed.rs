@@ -88,7 +88,8 @@ impl Circle {
     pub fn new(bits: u32) -> Circle {
         static TABLES: [OnceLock<Vec<f64>>; TABLE_BITS as usize + 1] = [const { OnceLock::new() }; 21];
         let make = || (0..1u64 << bits).map(|n| cos_sin(n, bits).0).collect();
-        let table = (2..=TABLE_BITS).contains(&bits).then(|| TABLES[bits as usize].get_or_init(make).as_slice());
+        let table =
+            (2..=TABLE_BITS).contains(&bits).then(|| TABLES[bits as usize].get_or_init(make).as_slice());
         Circle { bits, table }
     }
 
@@ -128,7 +129,10 @@ mod tests {
                 let numerator = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(bits);
                 let angle = std::f64::consts::TAU * numerator as f64 / power_of_two(bits as i32);
                 let (c, s) = cos_sin(numerator, bits);
-                assert!((c - angle.cos()).abs() < 1e-14 && (s - angle.sin()).abs() < 1e-14, "{numerator}/{bits}");
+                assert!(
+                    (c - angle.cos()).abs() < 1e-14 && (s - angle.sin()).abs() < 1e-14,
+                    "{numerator}/{bits}"
+                );
                 let (tc, ts) = Circle::new(bits).at(numerator);
                 assert!((c - tc).abs() < 1e-14 && (s - ts).abs() < 1e-14, "{numerator}/{bits}");
             }

@@ -177,11 +177,17 @@ fn check(name: &str, tensor: &Tensor, expected: &crate::ValueType) -> Result<(),
 }
 
 fn encode_tensor(tensor: &Tensor, at: usize, width: u32, frac: u32) -> Result<Ring, InterpretError> {
-    let to = |value: f64| encode(value, width, frac).ok_or(InterpretError::OutOfRing { at, value, width, frac });
+    let to =
+        |value: f64| encode(value, width, frac).ok_or(InterpretError::OutOfRing { at, value, width, frac });
     let op = |source| InterpretError::Op { at, source };
     let data = match tensor {
         Tensor::I64(_) => tensor.to_i64_vec().map_err(op)?.into_iter().map(|v| to(v as f64)).collect(),
-        _ => tensor.to_f32_vec().map_err(op)?.into_iter().map(|v| to(f64::from(v))).collect::<Result<Vec<_>, _>>(),
+        _ => tensor
+            .to_f32_vec()
+            .map_err(op)?
+            .into_iter()
+            .map(|v| to(f64::from(v)))
+            .collect::<Result<Vec<_>, _>>(),
     };
     Ok(Ring::new(tensor.shape(), data?))
 }
@@ -235,7 +241,8 @@ fn step(
         Instruction::Move(m) => {
             let op = program.op(at).expect("validation parsed it");
             let gather = matches!(op, marill_plaintext::Op::Gather { .. });
-            let (data, indices) = if gather { (&m.args[..1], Some(plain(m.args[1]))) } else { (&m.args[..], None) };
+            let (data, indices) =
+                if gather { (&m.args[..1], Some(plain(m.args[1]))) } else { (&m.args[..], None) };
             let args: Vec<&Ring> = data.iter().map(|&a| ring(a)).collect();
             movement(op, &args, indices).map_err(op_error)?
         }

@@ -22,9 +22,9 @@ pub mod text;
 pub mod validate;
 pub mod value;
 
-pub use ring::Ring;
 pub use error::ProgramError;
 pub use network::{Network, NetworkError};
+pub use ring::Ring;
 pub use schema::{Instruction, Program};
 pub use validate::ValidProgram;
 pub use value::{Form, Owner, Target, ValueType};

@@ -20,8 +20,11 @@ pub fn table_powers(t: &Table, opened: u64) -> [u64; 4] {
         let position = low as f64 * power_of_two(-(t.low_bits as i32));
         return [round_to(exp(position), t.power_frac), 0, 0, 0];
     }
-    let first =
-        if t.low_bits > t.power_frac { low >> (t.low_bits - t.power_frac) } else { low << (t.power_frac - t.low_bits) };
+    let first = if t.low_bits > t.power_frac {
+        low >> (t.low_bits - t.power_frac)
+    } else {
+        low << (t.power_frac - t.low_bits)
+    };
     let second = (first * first) >> t.power_frac;
     [one, first, second, (second * first) >> t.power_frac]
 }

@@ -93,7 +93,9 @@ fn attributes(instruction: &Instruction) -> String {
         }
         Instruction::Fourier(f) => format!(" period={} terms={}", f.period_bits, f.cos.len()),
         Instruction::BitTable(t) => format!(" low={} index={}", t.low_bits, t.index_bits),
-        Instruction::Digits(d) => format!(" thresholds={:?} low={} digit={}", d.thresholds, d.low_bits, d.digit_bits),
+        Instruction::Digits(d) => {
+            format!(" thresholds={:?} low={} digit={}", d.thresholds, d.low_bits, d.digit_bits)
+        }
         Instruction::BitProduct(b) => format!(" bit={}", b.bit),
         Instruction::BitToArithmetic(b) => format!(" bit={}", b.bit),
         Instruction::OneHot(o) => format!(" depth={}", o.depth),

@@ -249,7 +249,12 @@ impl Checker {
         T::try_from(value).map_err(|_| self.bounds(field, value.into(), "a declared variant"))
     }
 
-    fn equal<T: PartialEq + std::fmt::Debug>(&self, what: &'static str, l: T, r: T) -> Result<(), ProgramError> {
+    fn equal<T: PartialEq + std::fmt::Debug>(
+        &self,
+        what: &'static str,
+        l: T,
+        r: T,
+    ) -> Result<(), ProgramError> {
         if l == r {
             return Ok(());
         }
@@ -296,12 +301,16 @@ impl Checker {
                 if ty.dtype == DType::Bool {
                     return Err(self.wrong(e.arg, "a clear f32 or i64 tensor"));
                 }
-                (Form::Known { owner, width: self.width("width", e.width)?, frac: self.frac(e.frac)? }, ty.shape)
+                (
+                    Form::Known { owner, width: self.width("width", e.width)?, frac: self.frac(e.frac)? },
+                    ty.shape,
+                )
             }
             Instruction::Weight(w) => match self.plain(w.arg)? {
-                (Owner::Server, ty) if ty.dtype == DType::F32 && self.constant[w.arg as usize] => {
-                    (Form::Weight { width: self.width("width", w.width)?, frac: self.frac(w.frac)? }, ty.shape)
-                }
+                (Owner::Server, ty) if ty.dtype == DType::F32 && self.constant[w.arg as usize] => (
+                    Form::Weight { width: self.width("width", w.width)?, frac: self.frac(w.frac)? },
+                    ty.shape,
+                ),
                 _ => return Err(self.wrong(w.arg, "a constant f32 tensor of the server")),
             },
             Instruction::Share(s) => match *self.get(s.arg)? {
@@ -335,7 +344,11 @@ impl Checker {
             Instruction::Truncate(t) => {
                 let ((width, frac), shape) = self.arithmetic(t.arg)?;
                 if t.shift >= width || t.shift > frac {
-                    return Err(self.bounds("shift", t.shift.into(), "below the width, at most the fraction bits"));
+                    return Err(self.bounds(
+                        "shift",
+                        t.shift.into(),
+                        "below the width, at most the fraction bits",
+                    ));
                 }
                 (Form::Arithmetic { width: width - t.shift, frac: frac - t.shift }, shape)
             }
@@ -343,7 +356,9 @@ impl Checker {
                 let ty = self.get(o.arg)?;
                 let (ring, frac) = match ty.form {
                     Form::Arithmetic { width, frac } | Form::Known { width, frac, .. } => (width, frac),
-                    _ => return Err(self.wrong(o.arg, "additive shares or ring elements that one party knows")),
+                    _ => {
+                        return Err(self.wrong(o.arg, "additive shares or ring elements that one party knows"));
+                    }
                 };
                 if o.width == 0 || o.width > ring {
                     return Err(self.bounds("width", o.width.into(), "1 to the operand's width"));
@@ -363,7 +378,8 @@ impl Checker {
                 let ((width, _), shape) = self.masked(t.arg)?;
                 self.piece_bits(t.low_bits, t.index_bits, width)?;
                 let words = (1usize << t.index_bits).div_ceil(64);
-                if t.tables.is_empty() || !t.tables.len().is_multiple_of(words) || t.tables.len() / words > 64 {
+                if t.tables.is_empty() || !t.tables.len().is_multiple_of(words) || t.tables.len() / words > 64
+                {
                     return Err(self.bounds("tables", t.tables.len() as i64, "1 to 64 whole tables"));
                 }
                 (Form::Boolean { width: (t.tables.len() / words) as u32 }, shape)
@@ -374,7 +390,11 @@ impl Checker {
                     return Err(self.bounds("digit bits", d.digit_bits.into(), "1 to 5"));
                 }
                 if d.width < 2 || d.width > 64 || d.low_bits > 62 || d.low_bits + d.width > width {
-                    return Err(self.bounds("width", d.width.into(), "2 to the operand's width less the low bits"));
+                    return Err(self.bounds(
+                        "width",
+                        d.width.into(),
+                        "2 to the operand's width less the low bits",
+                    ));
                 }
                 let digits = (d.width - 1).div_ceil(d.digit_bits);
                 if digits > MAX_DIGITS {
@@ -422,7 +442,9 @@ impl Checker {
                 let ty = self.get(r.arg)?;
                 let frac = match ty.form {
                     Form::Arithmetic { frac, .. } | Form::Known { frac, .. } => frac,
-                    _ => return Err(self.wrong(r.arg, "additive shares or ring elements that one party knows")),
+                    _ => {
+                        return Err(self.wrong(r.arg, "additive shares or ring elements that one party knows"));
+                    }
                 };
                 if r.integer {
                     self.equal("fraction bits", frac, 0)?;
@@ -557,14 +579,22 @@ impl Checker {
             return Err(self.bounds("index bits", index.into(), "1 to 14"));
         }
         if low > 62 || low + index > width {
-            return Err(self.bounds("low bits", low.into(), "with the index bits at most the operand's width"));
+            return Err(self.bounds(
+                "low bits",
+                low.into(),
+                "with the index bits at most the operand's width",
+            ));
         }
         Ok(())
     }
 
     fn entry_fracs(&self, entry: u32, power: u32) -> Result<u32, ProgramError> {
         if entry > 40 || power > 30 {
-            return Err(self.bounds("fraction bits", entry.max(power).into(), "40 for entries, 30 for powers"));
+            return Err(self.bounds(
+                "fraction bits",
+                entry.max(power).into(),
+                "40 for entries, 30 for powers",
+            ));
         }
         self.frac(entry + power)
     }
@@ -597,11 +627,20 @@ impl Checker {
     fn fourier(&self, f: &schema::Fourier) -> Result<(Form, Vec<usize>), ProgramError> {
         let ((width, _), shape) = self.masked(f.arg)?;
         if !(1..=24).contains(&f.period_bits) || f.period_bits > width {
-            return Err(self.bounds("period bits", f.period_bits.into(), "1 to 24, at most the operand's width"));
+            return Err(self.bounds(
+                "period bits",
+                f.period_bits.into(),
+                "1 to 24, at most the operand's width",
+            ));
         }
         let terms = f.cos.len();
         if terms == 0 || terms > 64 || f.sin.len() != terms {
-            return Err(ProgramError::Length { at: self.at, field: "sin", found: f.sin.len(), expected: terms });
+            return Err(ProgramError::Length {
+                at: self.at,
+                field: "sin",
+                found: f.sin.len(),
+                expected: terms,
+            });
         }
         self.finite(&f.cos)?;
         self.finite(&f.sin)?;

@@ -83,7 +83,7 @@ pub(super) fn report(report: &Report) -> String {
             let _ = write!(text, ", same largest element in {:.1} % of rows", 100.0 * agreement);
         }
         if accuracy.masked_rows > 0 {
-            let _ = write!(text, "; without {} rows where {MASK} is 0", accuracy.masked_rows);
+            let _ = write!(text, "; rows left out because {MASK} is 0: {}", accuracy.masked_rows);
         }
         text.push('\n');
     }

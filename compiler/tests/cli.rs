@@ -1,0 +1,178 @@
+//! `marillc` as its users meet it: what it writes, and one clear sentence for what cannot be.
+
+mod model;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use marill_compiler::npz;
+use marill_plaintext::Tensor;
+use model::Model;
+use tempfile::TempDir;
+
+fn marillc(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_marillc")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// `y = relu(x w)` in `model.onnx`, one sample of it and its output.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::new(13);
+    model.symbolic_input("x", &["batch", "width"]);
+    let weights: Vec<f32> = (0..12).map(|i| i as f32 / 8.0 - 0.6).collect();
+    model.initializer("w", &Tensor::f32([4, 3], weights).unwrap());
+    model.node("MatMul", &["x", "w"], &["product"], &[]);
+    model.node("Relu", &["product"], &["y"], &[]);
+    model.output("y");
+    fs::write(folder.path().join("model.onnx"), model.bytes()).unwrap();
+    let x = Tensor::f32([2, 4], vec![1.0, -0.5, 0.25, 2.0, -1.0, 0.0, 0.5, -2.0]).unwrap();
+    npz::write(&folder.path().join("x.npz"), &BTreeMap::from([("x".to_owned(), x)])).unwrap();
+    folder
+}
+
+const COMPILE: [&str; 7] = ["model.onnx", "-o", "out", "--dim", "batch=2", "--dim", "width=4"];
+
+fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    COMPILE.iter().copied().chain(extra.iter().copied()).collect()
+}
+
+#[test]
+fn compiles_reports_and_simulates() {
+    let folder = folder();
+    let run = marillc(folder.path(), &with(&["--calibrate", "x.npz", "--json"]));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert_eq!(
+        text(&run.stderr),
+        "warning: predictions are for the dealer suite; the two-party suite cannot run yet\n"
+    );
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&report["suite"], &report["dims"]["batch"]), (&"dealer".into(), &2.into()));
+    for phase in ["setup", "preprocess", "online"] {
+        let sum = |side: &str| -> u64 {
+            ["client", "server", "dealer"].iter().map(|p| report[phase][side][p].as_u64().unwrap()).sum()
+        };
+        assert_eq!(sum("bytes_sent"), sum("bytes_received"), "{phase}");
+        assert!(report[phase]["seconds"].as_f64().unwrap() > 0.0);
+    }
+    let rows = report["operators"].as_array().unwrap();
+    let rounds: u64 = rows.iter().map(|row| row["rounds"].as_u64().unwrap()).sum();
+    assert_eq!(Some(rounds), report["online"]["rounds"].as_u64());
+    assert!(!report["headroom"].as_array().unwrap().is_empty());
+    assert_eq!(report["samples"]["is_synthetic"], false);
+
+    let files = |party: &str| {
+        let entries = fs::read_dir(folder.path().join("out").join(party)).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(files("client"), "program.marill public.safetensors");
+    assert_eq!(files("server"), "private.safetensors program.marill public.safetensors");
+    assert_eq!(fs::read(folder.path().join("out/report.json")).unwrap(), run.stdout);
+
+    let simulated = marillc(folder.path(), &["simulate", "out", "--input", "x.npz", "--output", "y.npz"]);
+    assert!(simulated.status.success(), "{}", text(&simulated.stderr));
+    let y = npz::read(&folder.path().join("y.npz")).unwrap()["y"].to_f32_vec().unwrap();
+    let expected = [1.45, 1.73125, 2.0125, 0.0, 0.0, 0.0];
+    let worst = y.iter().zip(expected).map(|(y, e): (&f32, f32)| (y - e).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-3, "{y:?}");
+    let args = ["simulate", "out", "--input", "x.npz", "--reference", "y.npz"];
+    let compared = text(&marillc(folder.path(), &args).stdout);
+    assert!(compared.contains("max error 0.00e0") && compared.contains("top-1 2/2"), "{compared}");
+}
+
+#[test]
+fn the_terminal_report_names_what_matters() {
+    let folder = folder();
+    let run = marillc(folder.path(), &with(&["--dim", "foo=3", "--network", "wan", "--suite", "dealer"]));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let (report, warnings) = (text(&run.stdout), text(&run.stderr));
+    for part in ["batch=2", "the client's", "to the client", "1 tensors, 12 elements", "100Mbit,40ms"] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(report.contains("report.json depends on private weights") && !report.contains("two-party"));
+    assert!(warnings.contains("made-up inputs"), "{warnings}");
+    assert!(warnings.contains("--dim foo is not in the model, its symbolic dimensions are batch, width"));
+}
+
+#[test]
+fn what_cannot_be_done_is_one_clear_error() {
+    let folder = folder();
+    let bytes = fs::read(folder.path().join("model.onnx")).unwrap();
+    fs::write(folder.path().join("short.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    let mut odd = Model::new(13);
+    odd.input("x", &Tensor::f32([1], vec![0.0]).unwrap().ty());
+    odd.node("NonsenseOp", &["x"], &["y"], &[]);
+    odd.output("y");
+    fs::write(folder.path().join("odd.onnx"), odd.bytes()).unwrap();
+    let wrong = BTreeMap::from([("z".to_owned(), Tensor::scalar_f32(0.0))]);
+    npz::write(&folder.path().join("z.npz"), &wrong).unwrap();
+    let wrong = BTreeMap::from([("x".to_owned(), Tensor::scalar_f32(0.0))]);
+    npz::write(&folder.path().join("scalar.npz"), &wrong).unwrap();
+    let large = Tensor::f32([2, 4], vec![3e4; 8]).unwrap();
+    npz::write(&folder.path().join("large.npz"), &BTreeMap::from([("x".to_owned(), large)])).unwrap();
+    fs::write(folder.path().join("bare.ir"), "%0 = input \"x\" : f32[2]\noutput \"y\" = %0 reveal=client\n")
+        .unwrap();
+    let cases: Vec<(Vec<&str>, i32, &str)> = vec![
+        (vec!["none.onnx", "-o", "out"], 1, "cannot read none.onnx"),
+        (vec![".", "-o", "out"], 1, "not a regular file"),
+        (vec!["short.onnx", "-o", "out"], 1, "this is not an ONNX model"),
+        (vec!["odd.onnx", "-o", "out"], 1, "op_type NonsenseOp"),
+        (vec!["model.onnx", "-o", "out", "--dim", "batch=2"], 1, "give it with --dim width=N"),
+        (with(&["--owner", "foo=server"]), 1, "its inputs are: x"),
+        (with(&["--reveal", "foo=server"]), 1, "its outputs are: y"),
+        (with(&["--suite", "two-party"]), 1, "the two-party suite is not available yet"),
+        (with(&["--calibrate", "none.npz"]), 1, "none.npz"),
+        (with(&["--calibrate", "z.npz"]), 1, "no array \"x\" for the input of type f32[2,4], it has: z"),
+        (with(&["--calibrate", "scalar.npz"]), 1, "the input is f32[2,4]"),
+        (with(&["--calibrate", "large.npz"]), 1, "error: "),
+        (vec!["model.onnx", "-o", "model.onnx", "--dim", "batch=2", "--dim", "width=4"], 1, "cannot write"),
+        (vec!["simulate", "nowhere", "--input", "x.npz"], 1, "cannot read nowhere/server/program.marill"),
+        (vec!["opt", "bare.ir", "--stage", "rewrite"], 1, "value \"x\" has no owner"),
+        (vec!["opt", "model.onnx", "--stage", "normalise"], 1, "model.onnx"),
+        (with(&["--owner", "x=bob"]), 2, "expected is client, server or public"),
+        (with(&["--dim", "batch=0"]), 2, "not a positive number"),
+        (with(&["--network", "fast"]), 2, "loopback, lan, wan"),
+        (with(&["--frac-bits", "60"]), 2, "60"),
+        (vec!["model.onnx"], 2, "--out"),
+        (vec!["dump", "model.onnx"], 2, "--after"),
+    ];
+    for (args, code, part) in cases {
+        let run = marillc(folder.path(), &args);
+        let error = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{args:?}: {error}");
+        assert!(error.contains("error: ") && error.contains(part), "{args:?}: {error}");
+        assert!(!error.contains("panicked") && run.stdout.is_empty(), "{args:?}: {error}");
+    }
+    assert!(!folder.path().join("out").exists(), "nothing is written on an error");
+}
+
+#[test]
+fn stages_are_text_that_opt_takes_on() {
+    let folder = folder();
+    let dump = |stage: &str| {
+        let args = ["dump", "model.onnx", "--after", stage, "--dim", "batch=2", "--dim", "width=4"];
+        let run = marillc(folder.path(), &args);
+        assert!(run.status.success(), "{stage}: {}", text(&run.stderr));
+        text(&run.stdout)
+    };
+    for (before, stage) in [
+        ("import", "normalise"),
+        ("normalise", "ownership"),
+        ("ownership", "rewrite"),
+        ("rewrite", "program"),
+    ] {
+        fs::write(folder.path().join("stage.ir"), dump(before)).unwrap();
+        let run = marillc(folder.path(), &["opt", "stage.ir", "--stage", stage]);
+        assert!(run.status.success(), "{stage}: {}", text(&run.stderr));
+        assert_eq!(text(&run.stdout), dump(stage), "{stage}");
+    }
+    assert!(dump("precision").contains("enc="));
+    assert_eq!(dump("lower"), dump("program"));
+}

@@ -163,10 +163,11 @@ fn table_rows(graph: &Graph, id: ValueId) -> Option<usize> {
                     let found = graph.arg(user, 0).and_then(|table| graph.shape(table).get(*axis)).copied();
                     rows = rows.into_iter().chain(found).min();
                 }
-                Some(op) if op.is_movement() || matches!(op, Op::Cast { to: DType::I64 }) => {
-                    if seen.insert(user) {
-                        pending.push(user);
-                    }
+                Some(op)
+                    if (op.is_movement() || matches!(op, Op::Cast { to: DType::I64 }))
+                        && seen.insert(user) =>
+                {
+                    pending.push(user);
                 }
                 _ => {}
             }

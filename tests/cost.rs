@@ -42,7 +42,8 @@ fn gpt2_small_block() {
     for (index, group) in program.groups.iter().enumerate() {
         let steps = program.instructions.iter().zip(&cost.instructions);
         let mine: Vec<_> = steps.filter(|(s, _)| s.group as usize == index).map(|(_, c)| c).collect();
-        let sum = |f: fn(&marill_program::cost::InstructionCost) -> u64| mine.iter().map(|c| f(c)).sum::<u64>();
+        let sum =
+            |f: fn(&marill_program::cost::InstructionCost) -> u64| mine.iter().map(|c| f(c)).sum::<u64>();
         let (online, preprocess) = (sum(|c| c.online.total()), sum(|c| c.preprocess.total()));
         if online + preprocess > 0 {
             let operation = group.split(' ').next().unwrap_or_default();

@@ -37,11 +37,13 @@ fn run(directory: &std::path::Path, inputs: &BTreeMap<String, Tensor>) -> Run {
     let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let bundle = Bundle::open(&directory.join("client"), marill_runtime::sharing::Party::Client).unwrap();
+            let bundle =
+                Bundle::open(&directory.join("client"), marill_runtime::sharing::Party::Client).unwrap();
             run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
         });
         let server = scope.spawn(|| {
-            let bundle = Bundle::open(&directory.join("server"), marill_runtime::sharing::Party::Server).unwrap();
+            let bundle =
+                Bundle::open(&directory.join("server"), marill_runtime::sharing::Party::Server).unwrap();
             run_server(&bundle, BTreeMap::new(), server_client, server_dealer, &mut |_| {}).unwrap()
         });
         let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
@@ -60,11 +62,9 @@ fn simulate(compiled: &Compiled, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<
 
 /// Bytes and rounds must be exactly what the cost table says, on every link and in every phase.
 fn assert_metered(name: &str, stats: &[Stats; 3], cost: &Cost) {
-    for (phase, expected) in [
-        (Phase::Setup, &cost.setup),
-        (Phase::Preprocess, &cost.preprocess),
-        (Phase::Online, &cost.online),
-    ] {
+    for (phase, expected) in
+        [(Phase::Setup, &cost.setup), (Phase::Preprocess, &cost.preprocess), (Phase::Online, &cost.online)]
+    {
         let [client, server, dealer] = stats.each_ref().map(|s| s.sent(phase));
         let mut found = client;
         found.server_to_client = server.server_to_client;

@@ -18,6 +18,9 @@ use crate::ir::ValueId;
 /// Additive biases at or below this mean "masked".
 const MASKED: f32 = -1e4;
 
+/// Probabilities reach 1, and carries take them a little beyond; a bound is never reached.
+pub(super) const PROBABILITY_BOUND: f64 = 1.01;
+
 /// Which positions of the score matrices are kept.
 struct Packing {
     /// Matrices in one packed row, batch axis before it: `[batch, matrices * q * k]`.
@@ -83,7 +86,7 @@ impl Lowering<'_> {
         let probabilities = self.packed_softmax(packed, &packing)?;
         let dense = self.unpack(probabilities, &packing)?;
         let dense = self.builder.movement(&Op::Reshape { shape }, &[dense])?;
-        self.builder.set_bound(dense, 1.0);
+        self.builder.set_bound(dense, PROBABILITY_BOUND);
         Ok(dense)
     }
 
@@ -178,7 +181,7 @@ impl Lowering<'_> {
 
         let masked = self.builder.open(e, Target::Both);
         let operand = Operand::Narrow(signed_bits(4.0, p.probability_frac));
-        let product = self.builder.mul(masked, factor, [operand, Operand::Wide], 1.0)?;
+        let product = self.builder.mul(masked, factor, [operand, Operand::Wide], PROBABILITY_BOUND)?;
         Ok(self.builder.at_frac(product, p.probability_frac))
     }
 }

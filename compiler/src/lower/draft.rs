@@ -44,7 +44,7 @@ pub struct Draft {
     pub kind: Kind,
     pub shape: Vec<usize>,
     pub frac: u32,
-    /// Bound on the magnitude of the real value.
+    /// Bound on the magnitude of the real value, which it never reaches, carries included.
     pub bound: f64,
     pub group: u32,
     /// For instructions that lift: how the masked operands (in order) come.

@@ -3,6 +3,7 @@
 use marill_plaintext::Op;
 use marill_program::{Owner as Party, Target};
 
+use super::attention::PROBABILITY_BOUND;
 use super::draft::{Id, Kind, Operand};
 use super::{Lowering, Result, Value};
 use crate::ir::ValueId;
@@ -61,7 +62,11 @@ impl Lowering<'_> {
         let p = self.precision;
         // Probabilities keep the bits they have; everything else gets attention's.
         let mut opened = |value: Id| {
-            let most = if self.builder.bound(value) <= 1.0 { p.probability_frac } else { p.attention_frac };
+            let most = if self.builder.bound(value) <= PROBABILITY_BOUND {
+                p.probability_frac
+            } else {
+                p.attention_frac
+            };
             let value = self.builder.at_frac(value, self.builder.frac(value).min(most));
             self.builder.open(value, Target::Both)
         };

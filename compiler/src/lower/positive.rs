@@ -53,7 +53,8 @@ impl Lowering<'_> {
         let (at_low, at_high) = (f(low), f(high));
         let smallest = at_low.min(at_high).log2().floor() as i32;
         let result_frac = (RELATIVE_BITS - smallest).clamp(8, 30) as u32;
-        let bound = 2.0 * at_low.max(at_high);
+        // A region's table says anything up to twice the extremes outside its region, and cubics overshoot a little.
+        let bound = 2.2 * at_low.max(at_high);
         self.builder.set_bound(y, high);
         let opened = self.builder.open(y, Target::Both);
         self.builder.require_width(opened, signed_bits(high, frac as u32));

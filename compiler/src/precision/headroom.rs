@@ -97,9 +97,12 @@ fn indices(program: &ValidProgram) -> BTreeSet<u32> {
     (0..program.len()).filter_map(index).collect()
 }
 
+/// Bits of headroom that the carries of a run may use up.
+const CARRY_BITS: f64 = 0.01;
+
 /// The first group without headroom, as an error.
 pub fn first_overflow(check: &Check) -> Option<Diagnostic> {
-    let tight = check.headroom.iter().find(|g| g.spare_bits < 0.0)?;
+    let tight = check.headroom.iter().find(|g| g.spare_bits < CARRY_BITS)?;
     let problem =
         Problem::Headroom { found: tight.max_abs, allowed: tight.max_abs * tight.spare_bits.exp2() };
     Some(Diagnostic::new(&tight.group, problem))

@@ -357,7 +357,9 @@ impl Checker {
                 let (ring, frac) = match ty.form {
                     Form::Arithmetic { width, frac } | Form::Known { width, frac, .. } => (width, frac),
                     _ => {
-                        return Err(self.wrong(o.arg, "additive shares or ring elements that one party knows"));
+                        return Err(
+                            self.wrong(o.arg, "additive shares or ring elements that one party knows")
+                        );
                     }
                 };
                 if o.width == 0 || o.width > ring {
@@ -443,7 +445,9 @@ impl Checker {
                 let frac = match ty.form {
                     Form::Arithmetic { frac, .. } | Form::Known { frac, .. } => frac,
                     _ => {
-                        return Err(self.wrong(r.arg, "additive shares or ring elements that one party knows"));
+                        return Err(
+                            self.wrong(r.arg, "additive shares or ring elements that one party knows")
+                        );
                     }
                 };
                 if r.integer {

@@ -77,10 +77,10 @@ pub fn interpret(
     let limits = limits(program);
     let mut values: Vec<Option<Value>> = Vec::with_capacity(program.len());
     let mut headroom = Vec::new();
-    for at in 0..program.len() {
+    for (at, &limit) in limits.iter().enumerate() {
         let value = step(program, at, &values, inputs, constant)?;
         if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(at), &value) {
-            headroom.push(measure(program, at, o, ring, limits[at]));
+            headroom.push(measure(program, at, o, ring, limit));
         }
         values.push(Some(value));
         for argument in arguments(program.instruction(at)) {

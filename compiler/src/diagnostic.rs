@@ -141,6 +141,16 @@ pub enum Problem {
         /// The outputs it has.
         outputs: Vec<String>,
     },
+    /// Fraction or range bits for which no program can be made.
+    #[error("{what} is {found}, allowed is {} to {}", allowed.start(), allowed.end())]
+    Numerics {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        found: u32,
+        /// What would work.
+        allowed: std::ops::RangeInclusive<u32>,
+    },
     /// The compiler's own fault.
     #[error("this is a fault of the compiler, please report it: {0}")]
     Bug(Box<Bug>),
@@ -180,6 +190,7 @@ impl Problem {
             Problem::RingTooNarrow => "ring-too-narrow",
             Problem::Headroom { .. } => "headroom",
             Problem::UnknownOutput { .. } => "unknown-output",
+            Problem::Numerics { .. } => "numerics",
             Problem::Bug(_) => "bug",
             Problem::Unwritable { .. } => "unwritable",
             Problem::Op(_) => "operands",

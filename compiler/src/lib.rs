@@ -123,6 +123,7 @@ pub fn lower_and_check(
     request: &Request,
     name: &str,
 ) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
+    request.numerics.validate()?;
     let precision = precision::Precision::new(request.numerics);
     let lowered = lower::lower(graph, precision, name, &request.dims)?;
     let program = ValidProgram::new(lowered.program.clone())

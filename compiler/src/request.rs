@@ -1,20 +1,12 @@
 //! What the user asks for.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use marill_program::network::Network;
 
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, Owner};
-
-/// Who makes the correlations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suite {
-    /// The two parties between them.
-    TwoParty,
-    /// A third process that sees no data.
-    Dealer,
-}
 
 /// How values become integers. All of it is public: the client's program depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +15,29 @@ pub struct Numerics {
     pub frac_bits: u32,
     /// Hidden states are below 2^range_bits in magnitude; the other bounds follow.
     pub range_bits: u32,
+}
+
+impl Numerics {
+    /// Fraction bits for which all rings fit and approximations hold.
+    pub const FRAC_BITS: RangeInclusive<u32> = 8..=18;
+    /// Range bits for which all rings fit.
+    pub const RANGE_BITS: RangeInclusive<u32> = 4..=9;
+
+    /// Checks both numbers.
+    ///
+    /// # Errors
+    /// The one that is out of its range.
+    pub fn validate(&self) -> Result<(), Diagnostic> {
+        for (what, found, allowed) in [
+            ("frac-bits", self.frac_bits, Numerics::FRAC_BITS),
+            ("range-bits", self.range_bits, Numerics::RANGE_BITS),
+        ] {
+            if !allowed.contains(&found) {
+                return Err(Diagnostic::new("", Problem::Numerics { what, found, allowed }));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for Numerics {

@@ -6,6 +6,7 @@ mod print;
 mod simulate;
 
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -72,11 +73,11 @@ struct RequestArgs {
     reveals: Vec<(String, Owner)>,
     /// Fraction bits of weights and of what they are multiplied with
     #[arg(long, value_name = "F", default_value_t = Numerics::default().frac_bits,
-          value_parser = clap::value_parser!(u32).range(8..=18))]
+          value_parser = bits(&Numerics::FRAC_BITS))]
     frac_bits: u32,
     /// Hidden states are below 2^R in magnitude, other bounds follow
     #[arg(long, value_name = "R", default_value_t = Numerics::default().range_bits,
-          value_parser = clap::value_parser!(u32).range(4..=9))]
+          value_parser = bits(&Numerics::RANGE_BITS))]
     range_bits: u32,
 }
 
@@ -170,6 +171,10 @@ impl RequestArgs {
             ..Request::default()
         }
     }
+}
+
+fn bits(allowed: &RangeInclusive<u32>) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(*allowed.start())..=i64::from(*allowed.end()))
 }
 
 /// Does what was asked.

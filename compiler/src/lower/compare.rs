@@ -39,8 +39,7 @@ impl Lowering<'_> {
         let difference = if smallest { self.builder.sub(y, x) } else { self.builder.sub(x, y) };
         let difference = difference?;
         let positive = self.relu(difference)?;
-        let result = if smallest { self.builder.sub(y, positive) } else { self.builder.add(y, positive) };
-        result
+        if smallest { self.builder.sub(y, positive) } else { self.builder.add(y, positive) }
     }
 
     fn at_least(&mut self, x: Id, min: f32) -> Result<Id> {

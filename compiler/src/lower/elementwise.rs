@@ -114,8 +114,7 @@ impl Lowering<'_> {
             (opened, Operand::Narrow(signed_bits(bound, frac)))
         };
         let ((a, a_bits), (b, b_bits)) = (operand(x), operand(y));
-        let result = self.builder.mul(a, b, [a_bits, b_bits], p.hidden_bound);
-        result
+        self.builder.mul(a, b, [a_bits, b_bits], p.hidden_bound)
     }
 
     /// `a / b`.

@@ -21,8 +21,7 @@ fn model_with(element: impl Fn(usize, usize) -> f32) -> Vec<u8> {
             assert_eq!(tensor.raw_data.len(), 4 * count as usize);
             tensor.raw_data = (0..count as usize)
                 .flat_map(|i| element(number, i).to_le_bytes())
-                .collect::<Vec<u8>>()
-                .into();
+                .collect();
             replaced += 1;
         }
     }
@@ -45,12 +44,15 @@ fn client_files(model: &[u8]) -> BTreeMap<String, Vec<u8>> {
     named.collect()
 }
 
+/// Element `i` of tensor number `n`.
+type Element = fn(usize, usize) -> f32;
+
 #[test]
 fn the_clients_files_are_the_same_for_all_weights() {
     let small = |number: usize, i: usize| ((number * 7919 + i * 104_729) % 2003) as f32 / 2003.0 - 0.5;
     let expected = client_files(&model_with(small));
     assert!(expected["program.marill"].len() > 1000);
-    let others: [(&str, fn(usize, usize) -> f32); 6] = [
+    let others: [(&str, Element); 6] = [
         ("zeros", |_, _| 0.0),
         ("ones", |_, _| 1.0),
         ("equal tensors", |_, i| (i % 13) as f32),

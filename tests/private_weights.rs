@@ -19,9 +19,7 @@ fn model_with(element: impl Fn(usize, usize) -> f32) -> Vec<u8> {
         let count: i64 = tensor.dims.iter().product();
         if tensor.data_type == FLOAT && count > 1 {
             assert_eq!(tensor.raw_data.len(), 4 * count as usize);
-            tensor.raw_data = (0..count as usize)
-                .flat_map(|i| element(number, i).to_le_bytes())
-                .collect();
+            tensor.raw_data = (0..count as usize).flat_map(|i| element(number, i).to_le_bytes()).collect();
             replaced += 1;
         }
     }

@@ -194,7 +194,7 @@ fn no_path_belongs_to_one_machine() {
                 let is_invented = |at: usize| line[at..].starts_with("/home/some");
                 line.match_indices(&format!("/{folder}/")).any(|(at, _)| is_first(at) && !is_invented(at))
             };
-            if MACHINE_PATHS.iter().any(|folder| absolute(folder)) {
+            if MACHINE_PATHS.iter().any(absolute) {
                 problems.push(format!("{}:{}: {}", file.name, number + 1, line.trim()));
             }
         }

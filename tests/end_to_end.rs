@@ -6,52 +6,22 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::thread;
 
 use marill_compiler::Compiled;
 use marill_compiler::precision::headroom;
 use marill_plaintext::Tensor;
 use marill_program::cost::{Cost, cost};
-use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
-use marill_runtime::session::{Stats, run_client, run_dealer, run_server};
-use marill_runtime::transport::{Phase, memory_pair_between};
+use marill_runtime::session::Stats;
+use marill_runtime::transport::Phase;
 use support::fixtures::{Fixture, MODELS, compare, shared};
+use support::three::run;
 
 /// Runs that each fixture gets, each with fresh masks from the operating system.
 const SEEDS: usize = 20;
 
 /// How far the carries of a run's truncations may take an output from the simulation.
 const CARRIES: f32 = 4e-3;
-
-struct Run {
-    outputs: BTreeMap<String, Tensor>,
-    stats: [Stats; 3],
-}
-
-/// One run of a bundle directory between three threads.
-fn run(directory: &std::path::Path, inputs: &BTreeMap<String, Tensor>) -> Run {
-    let idle = std::time::Duration::from_secs(120);
-    let (client_server, server_client) = memory_pair_between(Role::Client, Role::Server, idle);
-    let (client_dealer, dealer_client) = memory_pair_between(Role::Client, Role::Dealer, idle);
-    let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
-    thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let bundle =
-                Bundle::open(&directory.join("client"), marill_runtime::sharing::Party::Client).unwrap();
-            run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
-        });
-        let server = scope.spawn(|| {
-            let bundle =
-                Bundle::open(&directory.join("server"), marill_runtime::sharing::Party::Server).unwrap();
-            run_server(&bundle, BTreeMap::new(), server_client, server_dealer, &mut |_| {}).unwrap()
-        });
-        let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
-        let (outputs, client) = client.join().unwrap();
-        let (_, server) = server.join().unwrap();
-        Run { outputs, stats: [client, server, dealer.join().unwrap()] }
-    })
-}
 
 /// The outputs of the program's exact arithmetic without masks.
 fn simulate(compiled: &Compiled, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
@@ -88,7 +58,7 @@ fn fixtures_agree_with_their_references_for_every_seed() {
         let (mut worst, mut apart) = (0f32, 0f32);
         let simulated = simulate(&compiled, &fixture.inputs);
         for _ in 0..SEEDS {
-            let run = run(bundle.path(), &fixture.inputs);
+            let run = run(bundle.path(), &fixture.inputs, &BTreeMap::new());
             assert_metered(name, &run.stats, &cost);
             for (output, expected) in &fixture.outputs {
                 let found = compare(&run.outputs[output], expected, fixture.inputs.get("attention_mask"));

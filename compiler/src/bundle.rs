@@ -120,10 +120,16 @@ impl View for &Lazy<'_> {
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {
     match tensor {
-        Tensor::F32(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Tensor::I64(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Tensor::F32(a) => little_endian(a.iter().map(|v| v.to_le_bytes())),
+        Tensor::I64(a) => little_endian(a.iter().map(|v| v.to_le_bytes())),
         Tensor::Bool(a) => a.iter().map(|&v| u8::from(v)).collect(),
     }
+}
+
+fn little_endian<const N: usize>(elements: impl ExactSizeIterator<Item = [u8; N]>) -> Vec<u8> {
+    let mut bytes = vec![0; N * elements.len()];
+    bytes.as_chunks_mut::<N>().0.iter_mut().zip(elements).for_each(|(place, element)| *place = element);
+    bytes
 }
 
 fn write_tensors(path: &Path, graph: &Graph, constants: &[&BundleConstant]) -> Result<(), Diagnostic> {

@@ -4,3 +4,4 @@
 
 pub mod fixtures;
 pub mod gpt2;
+pub mod three;

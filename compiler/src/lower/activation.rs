@@ -73,7 +73,7 @@ fn shape(op: &Op) -> Shape {
         },
         Op::Tanh => saturating(f64::tanh, 5.0, 4, 14, 0.0, -1),
         Op::Sigmoid => saturating(|x| 0.5 * (0.5 * x).tanh(), 10.0, 5, 14, 0.5, 0),
-        _ => saturating(erf, 3.0, 4, 10, 0.0, -1),
+        _ => saturating(erf, 5.0, 4, 12, 0.0, -1),
     }
 }
 

@@ -1,0 +1,202 @@
+//! Every operation on shared values, run between three parties, against the same operation in the clear.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
+use marill_compiler::{Request, bundle, lower_and_check, ownership};
+use marill_plaintext::{DType, GeluForm, Op, Tensor, TensorType, evaluate};
+use support::three::run;
+
+/// Deterministic numbers in [-1, 1).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+
+    fn tensor(&mut self, shape: &[usize], low: f32, high: f32) -> Tensor {
+        let count = shape.iter().product();
+        let data = (0..count).map(|_| low + (high - low) * (self.next() + 1.0) / 2.0).collect();
+        Tensor::f32(shape, data).unwrap()
+    }
+}
+
+/// A graph under test: values are the sum of a client's and a server's input, so nobody knows them.
+struct Case {
+    graph: Graph,
+    client: BTreeMap<String, Tensor>,
+    server: BTreeMap<String, Tensor>,
+    numbers: Numbers,
+}
+
+impl Case {
+    fn new() -> Case {
+        let numbers = Numbers(7);
+        Case { graph: Graph::default(), client: BTreeMap::new(), server: BTreeMap::new(), numbers }
+    }
+
+    /// A shared value, split at random; the value itself.
+    fn shared(&mut self, value: &Tensor) -> ValueId {
+        let own = self.numbers.tensor(value.shape(), -2.0, 2.0);
+        let rest = evaluate(&Op::Sub, &[value, &own]).unwrap();
+        let index = self.client.len();
+        let (x, s) = (format!("x{index}"), format!("s{index}"));
+        let a = self.graph.add_input(&x, rest.ty());
+        let b = self.graph.add_input(&s, own.ty());
+        self.client.insert(x, rest);
+        self.server.insert(s, own);
+        self.graph.apply(Op::Add, &[a, b], "shared").unwrap()
+    }
+
+    fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        self.graph.add_constant(name, Constant::inline(tensor))
+    }
+
+    /// The client's result of revealing `value`.
+    fn reveal(mut self, value: ValueId) -> Tensor {
+        self.graph.add_output("y", value, Owner::Client);
+        let owners = self.server.keys().map(|name| (name.clone(), Owner::Server)).collect();
+        ownership::assign(&mut self.graph, &owners).unwrap();
+        let (lowered, _) = lower_and_check(&self.graph, &Request::default(), "case").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        bundle::write(directory.path(), &self.graph, &lowered).unwrap();
+        run(directory.path(), &self.client, &self.server).outputs.remove("y").unwrap()
+    }
+}
+
+fn worst(found: &Tensor, expected: &Tensor) -> f32 {
+    let (found, expected) = (found.to_f32_vec().unwrap(), expected.to_f32_vec().unwrap());
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(&expected).map(|(f, e)| (f - e).abs() / e.abs().max(1.0)).fold(0.0, f32::max)
+}
+
+/// One operation on shared operands of the given shapes and ranges; the bound is relative to max(1, |result|).
+#[test]
+fn on_shared_operands() {
+    let gelu = |form| Op::Gelu { form };
+    let wide: &[(&[usize], f32, f32)] = &[(&[4, 64], -15.0, 15.0)];
+    let row: &[(&[usize], f32, f32)] = &[(&[5, 48], -6.0, 6.0)];
+    let positive: &[(&[usize], f32, f32)] = &[(&[3, 32], 0.02, 100.0)];
+    let pair: &[(&[usize], f32, f32)] = &[(&[4, 16], -7.0, 7.0), (&[4, 16], -7.0, 7.0)];
+    let matrices: &[(&[usize], f32, f32)] = &[(&[2, 3, 8], -2.0, 2.0), (&[2, 8, 5], -2.0, 2.0)];
+    let cases: Vec<(Op, &[(&[usize], f32, f32)], f32)> = vec![
+        (Op::Add, pair, 1e-4),
+        (Op::Sub, pair, 1e-4),
+        (Op::Neg, wide, 1e-4),
+        (Op::Mul, pair, 2e-3),
+        (Op::MatMul, matrices, 2e-3),
+        (gelu(GeluForm::Erf), wide, 1e-3),
+        (gelu(GeluForm::Tanh), wide, 1e-3),
+        (Op::Silu, wide, 1e-3),
+        (Op::Tanh, wide, 1e-3),
+        (Op::Sigmoid, wide, 1e-3),
+        (Op::Erf, wide, 1e-3),
+        (Op::Relu, wide, 1e-3),
+        (Op::Abs, wide, 1e-3),
+        (Op::Clip { min: -3.0, max: 4.5 }, wide, 1e-3),
+        (Op::Max, pair, 1e-3),
+        (Op::Min, pair, 1e-3),
+        (Op::Exp, &[(&[4, 16], -9.0, 1.5)], 1e-3),
+        (Op::Sqrt, positive, 1e-3),
+        (Op::Rsqrt, positive, 1e-3),
+        (Op::Reciprocal, positive, 1e-3),
+        (Op::Softmax { axis: 1 }, row, 1e-3),
+        (Op::Softmax { axis: 0 }, row, 1e-3),
+        (Op::LayerNorm { epsilon: 1e-5 }, row, 1e-3),
+        (Op::RmsNorm { epsilon: 1e-5 }, row, 1e-3),
+        (Op::ReduceSum { axes: vec![1], keepdims: true }, &[(&[5, 8], -6.0, 6.0)], 1e-3),
+        (Op::ReduceMean { axes: vec![0, 1], keepdims: false }, row, 1e-3),
+        (Op::ReduceMax { axes: vec![1], keepdims: false }, row, 1e-3),
+        (Op::Transpose { perm: vec![1, 0] }, row, 1e-4),
+        (Op::Slice { axis: 1, start: 40, end: 3, step: -7 }, row, 1e-4),
+        (Op::Concat { axis: 0 }, pair, 1e-4),
+        (Op::Tile { repeats: vec![2, 1] }, row, 1e-4),
+    ];
+    for (op, operands, bound) in cases {
+        let mut case = Case::new();
+        let values: Vec<Tensor> =
+            operands.iter().map(|&(shape, low, high)| case.numbers.tensor(shape, low, high)).collect();
+        let ids: Vec<ValueId> = values.iter().map(|v| case.shared(v)).collect();
+        let result = case.graph.apply(op.clone(), &ids, "result").unwrap();
+        let found = case.reveal(result);
+        let expected = evaluate(&op, &values.iter().collect::<Vec<_>>()).unwrap();
+        let error = worst(&found, &expected);
+        println!("{op}: {error:.1e}");
+        assert!(error <= bound, "{op}: {error}");
+    }
+}
+
+/// Products of a shared value with what the server, the client or everybody knows.
+#[test]
+fn products_in_every_mix_of_owners() {
+    for op in [Op::Mul, Op::MatMul] {
+        for owner in [Owner::Server, Owner::Client, Owner::Public] {
+            let mut case = Case::new();
+            let x = case.numbers.tensor(&[6, 6], -3.0, 3.0);
+            let w = case.numbers.tensor(&[6, 6], -2.0, 2.0);
+            let shared = case.shared(&x);
+            let known = match owner {
+                Owner::Server => case.constant("weight", w.clone()),
+                _ => {
+                    case.client.insert("known".into(), w.clone());
+                    case.graph.add_input("known", w.ty())
+                }
+            };
+            let result = case.graph.apply(op.clone(), &[shared, known], "result").unwrap();
+            if owner == Owner::Public {
+                case.server.insert("known".into(), w.clone());
+            }
+            let mut owners: BTreeMap<String, Owner> = BTreeMap::new();
+            owners.extend(case.server.keys().map(|name| (name.clone(), Owner::Server)));
+            if owner == Owner::Public {
+                owners.insert("known".into(), Owner::Public);
+            }
+            case.graph.add_output("y", result, Owner::Client);
+            ownership::assign(&mut case.graph, &owners).unwrap();
+            let (lowered, _) = lower_and_check(&case.graph, &Request::default(), "case").unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            bundle::write(directory.path(), &case.graph, &lowered).unwrap();
+            let found = run(directory.path(), &case.client, &case.server).outputs.remove("y").unwrap();
+            let expected = evaluate(&op, &[&x, &w]).unwrap();
+            let error = worst(&found, &expected);
+            assert!(error <= 2e-3, "{op} with {owner:?}: {error}");
+        }
+    }
+}
+
+/// The index of the largest element, and rows of a private table at a shared index.
+#[test]
+fn argmax_and_embedding_by_a_shared_index() {
+    let mut case = Case::new();
+    let x = case.numbers.tensor(&[5, 37], -8.0, 8.0);
+    let table = case.numbers.tensor(&[37, 6], -1.0, 1.0);
+    let shared = case.shared(&x);
+    let op = Op::ArgMax { axis: 1, keepdims: false };
+    let index = case.graph.apply(op.clone(), &[shared], "index").unwrap();
+    let rows = case.constant("table", table.clone());
+    let picked = case.graph.apply(Op::Gather { axis: 0 }, &[rows, index], "picked").unwrap();
+    case.graph.add_output("index", index, Owner::Client);
+    let indices = evaluate(&op, &[&x]).unwrap();
+    let expected = evaluate(&Op::Gather { axis: 0 }, &[&table, &indices]).unwrap();
+    let error = worst(&case.reveal(picked), &expected);
+    assert!(error <= 1e-3, "{error}");
+}
+
+/// A choice by a condition that the client knows.
+#[test]
+fn choice_by_a_private_condition() {
+    let mut case = Case::new();
+    let (a, b) = (case.numbers.tensor(&[4, 8], -5.0, 5.0), case.numbers.tensor(&[4, 8], -5.0, 5.0));
+    let condition = Tensor::bool([4, 8], (0..32).map(|i| i % 3 == 0).collect()).unwrap();
+    let (x, y) = (case.shared(&a), case.shared(&b));
+    let known = case.graph.add_input("condition", TensorType::new(DType::Bool, [4, 8]));
+    case.client.insert("condition".into(), condition.clone());
+    let result = case.graph.apply(Op::Where, &[known, x, y], "result").unwrap();
+    let expected = evaluate(&Op::Where, &[&condition, &a, &b]).unwrap();
+    let error = worst(&case.reveal(result), &expected);
+    assert!(error <= 1e-3, "{error}");
+}

@@ -1,0 +1,46 @@
+//! Client, server and dealer as threads over memory channels.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use marill_plaintext::Tensor;
+use marill_runtime::bundle::Bundle;
+use marill_runtime::error::Role;
+use marill_runtime::session::{Stats, run_client, run_dealer, run_server};
+use marill_runtime::sharing::Party;
+use marill_runtime::transport::memory_pair_between;
+
+/// What a run yields: the client's outputs, and the statistics of client, server and dealer.
+pub struct Run {
+    pub outputs: BTreeMap<String, Tensor>,
+    pub stats: [Stats; 3],
+}
+
+/// One run of a bundle directory between three threads.
+pub fn run(directory: &Path, inputs: &BTreeMap<String, Tensor>,
+    server_inputs: &BTreeMap<String, Tensor>,
+) -> Run {
+    let idle = Duration::from_secs(120);
+    let (client_server, server_client) = memory_pair_between(Role::Client, Role::Server, idle);
+    let (client_dealer, dealer_client) = memory_pair_between(Role::Client, Role::Dealer, idle);
+    let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let bundle =
+                Bundle::open(&directory.join("client"), Party::Client).unwrap();
+            run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
+        });
+        let server = scope.spawn(|| {
+            let bundle =
+                Bundle::open(&directory.join("server"), Party::Server).unwrap();
+            run_server(&bundle, server_inputs.clone(), server_client, server_dealer, &mut |_| {}).unwrap()
+        });
+        let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
+        let (outputs, client) = client.join().unwrap();
+        let (_, server) = server.join().unwrap();
+        Run { outputs, stats: [client, server, dealer.join().unwrap()] }
+    })
+}
+

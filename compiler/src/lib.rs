@@ -94,15 +94,12 @@ pub fn compile_observed(
     observer(Progress::Begins(Stage::Rewrite));
     let options = rewrite::RewriteOptions { network: request.network.into(), ..Default::default() };
     let (graph, rewrites) = rewrite::rewrite(graph, &options)?;
-    let mut graph = verified(graph)?;
+    let graph = verified(graph)?;
     observer(Progress::Made(Stage::Rewrite, &graph));
     observer(Progress::Begins(Stage::Lower));
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (lowered, program) = lower_and_check(&graph, request, &name)?;
-    for (id, encoding) in lowered.encodings(&program) {
-        graph.node_mut(id).facts.encoding = Some(encoding);
-    }
-    let graph = verified(graph)?;
+    let graph = verified(report::with_encodings(&graph, &lowered, &program))?;
     Ok(Compiled { graph, lowered, program, rewrites })
 }
 

@@ -19,7 +19,9 @@ pub struct Run {
 }
 
 /// One run of a bundle directory between three threads.
-pub fn run(directory: &Path, inputs: &BTreeMap<String, Tensor>,
+pub fn run(
+    directory: &Path,
+    inputs: &BTreeMap<String, Tensor>,
     server_inputs: &BTreeMap<String, Tensor>,
 ) -> Run {
     let idle = Duration::from_secs(120);
@@ -28,13 +30,11 @@ pub fn run(directory: &Path, inputs: &BTreeMap<String, Tensor>,
     let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let bundle =
-                Bundle::open(&directory.join("client"), Party::Client).unwrap();
+            let bundle = Bundle::open(&directory.join("client"), Party::Client).unwrap();
             run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
         });
         let server = scope.spawn(|| {
-            let bundle =
-                Bundle::open(&directory.join("server"), Party::Server).unwrap();
+            let bundle = Bundle::open(&directory.join("server"), Party::Server).unwrap();
             run_server(&bundle, server_inputs.clone(), server_client, server_dealer, &mut |_| {}).unwrap()
         });
         let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
@@ -43,4 +43,3 @@ pub fn run(directory: &Path, inputs: &BTreeMap<String, Tensor>,
         Run { outputs, stats: [client, server, dealer.join().unwrap()] }
     })
 }
-

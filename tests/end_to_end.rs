@@ -27,6 +27,7 @@ const CARRIES: f32 = 4e-3;
 fn simulate(compiled: &Compiled, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let sample = std::slice::from_ref(inputs);
     let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, sample).unwrap();
+    assert!(headroom::first_overflow(&check).is_none(), "{:?}", headroom::first_overflow(&check));
     check.outputs.into_iter().next().unwrap()
 }
 

@@ -74,16 +74,19 @@ fn worst(found: &Tensor, expected: &Tensor) -> f32 {
     found.iter().zip(&expected).map(|(f, e)| (f - e).abs() / e.abs().max(1.0)).fold(0.0, f32::max)
 }
 
+/// Shape and range of an operand.
+type Operand = (&'static [usize], f32, f32);
+
 /// One operation on shared operands of the given shapes and ranges; the bound is relative to max(1, |result|).
 #[test]
 fn on_shared_operands() {
     let gelu = |form| Op::Gelu { form };
-    let wide: &[(&[usize], f32, f32)] = &[(&[4, 64], -15.0, 15.0)];
-    let row: &[(&[usize], f32, f32)] = &[(&[5, 48], -6.0, 6.0)];
-    let positive: &[(&[usize], f32, f32)] = &[(&[3, 32], 0.02, 100.0)];
-    let pair: &[(&[usize], f32, f32)] = &[(&[4, 16], -7.0, 7.0), (&[4, 16], -7.0, 7.0)];
-    let matrices: &[(&[usize], f32, f32)] = &[(&[2, 3, 8], -2.0, 2.0), (&[2, 8, 5], -2.0, 2.0)];
-    let cases: Vec<(Op, &[(&[usize], f32, f32)], f32)> = vec![
+    let wide: &[Operand] = &[(&[4, 64], -15.0, 15.0)];
+    let row: &[Operand] = &[(&[5, 48], -6.0, 6.0)];
+    let positive: &[Operand] = &[(&[3, 32], 0.02, 100.0)];
+    let pair: &[Operand] = &[(&[4, 16], -7.0, 7.0), (&[4, 16], -7.0, 7.0)];
+    let matrices: &[Operand] = &[(&[2, 3, 8], -2.0, 2.0), (&[2, 8, 5], -2.0, 2.0)];
+    let cases: Vec<(Op, &[Operand], f32)> = vec![
         (Op::Add, pair, 1e-4),
         (Op::Sub, pair, 1e-4),
         (Op::Neg, wide, 1e-4),

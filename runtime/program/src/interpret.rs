@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use marill_plaintext::{OpError, Tensor, evaluate};
+use marill_kernels::matmul::{MatShape, matmul_accumulate};
+use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
 use crate::fixed::{decode, encode, signed};
 use crate::plan::{Plan, arguments};
@@ -62,6 +63,44 @@ pub struct Interpretation {
 enum Value {
     Plain(Tensor),
     Ring(Ring),
+    /// A weight, encoded panel by panel where it is used: it may be the largest thing there is.
+    Weight(Weight),
+}
+
+struct Weight {
+    tensor: Tensor,
+    at: usize,
+    width: u32,
+    frac: u32,
+}
+
+impl Weight {
+    /// Elements of one panel of a matrix.
+    const PANEL: usize = 1 << 20;
+
+    fn encode(&self) -> Result<Ring, InterpretError> {
+        encode_tensor(&self.tensor, self.at, self.width, self.frac)
+    }
+
+    /// `x W` for a matrix W.
+    fn product(&self, x: &Ring, shape: &[usize]) -> Result<Ring, InterpretError> {
+        let (inner, columns) = (self.tensor.shape()[0], self.tensor.shape()[1]);
+        let rows = x.len() / inner.max(1);
+        let step = (Weight::PANEL / columns.max(1)).max(1);
+        let mut result = Ring::zeros(shape);
+        for start in (0..inner).step_by(step) {
+            let end = inner.min(start + step);
+            let slice = Op::Slice { axis: 0, start: start as i64, end: end as i64, step: 1 };
+            let panel = evaluate(&slice, &[&self.tensor])
+                .map_err(|source| InterpretError::Op { at: self.at, source })?;
+            let panel = encode_tensor(&panel, self.at, self.width, self.frac)?;
+            let part: Vec<u64> =
+                x.data.chunks_exact(inner).flat_map(|row| row[start..end].iter().copied()).collect();
+            let shape = MatShape { n: rows, k: end - start, m: columns };
+            matmul_accumulate(&part, &panel.data, &mut result.data, shape);
+        }
+        Ok(result)
+    }
 }
 
 /// Runs `program` on `inputs` with constants from `constant`.
@@ -75,17 +114,36 @@ pub fn interpret(
 ) -> Result<Interpretation, InterpretError> {
     let last_use = lifetimes(program);
     let limits = limits(program);
-    let mut values: Vec<Option<Value>> = Vec::with_capacity(program.len());
+    let mut deferred = vec![false; program.len()];
+    Plan::new(program).setup.into_iter().for_each(|at| deferred[at as usize] = true);
+    let mut values: Vec<Option<Value>> = (0..program.len()).map(|_| None).collect();
     let mut headroom = Vec::new();
     for (at, &limit) in limits.iter().enumerate() {
-        let value = step(program, at, &values, inputs, constant)?;
-        if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(at), &value) {
-            headroom.push(measure(program, at, o, ring, limit));
+        if deferred[at] && last_use[at] != u32::MAX {
+            continue;
         }
-        values.push(Some(value));
-        for argument in arguments(program.instruction(at)) {
-            if last_use[argument as usize] == at as u32 {
-                values[argument as usize] = None;
+        // What depends on constants alone is computed when it is first needed, so that few weights are alive at once.
+        let mut needed = vec![at];
+        while let Some(&next) = needed.last() {
+            let missing = arguments(program.instruction(next)).into_iter().map(|a| a as usize);
+            let missing: Vec<usize> = missing.filter(|&a| values[a].is_none()).collect();
+            if !missing.is_empty() {
+                needed.extend(missing);
+                continue;
+            }
+            needed.pop();
+            if values[next].is_some() {
+                continue;
+            }
+            let value = step(program, next, &values, inputs, constant)?;
+            if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(next), &value) {
+                headroom.push(measure(program, next, o, ring, limit));
+            }
+            values[next] = Some(value);
+            for argument in arguments(program.instruction(next)) {
+                if last_use[argument as usize] == next as u32 {
+                    values[argument as usize] = None;
+                }
             }
         }
     }
@@ -207,6 +265,10 @@ fn step(
         Some(Value::Ring(ring)) => ring,
         _ => unreachable!("validation orders and types the values"),
     };
+    let weight = |v: u32| match &values[v as usize] {
+        Some(Value::Weight(weight)) => Some(weight),
+        _ => None,
+    };
     let width_of = |v: u32| program.ty(v).width().unwrap_or(64);
     let op_error = |source| InterpretError::Op { at, source };
     let ty = &program.types()[at];
@@ -229,13 +291,22 @@ fn step(
             return Ok(Value::Plain(evaluate(op, &args).map_err(op_error)?));
         }
         Instruction::Encode(e) => encode_tensor(plain(e.arg), at, e.width, e.frac)?,
-        Instruction::Weight(w) => encode_tensor(plain(w.arg), at, w.width, w.frac)?,
+        Instruction::Weight(w) => {
+            let tensor = plain(w.arg).clone();
+            return Ok(Value::Weight(Weight { tensor, at, width: w.width, frac: w.frac }));
+        }
         Instruction::Share(s) => ring(s.arg).clone(),
         Instruction::Add(b) => ring(b.a).add(ring(b.b), &ty.shape),
         Instruction::Sub(b) => ring(b.a).sub(ring(b.b), &ty.shape),
         Instruction::Scale(s) => ring(s.arg).map(|v| v.wrapping_mul(s.factor as u64)),
-        Instruction::Mul(p) => ring(p.a).mul(ring(p.b), &ty.shape),
-        Instruction::MatMul(p) => ring(p.a).matmul(ring(p.b), &ty.shape),
+        Instruction::Mul(p) => match weight(p.b) {
+            Some(weight) => ring(p.a).mul(&weight.encode()?, &ty.shape),
+            None => ring(p.a).mul(ring(p.b), &ty.shape),
+        },
+        Instruction::MatMul(p) => match weight(p.b) {
+            Some(weight) => weight.product(ring(p.a), &ty.shape)?,
+            None => ring(p.a).matmul(ring(p.b), &ty.shape),
+        },
         Instruction::Square(s) => ring(s.arg).map(|v| v.wrapping_mul(v)),
         Instruction::Sum(s) => ring(s.arg).sum(s.axis as usize),
         Instruction::Move(m) => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use marill_kernels::matmul::{MatShape, matmul_accumulate};
+use marill_kernels::matmul::{Layout, MatShape, Path, matmul_with, threads};
 use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
 use crate::fixed::{decode, encode, signed};
@@ -82,24 +82,44 @@ impl Weight {
         encode_tensor(&self.tensor, self.at, self.width, self.frac)
     }
 
-    /// `x W` for a matrix W.
+    /// `x W` for a matrix W. Rows of W that meet nothing but zeros, as most do in a look-up, are left out.
     fn product(&self, x: &Ring, shape: &[usize]) -> Result<Ring, InterpretError> {
         let (inner, columns) = (self.tensor.shape()[0], self.tensor.shape()[1]);
-        let rows = x.len() / inner.max(1);
+        let mut used = vec![false; inner];
+        for row in x.data.chunks_exact(inner.max(1)) {
+            used.iter_mut().zip(row).for_each(|(used, &v)| *used |= v != 0);
+        }
+        let used: Vec<i64> = (0..inner as i64).filter(|&i| used[i as usize]).collect();
         let step = (Weight::PANEL / columns.max(1)).max(1);
         let mut result = Ring::zeros(shape);
-        for start in (0..inner).step_by(step) {
-            let end = inner.min(start + step);
-            let slice = Op::Slice { axis: 0, start: start as i64, end: end as i64, step: 1 };
-            let panel = evaluate(&slice, &[&self.tensor])
-                .map_err(|source| InterpretError::Op { at: self.at, source })?;
-            let panel = encode_tensor(&panel, self.at, self.width, self.frac)?;
-            let part: Vec<u64> =
-                x.data.chunks_exact(inner).flat_map(|row| row[start..end].iter().copied()).collect();
-            let shape = MatShape { n: rows, k: end - start, m: columns };
-            matmul_accumulate(&part, &panel.data, &mut result.data, shape);
+        for panels in used.chunks(step * threads()) {
+            let parts = std::thread::scope(|scope| {
+                let spawn = |rows| scope.spawn(move || self.panel(x, inner, rows));
+                let workers: Vec<_> = panels.chunks(step).map(spawn).collect();
+                workers
+                    .into_iter()
+                    .map(|worker| worker.join().expect("it does not panic"))
+                    .collect::<Vec<_>>()
+            });
+            for part in parts {
+                result.data.iter_mut().zip(part?).for_each(|(sum, v)| *sum = sum.wrapping_add(v));
+            }
         }
         Ok(result)
+    }
+
+    /// The share of some rows of W in the product, on this thread.
+    fn panel(&self, x: &Ring, inner: usize, rows: &[i64]) -> Result<Vec<u64>, InterpretError> {
+        let op = |source| InterpretError::Op { at: self.at, source };
+        let indices = Tensor::i64([rows.len()], rows.to_vec()).map_err(op)?;
+        let panel = evaluate(&Op::Gather { axis: 0 }, &[&self.tensor, &indices]).map_err(op)?;
+        let panel = encode_tensor(&panel, self.at, self.width, self.frac)?;
+        let part: Vec<u64> =
+            x.data.chunks_exact(inner).flat_map(|row| rows.iter().map(|&i| row[i as usize])).collect();
+        let shape = MatShape { n: x.len() / inner, k: rows.len(), m: self.tensor.shape()[1] };
+        let mut product = vec![0; shape.n * shape.m];
+        matmul_with(Path::best(), 1, Layout::Plain, &part, &panel.data, &mut product, shape);
+        Ok(product)
     }
 }
 

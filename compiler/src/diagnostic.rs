@@ -141,6 +141,17 @@ pub enum Problem {
         /// The outputs it has.
         outputs: Vec<String>,
     },
+    /// A pattern that names no weight of the model.
+    #[error("{option} names no weight")]
+    NoSuchWeight {
+        /// The option that the pattern came with.
+        option: &'static str,
+        /// The weights there are.
+        names: Vec<String>,
+    },
+    /// A weight that is asked to be private and public.
+    #[error("a pattern of --private and one of --public-weights both match this weight")]
+    BothOwners,
     /// Fraction or range bits for which no program can be made.
     #[error("{what} is {found}, allowed is {} to {}", allowed.start(), allowed.end())]
     Numerics {
@@ -190,6 +201,8 @@ impl Problem {
             Problem::RingTooNarrow => "ring-too-narrow",
             Problem::Headroom { .. } => "headroom",
             Problem::UnknownOutput { .. } => "unknown-output",
+            Problem::NoSuchWeight { .. } => "no-such-weight",
+            Problem::BothOwners => "both-owners",
             Problem::Numerics { .. } => "numerics",
             Problem::Bug(_) => "bug",
             Problem::Unwritable { .. } => "unwritable",
@@ -214,6 +227,12 @@ impl Problem {
             Problem::UnknownInput { inputs } => Some(format!("its inputs are: {}", inputs.join(", "))),
             Problem::UnownedInput => Some("give it to the client, the server or both (public)".into()),
             Problem::UnknownOutput { outputs } => Some(format!("its outputs are: {}", outputs.join(", "))),
+            Problem::NoSuchWeight { names, .. } => {
+                const SHOWN: usize = 12;
+                let more = if names.len() > SHOWN { ", ..." } else { "" };
+                let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+                Some(format!("its weights are: {}{more}", shown.join(", ")))
+            }
             Problem::RingTooNarrow => Some("ask for fewer bits with --frac-bits or --range-bits".into()),
             Problem::Headroom { found, allowed } => {
                 let bits = (found / allowed).log2().ceil().max(1.0);

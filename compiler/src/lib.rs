@@ -10,6 +10,7 @@ pub mod import;
 pub mod ir;
 pub mod lower;
 pub mod normalise;
+pub mod published;
 pub mod ownership;
 pub mod precision;
 pub mod rewrite;
@@ -20,7 +21,7 @@ pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};
 pub use marill_plaintext::npz;
-pub use request::{Numerics, Request};
+pub use request::{Numerics, Request, Weights};
 
 use std::path::Path;
 
@@ -35,6 +36,8 @@ pub struct Compiled {
     pub lowered: lower::Lowered,
     /// The program, checked.
     pub program: ValidProgram,
+    /// What is known of every weight.
+    pub weights: Vec<published::WeightRow>,
     /// What the e-graph did.
     pub rewrites: rewrite::RewriteReport,
 }
@@ -46,6 +49,8 @@ pub enum Stage {
     Import,
     /// To the preferred form.
     Normalise,
+    /// Which weights the base model has.
+    Published,
     /// Who may know what.
     Ownership,
     /// The cheapest equal graph.
@@ -86,6 +91,11 @@ pub fn compile_observed(
     observer(Progress::Begins(Stage::Normalise));
     let graph = verified(normalise::normalise(graph)?)?;
     observer(Progress::Made(Stage::Normalise, &graph));
+    observer(Progress::Begins(Stage::Published));
+    let base = request.weights.base.as_deref().map(|path| base_graph(path, request)).transpose()?;
+    let (graph, weights) = published::publish(graph, base.as_ref(), &request.weights)?;
+    let graph = verified(graph)?;
+    observer(Progress::Made(Stage::Published, &graph));
     observer(Progress::Begins(Stage::Ownership));
     let mut graph = request.with_reveals(graph)?;
     ownership::assign(&mut graph, &request.owners)?;
@@ -100,7 +110,12 @@ pub fn compile_observed(
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (lowered, program) = lower_and_check(&graph, request, &name)?;
     let graph = verified(report::with_encodings(&graph, &lowered, &program))?;
-    Ok(Compiled { graph, lowered, program, rewrites })
+    Ok(Compiled { graph, lowered, program, weights, rewrites })
+}
+
+/// The base model in the preferred form, at the same sizes.
+fn base_graph(path: &Path, request: &Request) -> Result<ir::Graph, Diagnostic> {
+    verified(normalise::normalise(import::import(path, &import::ImportRequest { dims: request.dims.clone() })?)?)
 }
 
 /// `graph`, whose invariants hold: a stage that broke them is a fault of the compiler.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use marill_program::network::Network;
 
@@ -46,6 +47,36 @@ impl Default for Numerics {
     }
 }
 
+/// Which weights everybody may know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// The published model that this one was fine-tuned from.
+    pub base: Option<PathBuf>,
+    /// Patterns of names of weights that are private whatever the base model has. Without a base model and without
+    /// `public`, all others that have a name of their own are public.
+    pub private: Vec<String>,
+    /// Patterns of names of weights that are public.
+    pub public: Vec<String>,
+    /// Largest relative error (Frobenius) of a difference's thin factors; 0 looks for none.
+    pub rank_tolerance: f64,
+}
+
+impl Weights {
+    /// What merging an adapter into f32 weights leaves is far below this.
+    pub const RANK_TOLERANCE: f64 = 1e-4;
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights {
+            base: None,
+            private: Vec::new(),
+            public: Vec::new(),
+            rank_tolerance: Weights::RANK_TOLERANCE,
+        }
+    }
+}
+
 /// A compilation request, beside the model.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -55,6 +86,8 @@ pub struct Request {
     pub owners: BTreeMap<String, Owner>,
     /// Who learns each output; one that is not named goes to the client.
     pub reveals: BTreeMap<String, Owner>,
+    /// Which weights are published.
+    pub weights: Weights,
     /// How values become integers.
     pub numerics: Numerics,
     /// The network that the e-graph chooses for.
@@ -67,6 +100,7 @@ impl Default for Request {
             dims: BTreeMap::new(),
             owners: BTreeMap::new(),
             reveals: BTreeMap::new(),
+            weights: Weights::default(),
             numerics: Numerics::default(),
             network: Network::LAN,
         }

@@ -34,6 +34,7 @@ impl Spinner {
             self.step(match stage {
                 Stage::Import => "reading the model",
                 Stage::Normalise => "normalising",
+                Stage::Published => "comparing with the base model",
                 Stage::Ownership => "assigning owners",
                 Stage::Rewrite => "rewriting",
                 Stage::Lower => "lowering",

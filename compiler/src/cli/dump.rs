@@ -15,6 +15,7 @@ pub fn dump(args: &DumpArgs) -> anyhow::Result<()> {
     let wanted = match args.after {
         DumpStage::Import => Some(Stage::Import),
         DumpStage::Normalise => Some(Stage::Normalise),
+        DumpStage::Published => Some(Stage::Published),
         DumpStage::Ownership => Some(Stage::Ownership),
         DumpStage::Rewrite => Some(Stage::Rewrite),
         DumpStage::Precision | DumpStage::Program => None,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use marill_compiler::ir::Owner;
-use marill_compiler::{Numerics, Request};
+use marill_compiler::{Numerics, Request, Weights};
 use marill_program::Network;
 
 /// Compiles an ONNX transformer into a program that a client and a server run without showing each other their data.
@@ -71,6 +71,20 @@ struct RequestArgs {
     /// Who learns an output: client (unless said otherwise), server or both
     #[arg(long = "reveal", value_name = "OUTPUT=RECEIVER", value_parser = parse_receiver)]
     reveals: Vec<(String, Owner)>,
+    /// The published model that this one was fine-tuned from: weights that it has are public
+    #[arg(long = "public", value_name = "BASE.onnx")]
+    base: Option<PathBuf>,
+    /// Weights that are the server's, by initializer name with * and ?; without --public and --public-weights, all
+    /// others are public
+    #[arg(long, value_name = "PATTERN")]
+    private: Vec<String>,
+    /// Weights that are public, by initializer name with * and ?
+    #[arg(long, value_name = "PATTERN")]
+    public_weights: Vec<String>,
+    /// Largest relative error with which the difference from a public weight is taken as a product of thin private
+    /// matrices; 0 for never
+    #[arg(long, value_name = "T", default_value_t = Weights::RANK_TOLERANCE)]
+    rank_tolerance: f64,
     /// Fraction bits of weights and of what they are multiplied with
     #[arg(long, value_name = "F", default_value_t = Numerics::default().frac_bits,
           value_parser = bits(&Numerics::FRAC_BITS))]
@@ -135,6 +149,8 @@ enum DumpStage {
     Import,
     /// One preferred form
     Normalise,
+    /// Which weights the base model has
+    Published,
     /// Who may know each value
     Ownership,
     /// The cheapest equal graph
@@ -167,6 +183,12 @@ impl RequestArgs {
             dims: self.dims.iter().cloned().collect(),
             owners: self.owners.iter().cloned().collect(),
             reveals: self.reveals.iter().cloned().collect(),
+            weights: Weights {
+                base: self.base.clone(),
+                private: self.private.clone(),
+                public: self.public_weights.clone(),
+                rank_tolerance: self.rank_tolerance,
+            },
             numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
             ..Request::default()
         }

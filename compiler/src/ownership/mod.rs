@@ -1,4 +1,4 @@
-//! Stage 3: who may know each value.
+//! Stage 4: who may know each value.
 //!
 //! Precondition: a normalised graph. Postcondition: every value has an owner; an operation's owner is the join of its
 //! operands' owners. Nothing else changes. Owners depend on the graph's structure alone, never on the elements of a
@@ -12,8 +12,8 @@ use marill_plaintext::{DType, Op};
 use petgraph::Direction::Outgoing;
 use petgraph::visit::EdgeRef;
 
-/// Gives every value its owner: inputs as `owners` says by name, the client where it says nothing; constants as
-/// [`constant_owner`] says; operations the join of their operands.
+/// Gives every value its owner: inputs as `owners` says by name, the client where it says nothing; constants that have
+/// none as [`constant_owner`] says; operations the join of their operands.
 ///
 /// # Errors
 /// If `owners` names an input that the graph does not have, or gives one to nobody.
@@ -31,7 +31,7 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
     for id in graph.topological() {
         let owner = match &graph.node(id).kind {
             NodeKind::Input => owners.get(&graph.node(id).name).copied().unwrap_or(Owner::Client),
-            NodeKind::Constant(_) => constant_owner(graph, id),
+            NodeKind::Constant(_) => graph.node(id).facts.owner.unwrap_or_else(|| constant_owner(graph, id)),
             NodeKind::Apply(_) => join_of(graph, &graph.args(id)),
         };
         graph.node_mut(id).facts.owner = Some(owner);

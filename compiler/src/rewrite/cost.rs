@@ -18,10 +18,8 @@ const ELEMENT_OPEN_BITS: f64 = 22.0;
 const PRODUCT_BITS: f64 = 50.0;
 /// How much of a round trip an opening takes; many share one.
 const OPENING_ROUNDS: f64 = 0.5;
-/// Bits that the server sends once per model for each element of a private matrix.
+/// Bits that the server sends at setup for each element of a private matrix; a session is one run.
 const SETUP_BITS: f64 = 50.0;
-/// Runs over which the setup is spread.
-const RUNS_PER_SETUP: f64 = 1000.0;
 /// One multiplication and addition in the ring.
 const RING_PRODUCT_S: f64 = 2e-10;
 /// One addition or copy of an element.
@@ -185,7 +183,7 @@ impl NetworkCost {
             && operands[1 - opened].is_constant
             && !is_elementwise
         {
-            own_s += self.bytes_s(operands[1 - opened].ty.len() as f64 * SETUP_BITS / 8.0) / RUNS_PER_SETUP;
+            own_s += self.bytes_s(operands[1 - opened].ty.len() as f64 * SETUP_BITS / 8.0);
         }
         OpCost { own_s, openings }
     }

@@ -1,4 +1,4 @@
-//! Stage 4: the cheapest of many equal graphs, found in an e-graph.
+//! Stage 5: the cheapest of many equal graphs, found in an e-graph.
 //!
 //! Precondition: a normalised graph whose values have owners. Postcondition: a graph of the same inputs, outputs and
 //! function over the reals, every value with its owner, that is not estimated to cost more. What folds into the

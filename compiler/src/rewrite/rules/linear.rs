@@ -141,6 +141,22 @@ pub(super) fn dissociate(site: &Site<'_>) -> Vec<Expr> {
     forms.collect()
 }
 
+/// Where the terms have different owners: the product with the published one needs no opening.
+pub(super) fn split_sum(site: &Site<'_>) -> Vec<Expr> {
+    let Some([x, sum]) = linear_layer(site) else { return Vec::new() };
+    let sums = site.forms(sum).filter(|form| form.op == &Op::Add);
+    let forms = sums.filter_map(|form| {
+        let &[w, v] = form.args else { return None };
+        let same_type = site.ty(w) == site.ty(sum) && site.ty(v) == site.ty(sum);
+        if !same_type || site.fact(w).owner == site.fact(v).owner {
+            return None;
+        }
+        let product = |w: Id| apply(Op::MatMul, [x.into(), w.into()]);
+        Some(apply(Op::Add, [product(w), product(v)]))
+    });
+    forms.collect()
+}
+
 pub(super) fn merge_products(site: &Site<'_>) -> Vec<Expr> {
     let (Op::Add, &[left, right]) = (site.op, site.args) else { return Vec::new() };
     let layers = |id: Id| site.forms(id).filter_map(|form| linear_layer(&form));

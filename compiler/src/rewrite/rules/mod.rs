@@ -74,6 +74,7 @@ pub const RULES: &[Rule] = &[
     rule("slice-product",       linear::slice_product),         // (x W)[.., i..j]          = x W[:, i..j]
     rule("product-of-products", linear::associate),             // (x W) V                  = x (W V)
     rule("split-product",       linear::dissociate),            // x (W V)                  = (x W) V
+    rule("split-sum",           linear::split_sum),             // x (W + V)                = x W + x V, of different owners
     rule("select-rows-first",   rows::select_first),            // f(x)[i, ..]              = f(x[i, ..]), f by rows
     rule("merge-products",      linear::merge_products),        // x W + x V                = x (W + V)
 ];

@@ -1,0 +1,222 @@
+//! Stage 3: what is published of the model's weights.
+//!
+//! Precondition: a normalised graph, and the base model's where the request names one. Postcondition: every constant
+//! whose elements the base model has is owned by everybody; a matrix that differs from its counterpart there by a
+//! product of thin matrices has become `base + a b`, with only `a` and `b` private. Names that the request gives
+//! decide before the base model does. Which weights are published, and the ranks, become part of the program, so
+//! everybody learns them; nothing else about a private weight decides anything here.
+
+mod content;
+mod low_rank;
+mod position;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marill_plaintext::{DType, Op, Tensor};
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostic, Problem};
+use crate::ir::{Constant, Graph, NodeKind, Owner, ValueId};
+use crate::ownership::{constant_owner, is_constant};
+use crate::request::Weights;
+
+pub use low_rank::{Factors, factors};
+
+/// What is known of one weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Status {
+    /// The base model has its elements, in the tensors named.
+    Published { in_base: Vec<String> },
+    /// The request says that it is public.
+    Declared,
+    /// Its difference from a tensor of the base model has this rank.
+    LowRank { in_base: String, rank: usize },
+    /// Private.
+    Private,
+}
+
+/// One weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WeightRow {
+    /// The initializer's name.
+    pub name: String,
+    /// Number of elements.
+    pub elements: usize,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+/// Compares `graph` with the base model's graph as `weights` asks; what is known of every weight, in the graph's order.
+///
+/// # Errors
+/// A pattern that names no weight, or a constant that cannot be read.
+pub fn publish(
+    mut graph: Graph,
+    base: Option<&Graph>,
+    weights: &Weights,
+) -> Result<(Graph, Vec<WeightRow>), Diagnostic> {
+    let private: Vec<ValueId> = weights_of(&graph);
+    let named = Named::new(&graph, &private, weights)?;
+    let mut found: BTreeMap<ValueId, Status> = BTreeMap::new();
+    let mut open: Vec<ValueId> = Vec::new();
+    for &id in &private {
+        match named.of(&graph, id, weights) {
+            Some(Owner::Public) => {
+                found.insert(id, Status::Declared);
+            }
+            Some(_) => {}
+            None => open.push(id),
+        }
+    }
+    if let Some(base) = base {
+        found.extend(content::published(&graph, &open, base)?);
+        let differing: BTreeSet<ValueId> = open.into_iter().filter(|id| !found.contains_key(id)).collect();
+        for (weight, counterpart) in position::counterparts(&graph, base, &found, &differing) {
+            let Some(split) = difference(&graph, weight, base, counterpart, weights.rank_tolerance)? else {
+                continue;
+            };
+            let status =
+                Status::LowRank { in_base: base.node(counterpart).name.clone(), rank: split.rank };
+            let base_weight = constant(base, counterpart);
+            install(&mut graph, weight, base_weight, split, &mut found)?;
+            found.insert(weight, status);
+        }
+    }
+    let row = |&id: &ValueId| WeightRow {
+        name: graph.node(id).name.clone(),
+        elements: graph.ty(id).len(),
+        status: found.get(&id).cloned().unwrap_or(Status::Private),
+    };
+    let rows = private.iter().map(row).collect();
+    for (&id, status) in &found {
+        if matches!(status, Status::Published { .. } | Status::Declared) {
+            graph.node_mut(id).facts.owner = Some(Owner::Public);
+        }
+    }
+    graph.remove_dead();
+    graph.compact();
+    Ok((graph, rows))
+}
+
+/// Constants that are the server's unless they are published, in the graph's order.
+fn weights_of(graph: &Graph) -> Vec<ValueId> {
+    let is_weight = |&id: &ValueId| {
+        matches!(graph.node(id).kind, NodeKind::Constant(_)) && constant_owner(graph, id) == Owner::Server
+    };
+    graph.topological().into_iter().filter(is_weight).collect()
+}
+
+fn constant(graph: &Graph, id: ValueId) -> Option<Constant> {
+    graph.constant(id).cloned()
+}
+
+/// What the request's patterns say of names.
+struct Named {
+    private: BTreeSet<ValueId>,
+    public: BTreeSet<ValueId>,
+}
+
+impl Named {
+    fn new(graph: &Graph, ids: &[ValueId], weights: &Weights) -> Result<Named, Diagnostic> {
+        let matching = |patterns: &[String], option: &'static str| {
+            let mut found = BTreeSet::new();
+            for pattern in patterns {
+                let matcher = wildmatch::WildMatch::new(pattern);
+                let before = found.len();
+                found.extend(ids.iter().copied().filter(|&id| matcher.matches(&graph.node(id).name)));
+                if found.len() == before && !ids.iter().any(|&id| matcher.matches(&graph.node(id).name)) {
+                    let names = ids.iter().map(|&id| graph.node(id).name.clone()).collect();
+                    return Err(Diagnostic::new(pattern.clone(), Problem::NoSuchWeight { option, names }));
+                }
+            }
+            Ok(found)
+        };
+        let private = matching(&weights.private, "--private")?;
+        let public = matching(&weights.public, "--public-weights")?;
+        if let Some(&both) = private.intersection(&public).next() {
+            return Err(Diagnostic::new(graph.node(both).name.clone(), Problem::BothOwners));
+        }
+        Ok(Named { private, public })
+    }
+
+    /// The owner that the names decide; `None` leaves it to the base model.
+    fn of(&self, graph: &Graph, id: ValueId, weights: &Weights) -> Option<Owner> {
+        if self.private.contains(&id) {
+            return Some(Owner::Server);
+        }
+        let rest_is_public = !weights.private.is_empty() && weights.public.is_empty() && weights.base.is_none();
+        // The exporter's numbers tell nobody whose weight it is: publishing needs a name.
+        let is_public = self.public.contains(&id) || rest_is_public && !is_anonymous(&graph.node(id).name);
+        is_public.then_some(Owner::Public)
+    }
+}
+
+/// Names that exporters make up: a pattern written for layers cannot mean them.
+pub fn is_anonymous(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    name.is_empty()
+        || name.starts_with("onnx::")
+        || name.starts_with('/')
+        || name.strip_prefix("val_").is_some_and(is_number)
+        || is_number(name)
+}
+
+/// A matrix as another and a thin product.
+struct Split {
+    a: Tensor,
+    b: Tensor,
+    rank: usize,
+}
+
+/// The factors of `weight - counterpart`, if it has low rank.
+fn difference(
+    graph: &Graph,
+    weight: ValueId,
+    base: &Graph,
+    counterpart: ValueId,
+    tolerance: f64,
+) -> Result<Option<Split>, Diagnostic> {
+    let &[rows, columns] = graph.shape(weight) else { return Ok(None) };
+    if tolerance <= 0.0 || rows.min(columns) < 2 {
+        return Ok(None);
+    }
+    let (tuned, published) = (elements(graph, weight)?, elements(base, counterpart)?);
+    let difference: Vec<f32> = tuned.iter().zip(&published).map(|(w, w0)| w - w0).collect();
+    let Some(Factors { a, b, rank }) = factors(&difference, rows, columns, tolerance) else {
+        return Ok(None);
+    };
+    let made = |error| Diagnostic::new(graph.node(weight).name.clone(), Problem::Op(error));
+    let a = Tensor::f32([rows, rank], a).map_err(made)?;
+    let b = Tensor::f32([rank, columns], b).map_err(made)?;
+    Ok(Some(Split { a, b, rank }))
+}
+
+fn elements(graph: &Graph, id: ValueId) -> Result<Vec<f32>, Diagnostic> {
+    let at = |problem: Problem| Diagnostic::new(graph.node(id).name.clone(), problem);
+    let tensor = crate::bundle::constant_value(graph, id)?;
+    tensor.cast(DType::F32).to_f32_vec().map_err(|error| at(error.into()))
+}
+
+/// Puts `base + a b` in the place of `weight`.
+fn install(
+    graph: &mut Graph,
+    weight: ValueId,
+    base: Option<Constant>,
+    split: Split,
+    found: &mut BTreeMap<ValueId, Status>,
+) -> Result<(), Diagnostic> {
+    let Some(base) = base else { return Ok(()) };
+    let name = graph.node(weight).name.clone();
+    let base = graph.add_constant(format!("{name}.base"), base);
+    let a = graph.add_constant(format!("{name}.a"), split.a);
+    let b = graph.add_constant(format!("{name}.b"), split.b);
+    let made = |error| Diagnostic::new(name.clone(), Problem::Op(error));
+    let product = graph.apply(Op::MatMul, &[a, b], name.as_str()).map_err(made)?;
+    let sum = graph.apply(Op::Add, &[base, product], name.as_str()).map_err(made)?;
+    graph.replace_uses(weight, sum);
+    found.insert(base, Status::Published { in_base: vec![name] });
+    debug_assert!(is_constant(graph, sum));
+    Ok(())
+}

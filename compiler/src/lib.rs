@@ -10,9 +10,9 @@ pub mod import;
 pub mod ir;
 pub mod lower;
 pub mod normalise;
-pub mod published;
 pub mod ownership;
 pub mod precision;
+pub mod published;
 pub mod rewrite;
 pub mod schedule;
 
@@ -21,7 +21,7 @@ pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};
 pub use marill_plaintext::npz;
-pub use request::{Numerics, Request, Weights};
+pub use request::{Numerics, Request, Reveal, Weights};
 
 use std::path::Path;
 
@@ -115,7 +115,10 @@ pub fn compile_observed(
 
 /// The base model in the preferred form, at the same sizes.
 fn base_graph(path: &Path, request: &Request) -> Result<ir::Graph, Diagnostic> {
-    verified(normalise::normalise(import::import(path, &import::ImportRequest { dims: request.dims.clone() })?)?)
+    verified(normalise::normalise(import::import(
+        path,
+        &import::ImportRequest { dims: request.dims.clone() },
+    )?)?)
 }
 
 /// `graph`, whose invariants hold: a stage that broke them is a fault of the compiler.

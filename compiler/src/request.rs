@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use marill_plaintext::Op;
 use marill_program::network::Network;
 
 use crate::diagnostic::{Diagnostic, Problem};
@@ -47,6 +48,21 @@ impl Default for Numerics {
     }
 }
 
+/// Who learns an output, and what of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reveal {
+    /// The receiver; `Public` for both.
+    pub to: Owner,
+    /// Only the index of the largest element along the last axis is revealed, as output `NAME.argmax`.
+    pub argmax: bool,
+}
+
+impl Default for Reveal {
+    fn default() -> Reveal {
+        Reveal { to: Owner::Client, argmax: false }
+    }
+}
+
 /// Which weights everybody may know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
@@ -85,7 +101,7 @@ pub struct Request {
     /// Owners of inputs; an input that is not named is the client's.
     pub owners: BTreeMap<String, Owner>,
     /// Who learns each output; one that is not named goes to the client.
-    pub reveals: BTreeMap<String, Owner>,
+    pub reveals: BTreeMap<String, Reveal>,
     /// Which weights are published.
     pub weights: Weights,
     /// How values become integers.
@@ -111,7 +127,8 @@ impl Request {
     /// `graph` with each output's receiver as requested.
     ///
     /// # Errors
-    /// If an output is named that the graph does not have.
+    /// If an output is named that the graph does not have, or the largest element of one is asked for that has no
+    /// last axis of numbers.
     pub fn with_reveals(&self, mut graph: Graph) -> Result<Graph, Diagnostic> {
         for name in self.reveals.keys() {
             if !graph.outputs.iter().any(|o| o.name == *name) {
@@ -119,8 +136,18 @@ impl Request {
                 return Err(Diagnostic::new(name, Problem::UnknownOutput { outputs }));
             }
         }
-        for output in &mut graph.outputs {
-            output.reveal_to = self.reveals.get(&output.name).copied().unwrap_or(Owner::Client);
+        for at in 0..graph.outputs.len() {
+            let name = graph.outputs[at].name.clone();
+            let reveal = self.reveals.get(&name).copied().unwrap_or_default();
+            graph.outputs[at].reveal_to = reveal.to;
+            if reveal.argmax {
+                let value = graph.outputs[at].value;
+                let axis = graph.shape(value).len().saturating_sub(1);
+                let name = format!("{name}.argmax");
+                let index = graph.apply(Op::ArgMax { axis, keepdims: false }, &[value], name.as_str());
+                graph.outputs[at].value = index.map_err(|error| Diagnostic::new(&name, error))?;
+                graph.outputs[at].name = name;
+            }
         }
         Ok(graph)
     }

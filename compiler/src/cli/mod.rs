@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use marill_compiler::ir::Owner;
-use marill_compiler::{Numerics, Request, Weights};
+use marill_compiler::{Numerics, Request, Reveal, Weights};
 use marill_program::Network;
 
 /// Compiles an ONNX transformer into a program that a client and a server run without showing each other their data.
@@ -68,9 +68,10 @@ struct RequestArgs {
     /// Who has an input: client (unless said otherwise), server or public
     #[arg(long = "owner", value_name = "INPUT=OWNER", value_parser = parse_owner)]
     owners: Vec<(String, Owner)>,
-    /// Who learns an output: client (unless said otherwise), server or both
-    #[arg(long = "reveal", value_name = "OUTPUT=RECEIVER", value_parser = parse_receiver)]
-    reveals: Vec<(String, Owner)>,
+    /// Who learns an output: client (unless said otherwise), server or both; with :argmax, as in logits=client:argmax,
+    /// only the index of the largest element along the last axis
+    #[arg(long = "reveal", value_name = "OUTPUT=RECEIVER", value_parser = parse_reveal)]
+    reveals: Vec<(String, Reveal)>,
     /// The published model that this one was fine-tuned from: weights that it has are public
     #[arg(long = "public", value_name = "BASE.onnx")]
     base: Option<PathBuf>,
@@ -240,15 +241,19 @@ fn parse_owner(text: &str) -> Result<(String, Owner), String> {
     Ok((name.to_owned(), owner))
 }
 
-fn parse_receiver(text: &str) -> Result<(String, Owner), String> {
+fn parse_reveal(text: &str) -> Result<(String, Reveal), String> {
     let (name, value) = name_and_value(text, "OUTPUT=client, OUTPUT=server or OUTPUT=both")?;
-    let receiver = match value {
+    let (value, argmax) = match value.strip_suffix(":argmax") {
+        Some(receiver) => (receiver, true),
+        None => (value, false),
+    };
+    let to = match value {
         "client" => Owner::Client,
         "server" => Owner::Server,
         "both" => Owner::Public,
         _ => return Err(format!("\"{value}\" cannot learn an output, expected is client, server or both")),
     };
-    Ok((name.to_owned(), receiver))
+    Ok((name.to_owned(), Reveal { to, argmax }))
 }
 
 /// Prints to standard output. That its reader has gone, as in `| head`, is no error.

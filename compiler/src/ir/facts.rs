@@ -1,6 +1,6 @@
 //! What is known about a value: type, owner, range, fixed-point encoding.
 
-use marill_plaintext::TensorType;
+use marill_plaintext::{Op, Receiver, TensorType};
 
 /// Who may know a value in the clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,32 @@ impl Owner {
             (a, b) if a == b => a,
             (Owner::Public, o) | (o, Owner::Public) => o,
             _ => Owner::Shared,
+        }
+    }
+}
+
+impl From<Receiver> for Owner {
+    fn from(receiver: Receiver) -> Owner {
+        match receiver {
+            Receiver::Client => Owner::Client,
+            Receiver::Server => Owner::Server,
+            Receiver::Both => Owner::Public,
+        }
+    }
+}
+
+impl Owner {
+    /// Whether everybody who is meant by `other` knows a value of `self`.
+    pub fn is_known_to(self, other: Owner) -> bool {
+        self == Owner::Public || self != Owner::Shared && self == other
+    }
+
+    /// The owner of the result of `op` on values of these owners.
+    pub fn of_result(op: &Op, operands: impl Iterator<Item = Owner>) -> Owner {
+        let joined = operands.fold(Owner::Public, Owner::join);
+        match op {
+            Op::Reveal { to } if !joined.is_known_to((*to).into()) => (*to).into(),
+            _ => joined,
         }
     }
 }

@@ -19,7 +19,7 @@ pub mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marill_plaintext::{DType, Op, OpError, Tensor};
+use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
 use marill_program::schema::{Output, Program, Step, VERSION};
 use marill_program::{Owner as Party, Target, ValidProgram};
 
@@ -178,7 +178,7 @@ impl Lowering<'_> {
                 Owner::Server => Target::Server,
                 _ => Target::Both,
             };
-            let value = self.output(output.value, to)?;
+            let value = self.disclose(output.value, to, self.precision.output_frac)?;
             self.builder.outputs.push(Output { name: output.name.clone(), value, to: to as i32 });
         }
         Ok(())
@@ -190,6 +190,9 @@ impl Lowering<'_> {
         let title = format!("{} {}", op.name(), node.name);
         self.builder.start_group(title.trim_end());
         let args = self.graph.args(id);
+        if let Op::Reveal { to } = op {
+            return self.reveal(id, args[0], *to);
+        }
         if node.facts.owner != Some(Owner::Shared) {
             let args = args.iter().map(|&a| self.plain(a)).collect::<Result<Vec<Id>>>()?;
             return self.builder.plain(op, &args).map(Value::Plain);
@@ -336,7 +339,48 @@ impl Lowering<'_> {
         value.first().map(|&v| f64::from(v))
     }
 
-    fn output(&mut self, id: ValueId, to: Target) -> Result<Id> {
+    /// A value on its way to an output: declared as one itself, unless the graph's output is this very value.
+    fn reveal(&mut self, id: ValueId, arg: ValueId, to: Receiver) -> Result<Value> {
+        let to = match to {
+            Receiver::Client => Target::Client,
+            Receiver::Server => Target::Server,
+            Receiver::Both => Target::Both,
+        };
+        let is_output = self.graph.is_output(id);
+        let frac = if is_output { self.precision.output_frac } else { self.precision.hidden_frac };
+        let value = self.disclose(arg, to, frac)?;
+        if !is_output {
+            let name = self.hidden_name(id);
+            self.builder.outputs.push(Output { name, value, to: to as i32 });
+        }
+        Ok(Value::Plain(value))
+    }
+
+    /// After the first output that depends on the value.
+    fn hidden_name(&self, id: ValueId) -> String {
+        let mut reached = BTreeSet::from([id]);
+        for user in self.graph.topological() {
+            if self.graph.args(user).iter().any(|arg| reached.contains(arg)) {
+                reached.insert(user);
+            }
+        }
+        let output = self.graph.outputs.iter().find(|output| reached.contains(&output.value));
+        let base = format!("{}.hidden", output.map_or("output", |output| output.name.as_str()));
+        let taken = |name: &str| {
+            self.graph.outputs.iter().any(|o| o.name == name)
+                || self.builder.outputs.iter().any(|o| o.name == name)
+        };
+        let mut name = base.clone();
+        let mut suffix = 1;
+        while taken(&name) {
+            suffix += 1;
+            name = format!("{base}{suffix}");
+        }
+        name
+    }
+
+    /// A value as its receiver knows it, with at most `frac` fraction bits if it must be revealed for that.
+    fn disclose(&mut self, id: ValueId, to: Target, frac: u32) -> Result<Id> {
         let value = self.value(id)?;
         if let Value::Plain(plain) = value
             && let Kind::Plain { owner, .. } = self.builder.get(plain).kind
@@ -353,9 +397,9 @@ impl Lowering<'_> {
         let integer = self.graph.ty(id).dtype == DType::I64;
         let known = match value {
             Value::Shared(shared) if integer => shared,
-            Value::Shared(shared) => self.builder.at_frac(shared, self.precision.output_frac),
+            Value::Shared(shared) => self.builder.at_frac(shared, frac.min(self.builder.frac(shared))),
             Value::Plain(plain) => {
-                let frac = if integer { 0 } else { self.precision.output_frac };
+                let frac = if integer { 0 } else { frac };
                 self.builder.encode(plain, frac, self.precision.hidden_bound)
             }
         };

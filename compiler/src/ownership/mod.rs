@@ -32,7 +32,7 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
         let owner = match &graph.node(id).kind {
             NodeKind::Input => owners.get(&graph.node(id).name).copied().unwrap_or(Owner::Client),
             NodeKind::Constant(_) => graph.node(id).facts.owner.unwrap_or_else(|| constant_owner(graph, id)),
-            NodeKind::Apply(_) => join_of(graph, &graph.args(id)),
+            NodeKind::Apply(op) => result_owner(graph, op, &graph.args(id)),
         };
         graph.node_mut(id).facts.owner = Some(owner);
     }
@@ -69,8 +69,8 @@ pub fn is_constant(graph: &Graph, id: ValueId) -> bool {
     true
 }
 
-fn join_of(graph: &Graph, args: &[ValueId]) -> Owner {
-    args.iter().filter_map(|&arg| graph.node(arg).facts.owner).fold(Owner::Public, Owner::join)
+fn result_owner(graph: &Graph, op: &Op, args: &[ValueId]) -> Owner {
+    Owner::of_result(op, args.iter().filter_map(|&arg| graph.node(arg).facts.owner))
 }
 
 fn uses(graph: &Graph, id: ValueId) -> impl Iterator<Item = (ValueId, usize)> {

@@ -77,8 +77,7 @@ pub fn publish(
             let Some(split) = difference(&graph, weight, base, counterpart, weights.rank_tolerance)? else {
                 continue;
             };
-            let status =
-                Status::LowRank { in_base: base.node(counterpart).name.clone(), rank: split.rank };
+            let status = Status::LowRank { in_base: base.node(counterpart).name.clone(), rank: split.rank };
             let base_weight = constant(base, counterpart);
             install(&mut graph, weight, base_weight, split, &mut found)?;
             found.insert(weight, status);
@@ -146,7 +145,8 @@ impl Named {
         if self.private.contains(&id) {
             return Some(Owner::Server);
         }
-        let rest_is_public = !weights.private.is_empty() && weights.public.is_empty() && weights.base.is_none();
+        let rest_is_public =
+            !weights.private.is_empty() && weights.public.is_empty() && weights.base.is_none();
         // The exporter's numbers tell nobody whose weight it is: publishing needs a name.
         let is_public = self.public.contains(&id) || rest_is_public && !is_anonymous(&graph.node(id).name);
         is_public.then_some(Owner::Public)

@@ -20,6 +20,9 @@ pub struct Fact {
     pub is_constant: bool,
     /// The value of a public f32 constant of one element. Private constants never have it.
     pub scalar: Option<f32>,
+    /// Whether a product with this public constant (of rows with a matrix, by element with a vector) is certified to
+    /// lose nothing.
+    pub is_injective: bool,
 }
 
 /// Facts of the leaves, by number.
@@ -40,15 +43,17 @@ impl Analysis<Term> for Known {
                 owner: Owner::Public,
                 is_constant: true,
                 scalar: Some(f32::from_bits(*bits)),
+                is_injective: false,
             },
             Head::Apply(symbol) => {
                 let operands = || term.operands.iter().map(|&id| &classes[id].data);
                 let types: Vec<TensorType> = operands().map(|fact| fact.ty.clone()).collect();
                 Fact {
                     ty: infer(symbol.op(), &types).expect("terms are checked before they are added"),
-                    owner: operands().map(|fact| fact.owner).fold(Owner::Public, Owner::join),
+                    owner: Owner::of_result(symbol.op(), operands().map(|fact| fact.owner)),
                     is_constant: operands().all(|fact| fact.is_constant),
                     scalar: None,
+                    is_injective: false,
                 }
             }
         }
@@ -63,6 +68,7 @@ impl Analysis<Term> for Known {
             owner: if is_wider { from.owner } else { into.owner },
             is_constant: into.is_constant || from.is_constant,
             scalar: into.scalar.or(from.scalar),
+            is_injective: into.is_injective || from.is_injective,
         };
         let changed = DidMerge(merged != *into, merged != from);
         *into = merged;

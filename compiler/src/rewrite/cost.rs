@@ -5,7 +5,7 @@
 
 use super::analysis::Fact;
 use crate::ir::Owner;
-use marill_plaintext::{Op, TensorType};
+use marill_plaintext::{Op, Receiver, TensorType};
 use marill_program::network::Network;
 
 /// Bits of an element opened towards a party that knows the other operand.
@@ -14,6 +14,8 @@ const ONE_WAY_BITS: f64 = 50.0;
 const MATRIX_OPEN_BITS: f64 = 36.0;
 /// Bits of an element of an element-wise product's operand that is opened both ways, in each direction.
 const ELEMENT_OPEN_BITS: f64 = 22.0;
+/// Bits of an element of an output.
+const REVEAL_BITS: f64 = 26.0;
 /// Bits of preprocessing for each element of a product's result.
 const PRODUCT_BITS: f64 = 50.0;
 /// How much of a round trip an opening takes; many share one.
@@ -115,6 +117,11 @@ impl NetworkCost {
     /// Time of `op` on operands of which `operands` is known, with a result of type `result`; openings apart.
     pub fn of(&self, op: &Op, operands: &[&Fact], result: &TensorType) -> OpCost {
         let owner = operands.iter().map(|fact| fact.owner).fold(Owner::Public, Owner::join);
+        if let Op::Reveal { to } = op {
+            let receivers = if *to == Receiver::Both { 2.0 } else { 1.0 };
+            let bytes = result.len() as f64 * REVEAL_BITS / 8.0 * receivers;
+            return OpCost { own_s: SHARED_OP_S + self.bytes_s(bytes), openings: Vec::new() };
+        }
         if owner != Owner::Shared {
             return OpCost { own_s: CLEAR_OP_S, openings: Vec::new() };
         }

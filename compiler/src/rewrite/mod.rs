@@ -6,6 +6,7 @@
 //! scalars, never on the elements of other constants, nor on time.
 
 pub mod analysis;
+pub mod certificate;
 pub mod cost;
 pub mod extract;
 pub mod language;
@@ -19,10 +20,11 @@ use egg::Id;
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, NodeKind, Owner, ValueId};
 use analysis::{Classes, Fact, Known};
+use certificate::{Certificate, Certificates};
 use cost::NetworkCost;
 use extract::Forms;
 use language::{Head, Symbol, Term};
-use marill_plaintext::{DType, Tensor, TensorType};
+use marill_plaintext::{DType, Op, Receiver, Tensor, TensorType};
 use rules::{Expr, RULES, Rule, Site};
 
 /// Limits and the network to choose for.
@@ -55,6 +57,8 @@ pub struct RewriteReport {
     pub classes: usize,
     /// Terms in the e-graph.
     pub terms: usize,
+    /// Of the public constants that stand between a value and an output, what was shown.
+    pub certificates: Vec<Certificate>,
     /// Whether no rule had anything new to say, rather than a limit being met.
     pub is_saturated: bool,
 }
@@ -64,18 +68,18 @@ pub struct RewriteReport {
 /// # Errors
 /// If an operation of the chosen graph does not accept its operands, which no graph from `normalise` causes.
 pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, RewriteReport), Diagnostic> {
-    let mut space = Space::new(&graph);
+    let certificates = certificate::certify(&graph)?;
+    let mut space = Space::new(&graph, &certificates);
     let mut report = RewriteReport::default();
     space.saturate(RULES, options, &mut report);
     let classes = &space.classes;
     let forms = Forms::new(classes, &options.network);
-    let roots: Vec<u32> =
-        graph.outputs.iter().map(|output| forms.place(classes, space.values[&output.value])).collect();
+    let roots: Vec<u32> = space.roots.iter().map(|&root| forms.place(classes, root)).collect();
 
     let mut original: BTreeMap<u32, Term> = BTreeMap::new();
-    for (&value, term) in &space.originals {
+    for (id, term) in &space.originals {
         let term = term.clone().map_to(classes);
-        original.entry(forms.place(classes, space.values[&value])).or_insert(term);
+        original.entry(forms.place(classes, *id)).or_insert(term);
     }
     let before = forms.choose(&original);
     let before_s = forms.cost_s(&before, &roots);
@@ -90,6 +94,7 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     report.cost_after_s = after_s;
     report.classes = classes.number_of_classes();
     report.terms = classes.total_number_of_nodes();
+    report.certificates = certificates.into_values().collect();
     let graph = rebuild::rebuild(&graph, &space, &forms, &choice)?;
     Ok((graph, report))
 }
@@ -99,18 +104,21 @@ struct Space {
     classes: Classes,
     /// The class of every value of the graph.
     values: BTreeMap<ValueId, Id>,
-    /// The term of every value of the graph.
-    originals: BTreeMap<ValueId, Term>,
+    /// The terms of the graph's values, and of the outputs' reveals.
+    originals: Vec<(Id, Term)>,
+    /// Classes of the outputs as their receivers know them.
+    roots: Vec<Id>,
     /// Values behind the leaves.
     leaves: Vec<ValueId>,
 }
 
 impl Space {
-    fn new(graph: &Graph) -> Space {
+    fn new(graph: &Graph, certificates: &Certificates) -> Space {
         let mut space = Space {
             classes: Classes::new(Known::default()),
             values: BTreeMap::new(),
-            originals: BTreeMap::new(),
+            originals: Vec::new(),
+            roots: Vec::new(),
             leaves: Vec::new(),
         };
         for value in graph.topological() {
@@ -119,17 +127,34 @@ impl Space {
                     head: Head::Apply(Symbol::from(op.clone())),
                     operands: graph.args(value).iter().map(|arg| space.values[arg]).collect(),
                 },
-                _ => space.leaf(graph, value),
+                _ => space.leaf(graph, value, certificates),
             };
-            let id = space.classes.add(term.clone());
+            let id = space.add(term);
             space.values.insert(value, id);
-            space.originals.insert(value, term);
+        }
+        for output in &graph.outputs {
+            let value = space.values[&output.value];
+            let is_known = space.classes[value].data.owner.is_known_to(output.reveal_to);
+            let root = match receiver(output.reveal_to) {
+                Some(to) if !is_known => {
+                    let head = Head::Apply(Symbol::from(Op::Reveal { to }));
+                    space.add(Term { head, operands: vec![value] })
+                }
+                _ => value,
+            };
+            space.roots.push(root);
         }
         space.classes.rebuild();
         space
     }
 
-    fn leaf(&mut self, graph: &Graph, value: ValueId) -> Term {
+    fn add(&mut self, term: Term) -> Id {
+        let id = self.classes.add(term.clone());
+        self.originals.push((id, term));
+        id
+    }
+
+    fn leaf(&mut self, graph: &Graph, value: ValueId, certificates: &Certificates) -> Term {
         let facts = &graph.node(value).facts;
         let owner = facts.owner.unwrap_or(Owner::Shared);
         let scalar = if owner == Owner::Public { public_scalar(graph, value) } else { None };
@@ -137,7 +162,9 @@ impl Space {
             Some(scalar) if facts.ty.shape.is_empty() => Head::Scalar(scalar.to_bits()),
             _ => {
                 let is_constant = matches!(graph.node(value).kind, NodeKind::Constant(_));
-                self.classes.analysis.leaves.push(Fact { ty: facts.ty.clone(), owner, is_constant, scalar });
+                let is_injective = certificates.get(&value).is_some_and(|c| c.is_injective);
+                let ty = facts.ty.clone();
+                self.classes.analysis.leaves.push(Fact { ty, owner, is_constant, scalar, is_injective });
                 self.leaves.push(value);
                 Head::Leaf(self.leaves.len() as u32 - 1)
             }
@@ -193,6 +220,15 @@ impl Space {
             }
         }
         found
+    }
+}
+
+fn receiver(owner: Owner) -> Option<Receiver> {
+    match owner {
+        Owner::Client => Some(Receiver::Client),
+        Owner::Server => Some(Receiver::Server),
+        Owner::Public => Some(Receiver::Both),
+        Owner::Shared => None,
     }
 }
 

@@ -32,9 +32,8 @@ pub(super) fn rebuild(
         builder.keep_facts(id, &node.facts);
         builder.built.insert(place, id);
     }
-    for output in &old.outputs {
-        let place = forms.place(&space.classes, space.values[&output.value]);
-        let value = builder.build(place)?;
+    for (output, &root) in old.outputs.iter().zip(&space.roots) {
+        let value = builder.build(forms.place(&space.classes, root))?;
         builder.graph.add_output(output.name.clone(), value, output.reveal_to);
     }
     Ok(builder.graph)
@@ -114,7 +113,7 @@ impl Builder<'_> {
             Err(error) => return Err(Diagnostic::new(name, error)),
         };
         let owners = args.iter().map(|&arg| self.graph.node(arg).facts.owner.unwrap_or(Owner::Shared));
-        let owner = owners.fold(Owner::Public, Owner::join);
+        let owner = Owner::of_result(op, owners);
         let range =
             self.origins.get(&self.forms.id(place)).and_then(|&value| self.old.node(value).facts.range);
         let facts = &mut self.graph.node_mut(id).facts;

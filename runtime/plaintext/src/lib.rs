@@ -14,6 +14,6 @@ pub mod text;
 
 pub use error::OpError;
 pub use evaluate::evaluate;
-pub use op::{GeluForm, Op};
+pub use op::{GeluForm, Op, Receiver};
 pub use shape::{broadcast_shapes, infer};
 pub use tensor::{DType, Tensor, TensorType};

@@ -16,6 +16,17 @@ pub enum GeluForm {
     Tanh,
 }
 
+/// Whom a value is revealed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Receiver {
+    /// The client alone.
+    Client,
+    /// The server alone.
+    Server,
+    /// Both parties.
+    Both,
+}
+
 /// One tensor operation. Operand order is given in brackets; binary operations broadcast as numpy does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -241,6 +252,11 @@ pub enum Op {
     },
     /// `[x]`: `x * sigmoid(x)`.
     Silu,
+    /// `[x]`: x itself, which the receiver knows from here on. Only the compiler's graph has it.
+    Reveal {
+        /// Who learns it.
+        to: Receiver,
+    },
     /// `[x, cos, sin]`: `x * cos + rotate_half(x) * sin` along the last axis; `rotate_half(x) = concat(-x[h/2..], x[..h/2])`.
     Rotary,
 }

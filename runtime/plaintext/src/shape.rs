@@ -75,6 +75,7 @@ impl Check<'_> {
             | Op::Slice { .. }
             | Op::Expand { .. }
             | Op::Tile { .. }
+            | Op::Reveal { .. }
             | Op::Trilu { .. } => Ok(first),
             Op::Concat { .. } => (1..self.args.len()).try_for_each(|i| self.same(i, 0)).map(|()| first),
             Op::Gather { .. } | Op::GatherNd { .. } => self.dtype(1, &[I64]).map(|_| first),
@@ -286,6 +287,7 @@ impl Check<'_> {
             | Op::IsNan
             | Op::Cast { .. }
             | Op::Gelu { .. }
+            | Op::Reveal { .. }
             | Op::Silu => Ok(x.to_vec()),
         }
     }

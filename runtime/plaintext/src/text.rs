@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{DType, GeluForm, Op, OpError};
+use crate::{DType, GeluForm, Op, OpError, Receiver};
 
 /// `[1,2]` as numbers; `None` for any other form.
 pub(crate) fn parse_list<T: Attribute>(text: &str) -> Option<Vec<T>> {
@@ -104,6 +104,25 @@ impl Attribute for DType {
     }
     fn parse(text: &str) -> Option<DType> {
         text.parse().ok()
+    }
+}
+
+impl Attribute for Receiver {
+    const FORM: &'static str = "client, server or both";
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Receiver::Client => "client",
+            Receiver::Server => "server",
+            Receiver::Both => "both",
+        })
+    }
+    fn parse(text: &str) -> Option<Receiver> {
+        match text {
+            "client" => Some(Receiver::Client),
+            "server" => Some(Receiver::Server),
+            "both" => Some(Receiver::Both),
+            _ => None,
+        }
     }
 }
 
@@ -279,6 +298,7 @@ texts! {
     Gelu "gelu" { form }
     Silu "silu" {}
     Rotary "rotary" {}
+    Reveal "reveal" { to }
 }
 
 impl FromStr for Op {

@@ -8,6 +8,7 @@ mod algebra;
 mod linear;
 mod movement;
 mod norm;
+mod relocate;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,7 @@ pub const RULES: &[Rule] = &[
     rule("split-product",       linear::dissociate),            // x (W V)                  = (x W) V
     rule("split-sum",           linear::split_sum),             // x (W + V)                = x W + x V, of different owners
     rule("select-rows-first",   rows::select_first),            // f(x)[i, ..]              = f(x[i, ..]), f by rows
+    rule("reveal-earlier",      relocate::reveal_earlier),      // reveal(f(x))             = f(reveal(x)), f public, injective
     rule("merge-products",      linear::merge_products),        // x W + x V                = x (W + V)
 ];
 

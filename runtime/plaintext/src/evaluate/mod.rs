@@ -88,6 +88,7 @@ pub fn evaluate(op: &Op, args: &[&Tensor]) -> Result<Tensor, OpError> {
         Op::LayerNorm { epsilon } => recognised::layer_norm(args[0], args.get(1).zip(args.get(2)), *epsilon),
         Op::RmsNorm { epsilon } => recognised::rms_norm(args[0], args.get(1), *epsilon),
         Op::Rotary => recognised::rotary(args[0], args[1], args[2]),
+        Op::Reveal { .. } => Ok(args[0].clone()),
         Op::Cast { to } => Ok(args[0].cast(*to)),
         _ => elementwise::unary(op, args[0]),
     }

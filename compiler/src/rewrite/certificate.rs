@@ -1,0 +1,221 @@
+//! Whether public constants between a value and an output lose nothing of it, so that revealing the value tells no
+//! more than the output does.
+//!
+//! A product `x W` with W `[d, n]` is injective in x if W has rank d. That is shown by d or more columns S of W: their
+//! Gram matrix `S S^T` has a smallest eigenvalue above zero, and the largest singular value of W over the root of that
+//! eigenvalue bounds W's condition number from above. A factor for each element is injective if none is near zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marill_plaintext::{DType, Op};
+use ndarray::Array2;
+use serde::Serialize;
+
+use crate::bundle::constant_value;
+use crate::diagnostic::{Diagnostic, Problem};
+use crate::ir::{Graph, NodeKind, Owner, ValueId};
+
+/// Largest condition number that is taken for injective: f32 tells such directions from noise by a wide margin.
+pub const MAX_CONDITION: f64 = 1e5;
+/// Columns that are looked at first, for each row.
+const COLUMNS_PER_ROW: usize = 2;
+/// More rows are not looked at: the certificate would take minutes.
+const MAX_ROWS: usize = 4096;
+/// Steps of inverse iteration, and how far below its estimate the eigenvalue may lie.
+const STEPS: usize = 30;
+const SAFETY: f64 = 0.5;
+
+/// What was shown of a constant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Certificate {
+    /// The constant.
+    pub weight: String,
+    /// `[d, n]` of a matrix, `[d]` of factors.
+    pub shape: Vec<usize>,
+    /// Rank that was shown; below `d` where it was not.
+    pub rank: usize,
+    /// Upper bound of the condition number, where the rank was shown.
+    pub condition: Option<f64>,
+    /// Whether a product with it may be moved behind a reveal.
+    pub is_injective: bool,
+}
+
+/// By constant of the graph.
+pub type Certificates = BTreeMap<ValueId, Certificate>;
+
+/// Certifies the public constants that only injective operations separate from an output.
+///
+/// # Errors
+/// A constant that cannot be read.
+pub fn certify(graph: &Graph) -> Result<Certificates, Diagnostic> {
+    let mut certificates = Certificates::new();
+    let mut seen = BTreeSet::new();
+    let mut pending: Vec<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
+    while let Some(id) = pending.pop() {
+        if !seen.insert(id) || graph.node(id).facts.owner != Some(Owner::Shared) {
+            continue;
+        }
+        let args = graph.args(id);
+        match (graph.op(id), args.as_slice()) {
+            (Some(Op::MatMul), &[x, w]) if is_public_constant(graph, w) => {
+                if let &[rows, columns] = graph.shape(w) {
+                    let certificate = matrix(graph, w, rows, columns)?;
+                    let is_injective = certificate.is_injective;
+                    certificates.insert(w, certificate);
+                    pending.extend(is_injective.then_some(x));
+                }
+            }
+            (Some(Op::Add | Op::Sub | Op::Mul), &[a, b]) => {
+                for (x, c) in [(a, b), (b, a)] {
+                    if graph.op(id) == Some(&Op::Mul) && is_public_constant(graph, c) {
+                        certificates.insert(c, factors(graph, c)?);
+                    }
+                    pending.extend(is_public_constant(graph, c).then_some(x));
+                }
+            }
+            // Its gain becomes a factor; what is before a norm is not reached.
+            (Some(Op::LayerNorm { .. } | Op::RmsNorm { .. }), &[_, gain, ..]) => {
+                if is_public_constant(graph, gain) {
+                    certificates.insert(gain, factors(graph, gain)?);
+                }
+            }
+            (Some(Op::Neg | Op::Reshape { .. } | Op::Transpose { .. }), &[x]) => pending.push(x),
+            _ => {}
+        }
+    }
+    Ok(certificates)
+}
+
+fn is_public_constant(graph: &Graph, id: ValueId) -> bool {
+    let node = graph.node(id);
+    matches!(node.kind, NodeKind::Constant(_))
+        && node.facts.owner == Some(Owner::Public)
+        && node.facts.ty.dtype == DType::F32
+        && graph.constant(id).is_some_and(|constant| constant.is_present())
+}
+
+fn elements(graph: &Graph, id: ValueId) -> Result<Vec<f32>, Diagnostic> {
+    let tensor = constant_value(graph, id)?;
+    tensor.to_f32_vec().map_err(|error| Diagnostic::new(graph.node(id).name.clone(), Problem::Op(error)))
+}
+
+fn factors(graph: &Graph, id: ValueId) -> Result<Certificate, Diagnostic> {
+    let magnitudes: Vec<f64> = elements(graph, id)?.iter().map(|v| f64::from(v.abs())).collect();
+    let most = magnitudes.iter().fold(0.0, |most: f64, &v| if v.is_nan() { v } else { most.max(v) });
+    let rank = magnitudes.iter().filter(|&&v| v * MAX_CONDITION >= most && v > 0.0).count();
+    let is_injective = rank == magnitudes.len() && most.is_finite();
+    let least = magnitudes.iter().copied().fold(f64::INFINITY, f64::min);
+    Ok(Certificate {
+        weight: graph.node(id).name.clone(),
+        shape: graph.shape(id).to_vec(),
+        rank,
+        condition: is_injective.then_some(most / least),
+        is_injective,
+    })
+}
+
+fn matrix(graph: &Graph, id: ValueId, rows: usize, columns: usize) -> Result<Certificate, Diagnostic> {
+    let mut certificate = Certificate {
+        weight: graph.node(id).name.clone(),
+        shape: vec![rows, columns],
+        rank: 0,
+        condition: None,
+        is_injective: false,
+    };
+    if columns < rows || rows == 0 || rows > MAX_ROWS {
+        return Ok(certificate);
+    }
+    let data = elements(graph, id)?;
+    let largest = data.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let first = columns.min(COLUMNS_PER_ROW * rows);
+    for count in [first, columns] {
+        let Some(least) = least_singular_value(&data, rows, columns, count) else { continue };
+        let condition = largest / least;
+        certificate.rank = rows;
+        certificate.condition = Some(condition);
+        certificate.is_injective = condition <= MAX_CONDITION;
+        if certificate.is_injective || count == columns {
+            break;
+        }
+    }
+    Ok(certificate)
+}
+
+/// A lower bound of the least singular value of `count` evenly spread columns; `None` where it is not above zero.
+fn least_singular_value(data: &[f32], rows: usize, columns: usize, count: usize) -> Option<f64> {
+    let part = Array2::from_shape_fn((rows, count), |(i, j)| {
+        f64::from(data[i * columns + j * columns / count.max(1)])
+    });
+    let gram = part.dot(&part.t());
+    let factor = cholesky(gram)?;
+    // Inverse iteration from a vector that no structured matrix is orthogonal to.
+    let mut v: Vec<f64> = (0..rows).map(|i| 1.0 + ((i * 7919) % 101) as f64 / 101.0).collect();
+    let mut eigenvalue = f64::INFINITY;
+    for _ in 0..STEPS {
+        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
+        v.iter_mut().for_each(|x| *x /= norm);
+        solve(&factor, &mut v);
+        eigenvalue = 1.0 / v.iter().map(|x| x * x).sum::<f64>().sqrt();
+    }
+    let bound = (SAFETY * eigenvalue).sqrt();
+    (bound.is_finite() && bound > 0.0).then_some(bound)
+}
+
+/// `L` with `L L^T = a`; `None` if `a` is not positive definite in f64.
+fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
+    let n = a.nrows();
+    let scale = a.diag().iter().copied().fold(0.0, f64::max);
+    let floor = scale * f64::EPSILON * n as f64;
+    for j in 0..n {
+        let pivot_row: Vec<f64> = a.row(j).iter().take(j).copied().collect();
+        let pivot = a[[j, j]] - pivot_row.iter().map(|v| v * v).sum::<f64>();
+        // Also true of a pivot that is not a number.
+        if !(pivot > floor) {
+            return None;
+        }
+        let root = pivot.sqrt();
+        a[[j, j]] = root;
+        for i in j + 1..n {
+            let done: f64 = a.row(i).iter().take(j).zip(&pivot_row).map(|(a, b)| a * b).sum();
+            a[[i, j]] = (a[[i, j]] - done) / root;
+        }
+    }
+    Some(a)
+}
+
+/// Solves `L L^T x = v` in place.
+fn solve(l: &Array2<f64>, v: &mut [f64]) {
+    let n = v.len();
+    for i in 0..n {
+        let done: f64 = l.row(i).iter().take(i).zip(v.iter()).map(|(a, b)| a * b).sum();
+        v[i] = (v[i] - done) / l[[i, i]];
+    }
+    for i in (0..n).rev() {
+        v[i] /= l[[i, i]];
+        let x = v[i];
+        let row = l.row(i);
+        v[..i].iter_mut().zip(row.iter()).for_each(|(v, a)| *v -= a * x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_singular_value_is_bounded_from_below() {
+        // Orthogonal rows of lengths 3, 2 and 0.5, in six columns.
+        let mut data = vec![0.0f32; 18];
+        for (row, length) in [(0usize, 3.0f32), (1, 2.0), (2, 0.5)] {
+            data[row * 6 + 2 * row] = length / 2f32.sqrt();
+            data[row * 6 + 2 * row + 1] = length / 2f32.sqrt();
+        }
+        let bound = least_singular_value(&data, 3, 6, 6).unwrap();
+        assert!(bound <= 0.5 && bound > 0.3, "{bound}");
+        // A row that is the sum of the others.
+        let sum: Vec<f32> = (0..6).map(|i| data[i] + data[6 + i]).collect();
+        data[12..].copy_from_slice(&sum);
+        assert_eq!(least_singular_value(&data, 3, 6, 6), None);
+        assert_eq!(least_singular_value(&[f32::NAN; 6], 2, 3, 3), None);
+    }
+}

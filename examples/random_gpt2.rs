@@ -1,4 +1,5 @@
-//! Writes a GPT-2-shaped model with random weights, for measuring: `random_gpt2 OUT.onnx [block|small] [TOKENS]`.
+//! Writes a GPT-2-shaped model with random weights, for measuring: `random_gpt2 OUT.onnx [block|small] [TOKENS]
+//! [base|full|frozen|lora|lora-attention|heads|all|all-attention]`. The last says how it was fine-tuned from the base.
 
 #[path = "../tests/support/gpt2.rs"]
 mod gpt2;
@@ -8,13 +9,16 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, rest @ ..] = &arguments[..] else {
-        return Err("usage: random_gpt2 OUT.onnx [block|small] [TOKENS]".into());
+        return Err("usage: random_gpt2 OUT.onnx [block|small] [TOKENS] [TUNING]".into());
     };
     let tokens = rest.get(1).map_or(Ok(128), |t| t.parse())?;
-    let model = match rest.first().map(String::as_str) {
+    let mut model = match rest.first().map(String::as_str) {
         Some("small") => gpt2::Gpt2::small(tokens),
         _ => gpt2::Gpt2::block(tokens),
     };
+    let tuning = rest.get(2).map_or("base", String::as_str);
+    model.tuning =
+        gpt2::Tuning::named(tuning, model.layers).ok_or(format!("there is no tuning \"{tuning}\""))?;
     model.write(Path::new(path))?;
     println!("{path}: {model:?}");
     Ok(())

@@ -113,6 +113,50 @@ pub struct ConstantCount {
     pub elements: usize,
 }
 
+impl PhaseReport {
+    /// Bytes on all links.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes_sent.client + self.bytes_sent.server + self.bytes_sent.dealer
+    }
+}
+
+/// What a run of a program takes, phase by phase.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Once per pair and model.
+    pub setup: PhaseReport,
+    /// Per run, before the inputs are known.
+    pub preprocess: PhaseReport,
+    /// Per run, with the inputs.
+    pub online: PhaseReport,
+}
+
+impl Prediction {
+    /// Time of all phases, one after the other.
+    pub fn total_seconds(&self) -> f64 {
+        self.setup.seconds + self.preprocess.seconds + self.online.seconds
+    }
+
+    /// Bytes of all phases.
+    pub fn total_bytes(&self) -> u64 {
+        self.setup.total_bytes() + self.preprocess.total_bytes() + self.online.total_bytes()
+    }
+}
+
+/// What a run of `program` takes, with times on `network`.
+pub fn predict(program: &ValidProgram, network: Network) -> Prediction {
+    prediction(&cost::cost(program, program.encode().len() as u64), network)
+}
+
+fn prediction(cost: &Cost, network: Network) -> Prediction {
+    let products = cost.instructions.iter().map(|i| i.ring_products).sum();
+    Prediction {
+        setup: phase(&cost.setup, 0, network),
+        preprocess: phase(&cost.preprocess, 0, network),
+        online: phase(&cost.online, products, network),
+    }
+}
+
 /// The report of `compiled`, with times on `network`.
 pub fn report(
     compiled: &Compiled,
@@ -123,7 +167,7 @@ pub fn report(
 ) -> Report {
     let program = &compiled.program;
     let cost = cost::cost(program, program.encode().len() as u64);
-    let products = cost.instructions.iter().map(|i| i.ring_products).sum();
+    let predicted = prediction(&cost, network);
     let mut headroom = calibration.check.headroom.clone();
     headroom.sort_by(|a, b| a.spare_bits.total_cmp(&b.spare_bits));
     let dims = program.program().dims.iter();
@@ -132,9 +176,9 @@ pub fn report(
         suite: "dealer",
         dims: dims.map(|dim| (dim.name.clone(), dim.size)).collect(),
         network,
-        setup: phase(&cost.setup, 0, network),
-        preprocess: phase(&cost.preprocess, 0, network),
-        online: phase(&cost.online, products, network),
+        setup: predicted.setup,
+        preprocess: predicted.preprocess,
+        online: predicted.online,
         operators: operators(program, &cost),
         headroom,
         rewrites: fired.map(|&(rule, count)| RewriteRow { rule, count }).collect(),

@@ -1,4 +1,5 @@
-//! GPT-2-shaped ONNX models with random weights, spelled as the TorchScript exporter does at opset 17.
+//! GPT-2-shaped ONNX models with random weights, spelled as the TorchScript exporter does at opset 17, and models
+//! fine-tuned from them: a tensor's elements follow from its name, so those that are not tuned are the base model's.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -24,13 +25,61 @@ pub struct Gpt2 {
     pub vocabulary: usize,
     /// Whether logits come out, or else the last block's hidden states.
     pub head: bool,
+    /// How it differs from the base model.
+    pub tuning: Tuning,
+}
+
+/// How a model was fine-tuned.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tuning {
+    /// Whether every weight changed, but for those of frozen blocks and, with these, the embeddings and the head.
+    pub full: bool,
+    /// Blocks from the first on that did not change.
+    pub frozen: usize,
+    /// Rank of unmerged adapters beside the linear layers of the blocks that are not frozen; 0 for none.
+    pub lora_rank: usize,
+    /// Whether only the layers that make queries, keys and values have adapters, or else all linear layers.
+    pub lora_attention_only: bool,
+    /// Heads that became one, in the blocks that are not frozen; 0 and 1 leave them.
+    pub merged_heads: usize,
+}
+
+impl Tuning {
+    /// What the table of techniques compares, by name.
+    #[allow(dead_code, reason = "not every test that includes this file compares techniques")]
+    pub fn named(name: &str, layers: usize) -> Option<Tuning> {
+        let base = Tuning::default();
+        let frozen = layers / 2;
+        Some(match name {
+            "base" => base,
+            "full" => Tuning { full: true, ..base },
+            "frozen" => Tuning { full: true, frozen, ..base },
+            "lora" => Tuning { lora_rank: 8, ..base },
+            "lora-attention" => Tuning { lora_rank: 8, lora_attention_only: true, ..base },
+            "heads" => Tuning { full: true, merged_heads: 4, ..base },
+            "all" => Tuning { frozen, lora_rank: 8, merged_heads: 4, ..base },
+            "all-attention" => {
+                Tuning { frozen, lora_rank: 8, lora_attention_only: true, merged_heads: 4, ..base }
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Gpt2 {
     /// GPT-2 small at `tokens` tokens.
     #[allow(dead_code, reason = "not every test that includes this file needs every size")]
     pub fn small(tokens: usize) -> Gpt2 {
-        Gpt2 { layers: 12, width: 768, heads: 12, inner: 3072, tokens, vocabulary: 50257, head: true }
+        Gpt2 {
+            layers: 12,
+            width: 768,
+            heads: 12,
+            inner: 3072,
+            tokens,
+            vocabulary: 50257,
+            head: true,
+            tuning: Tuning::default(),
+        }
     }
 
     /// One block of it behind an embedding of 256 tokens.
@@ -41,7 +90,7 @@ impl Gpt2 {
 
     /// Writes the model to `path`.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let mut writer = Writer { graph: GraphProto::new(), state: 0x9e37_79b9_7f4a_7c15, count: 0 };
+        let mut writer = Writer { graph: GraphProto::new(), count: 0, tuned: false };
         let output = writer.model(self);
         let shape = [1, self.tokens, if self.head { self.vocabulary } else { self.width }];
         writer.graph.input = vec![value("input_ids", INT64, &[1, self.tokens])];
@@ -57,13 +106,38 @@ impl Gpt2 {
 
 struct Writer {
     graph: GraphProto,
-    state: u64,
     count: usize,
+    /// Whether weights made now differ from the base model's.
+    tuned: bool,
+}
+
+/// A stream of numbers that a name stands for.
+struct Numbers(u64);
+
+impl Numbers {
+    fn of(name: &str) -> Numbers {
+        // FNV-1a.
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        Numbers(hash | 1)
+    }
+
+    /// Roughly normal: the sum of four uniform bytes pairs.
+    fn normal(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let sum: i64 = (0..4).map(|i| (self.0 >> (16 * i)) as i64 & 0xffff).sum();
+        (sum - 2 * 0xffff) as f32 / (0xffff as f32 * 0.577_35)
+    }
 }
 
 impl Writer {
     fn model(&mut self, m: &Gpt2) -> String {
         let d = m.width;
+        let tuning = m.tuning;
+        self.tuned = tuning.full && tuning.frozen == 0;
         let positions = self.integers("positions", &(0..m.tokens as i64).collect::<Vec<_>>(), &[1, m.tokens]);
         let wte = self.weight("wte.weight", &[m.vocabulary, d], 0.14);
         let wpe = self.weight("wpe.weight", &[m.tokens, d], 0.05);
@@ -75,13 +149,19 @@ impl Writer {
             .collect();
         let mask = self.floats("causal_mask", &triangle, &[1, 1, m.tokens, m.tokens]);
         for layer in 0..m.layers {
+            let is_tuned = layer >= tuning.frozen;
+            self.tuned = tuning.full && is_tuned;
+            let rank = if is_tuned { tuning.lora_rank } else { 0 };
+            let other_rank = if tuning.lora_attention_only { 0 } else { rank };
+            let merged = if is_tuned { tuning.merged_heads.max(1) } else { 1 };
+            let heads = m.heads / merged;
             let normed = self.norm(&format!("h.{layer}.ln_1"), &h, d);
-            let qkv = self.linear(&format!("h.{layer}.attn.c_attn"), &normed, d, 3 * d);
+            let qkv = self.linear(&format!("h.{layer}.attn.c_attn"), &normed, [d, 3 * d], rank);
             let part = |this: &mut Self, i: usize, perm: &[i64]| {
                 let (start, end) = (this.axis(i * d), this.axis((i + 1) * d));
                 let axis = this.axis(2);
                 let slice = this.node("Slice", &[&qkv, &start, &end, &axis], vec![]);
-                let split = this.shape(&[1, m.tokens, m.heads, d / m.heads]);
+                let split = this.shape(&[1, m.tokens, heads, d / heads]);
                 let heads = this.node("Reshape", &[&slice, &split], vec![]);
                 this.node("Transpose", &[&heads], vec![ints("perm", perm)])
             };
@@ -89,7 +169,7 @@ impl Writer {
             let k = part(self, 1, &[0, 2, 3, 1]);
             let v = part(self, 2, &[0, 2, 1, 3]);
             let scores = self.node("MatMul", &[&q, &k], vec![]);
-            let root = self.floats("", &[((d / m.heads) as f32).sqrt()], &[]);
+            let root = self.floats("", &[((d / heads) as f32).sqrt()], &[]);
             let scores = self.node("Div", &[&scores, &root], vec![]);
             let scores = self.node("Add", &[&scores, &mask], vec![]);
             let p = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
@@ -97,18 +177,19 @@ impl Writer {
             let mixed = self.node("Transpose", &[&mixed], vec![ints("perm", &[0, 2, 1, 3])]);
             let flat = self.shape(&[1, m.tokens, d]);
             let mixed = self.node("Reshape", &[&mixed, &flat], vec![]);
-            let mixed = self.linear(&format!("h.{layer}.attn.c_proj"), &mixed, d, d);
+            let mixed = self.linear(&format!("h.{layer}.attn.c_proj"), &mixed, [d, d], other_rank);
             h = self.node("Add", &[&h, &mixed], vec![]);
             let normed = self.norm(&format!("h.{layer}.ln_2"), &h, d);
-            let inner = self.linear(&format!("h.{layer}.mlp.c_fc"), &normed, d, m.inner);
+            let inner = self.linear(&format!("h.{layer}.mlp.c_fc"), &normed, [d, m.inner], other_rank);
             let inner = self.gelu(&inner);
-            let out = self.linear(&format!("h.{layer}.mlp.c_proj"), &inner, m.inner, d);
+            let out = self.linear(&format!("h.{layer}.mlp.c_proj"), &inner, [m.inner, d], other_rank);
             h = self.node("Add", &[&h, &out], vec![]);
         }
         if !m.head {
             return h;
         }
         let normed = self.norm("ln_f", &h, d);
+        self.tuned = tuning.full && tuning.frozen == 0;
         let head = self.weight("onnx::MatMul_head", &[d, m.vocabulary], 0.14);
         self.node("MatMul", &[&normed, &head], vec![])
     }
@@ -132,33 +213,44 @@ impl Writer {
     }
 
     fn norm(&mut self, name: &str, x: &str, d: usize) -> String {
-        let gain: Vec<f32> = (0..d).map(|_| 1.0 + 0.15 * self.normal()).collect();
-        let gain = self.floats(&format!("{name}.weight"), &gain, &[d]);
+        let gain = self.spread(&format!("{name}.weight"), &[d], 1.0, 0.15);
         let bias = self.weight(&format!("{name}.bias"), &[d], 0.05);
         let mut epsilon = AttributeProto { name: "epsilon".into(), f: 1e-5, ..Default::default() };
         epsilon.type_ = EnumOrUnknown::new(AttributeType::FLOAT);
         self.node("LayerNormalization", &[x, &gain, &bias], vec![int("axis", -1), epsilon])
     }
 
-    fn linear(&mut self, name: &str, x: &str, from: usize, to: usize) -> String {
+    fn linear(&mut self, name: &str, x: &str, [from, to]: [usize; 2], lora_rank: usize) -> String {
         let weight = self.weight(&format!("{name}.weight"), &[from, to], 0.8 / (from as f32).sqrt());
         let bias = self.weight(&format!("{name}.bias"), &[to], 0.05);
         let product = self.node("MatMul", &[x, &weight], vec![]);
-        self.node("Add", &[&bias, &product], vec![])
+        let sum = self.node("Add", &[&bias, &product], vec![]);
+        if lora_rank == 0 {
+            return sum;
+        }
+        let a = self.weight(&format!("{name}.lora_A"), &[from, lora_rank], 1.0 / (from as f32).sqrt());
+        let b = self.weight(&format!("{name}.lora_B"), &[lora_rank, to], 0.1);
+        let thin = self.node("MatMul", &[x, &a], vec![]);
+        let change = self.node("MatMul", &[&thin, &b], vec![]);
+        let scale = self.floats("", &[2.0], &[]);
+        let change = self.node("Mul", &[&change, &scale], vec![]);
+        self.node("Add", &[&sum, &change], vec![])
     }
 
     fn weight(&mut self, name: &str, shape: &[usize], deviation: f32) -> String {
-        let data: Vec<f32> = (0..shape.iter().product()).map(|_| deviation * self.normal()).collect();
-        self.floats(name, &data, shape)
+        self.spread(name, shape, 0.0, deviation)
     }
 
-    /// Roughly normal: the sum of four uniform bytes pairs.
-    fn normal(&mut self) -> f32 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let sum: i64 = (0..4).map(|i| (self.state >> (16 * i)) as i64 & 0xffff).sum();
-        (sum - 2 * 0xffff) as f32 / (0xffff as f32 * 0.577_35)
+    /// Fine-tuning changes an element by a tenth of its deviation.
+    fn spread(&mut self, name: &str, shape: &[usize], mean: f32, deviation: f32) -> String {
+        let count = shape.iter().product();
+        let mut numbers = Numbers::of(name);
+        let mut data: Vec<f32> = (0..count).map(|_| mean + deviation * numbers.normal()).collect();
+        if self.tuned {
+            let mut numbers = Numbers::of(&format!("{name} tuned"));
+            data.iter_mut().for_each(|v| *v += 0.1 * deviation * numbers.normal());
+        }
+        self.floats(name, &data, shape)
     }
 
     fn axis(&mut self, value: usize) -> String {

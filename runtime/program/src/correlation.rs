@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use marill_plaintext::Op;
 
+use crate::plan;
 use crate::schema::{self, Instruction};
 use crate::validate::ValidProgram;
 use crate::value::{Form, Target};
@@ -182,6 +183,43 @@ pub fn mask_movement(program: &ValidProgram, at: usize) -> Option<u32> {
 pub fn mask_indices(program: &ValidProgram) -> Vec<u32> {
     let all: BTreeSet<u32> = (0..program.len()).filter_map(|at| mask_movement(program, at)).collect();
     all.into_iter().collect()
+}
+
+/// The public matrix that instruction `at` multiplies a masked value by, if it does: a maker of fields must know it, as
+/// it multiplies the mask.
+pub fn mask_matrix(program: &ValidProgram, at: usize) -> Option<u32> {
+    match program.instruction(at) {
+        Instruction::MatMul(p) if matches!(program.types()[at].form, Form::Masked { .. }) => Some(p.b),
+        _ => None,
+    }
+}
+
+/// All matrices of [`mask_matrix`], in order, each once.
+pub fn mask_matrices(program: &ValidProgram) -> Vec<u32> {
+    let all: BTreeSet<u32> = (0..program.len()).filter_map(|at| mask_matrix(program, at)).collect();
+    all.into_iter().collect()
+}
+
+/// For each masked value whether what follows needs a party's own part of its mask; others need correlations alone.
+pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
+    let mut needed = vec![false; program.len()];
+    for at in (0..program.len()).rev() {
+        let is_masked = matches!(program.types()[at].form, Form::Masked { .. } | Form::MaskedBits { .. });
+        let instruction = program.instruction(at);
+        let uses = match instruction {
+            Instruction::Table(_)
+            | Instruction::Fourier(_)
+            | Instruction::BitTable(_)
+            | Instruction::Digits(_)
+            | Instruction::OneHot(_) => false,
+            _ if is_masked => needed[at],
+            _ => true,
+        };
+        if uses {
+            plan::arguments(instruction).into_iter().for_each(|a| needed[a as usize] = true);
+        }
+    }
+    needed
 }
 
 /// Words per truth table and the bits of each.

@@ -116,6 +116,11 @@ pub fn index_bytes(program: &ValidProgram) -> u64 {
     correlation::mask_indices(program).iter().map(|&v| 8 * program.ty(v).len() as u64).sum()
 }
 
+/// Bytes of the public matrices that multiply masks, which the dealer has from the server as f32.
+pub fn matrix_bytes(program: &ValidProgram) -> u64 {
+    correlation::mask_matrices(program).iter().map(|&v| 4 * program.ty(v).len() as u64).sum()
+}
+
 /// The cost of one instruction.
 pub fn instruction_cost(program: &ValidProgram, at: usize) -> InstructionCost {
     let mut cost = InstructionCost::default();
@@ -128,7 +133,7 @@ pub fn instruction_cost(program: &ValidProgram, at: usize) -> InstructionCost {
         }
         Instruction::MatMul(p) => {
             let inner = program.ty(p.a).shape.last().copied().unwrap_or(1) as u64;
-            let masked = matches!(program.ty(p.a).form, Form::Masked { to: Target::Both, .. });
+            let masked = matches!(program.ty(p.b).form, Form::Masked { to: Target::Both, .. });
             cost.ring_products = ty.len() as u64 * inner * if masked { 2 } else { 1 };
         }
         _ => {}
@@ -184,7 +189,11 @@ pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
         client_to_server: hello,
         server_to_client: hello,
         client_to_dealer: hello,
-        server_to_dealer: hello + program_bytes + FRAME_HEADER_BYTES + streamed_bytes(index_bytes(program)),
+        server_to_dealer: hello
+            + program_bytes
+            + FRAME_HEADER_BYTES
+            + streamed_bytes(index_bytes(program))
+            + streamed_bytes(matrix_bytes(program)),
         dealer_to_client: hello,
         dealer_to_server: hello + seed,
     };

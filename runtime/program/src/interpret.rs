@@ -156,8 +156,8 @@ pub fn interpret(
                 continue;
             }
             let value = step(program, next, &values, inputs, constant)?;
-            if let (Instruction::Open(o), Value::Ring(ring)) = (program.instruction(next), &value) {
-                headroom.push(measure(program, next, o, ring, limit));
+            if let (true, Value::Ring(ring)) = (is_measured(program, next), &value) {
+                headroom.push(measure(program, next, ring, limit));
             }
             values[next] = Some(value);
             for argument in arguments(program.instruction(next)) {
@@ -216,6 +216,10 @@ fn limits(program: &ValidProgram) -> Vec<f64> {
                 table(t.arg, (f64::from(t.index_bits).exp2() - 2.0).log2() + f64::from(t.low_bits));
             }
             Instruction::Table(t) => table(t.arg, f64::from(t.low_bits + t.index_bits - 1)),
+            Instruction::Fourier(f) if f.window > 0.0 => {
+                let frac = program.ty(f.arg).frac().unwrap_or(0);
+                table(f.arg, f.window.log2() + f64::from(frac));
+            }
             Instruction::BitTable(t) => table(t.arg, f64::from(t.low_bits + t.index_bits - 1)),
             Instruction::Digits(d) => table(d.arg, f64::from(d.low_bits + d.width - 1)),
             Instruction::OneHot(o) => table(o.arg, f64::from(program.ty(o.arg).width().unwrap_or(64))),
@@ -236,13 +240,23 @@ fn limits(program: &ValidProgram) -> Vec<f64> {
     both.map(|(lift, table)| if table == f64::NEG_INFINITY { lift } else { lift.min(table) }).collect()
 }
 
-fn measure(program: &ValidProgram, at: usize, o: &schema::Open, ring: &Ring, limit: f64) -> Headroom {
+/// Openings, and what is truncated under its mask.
+fn is_measured(program: &ValidProgram, at: usize) -> bool {
+    match program.instruction(at) {
+        Instruction::Open(_) => true,
+        Instruction::Truncate(_) => matches!(program.types()[at].form, Form::Masked { .. }),
+        _ => false,
+    }
+}
+
+fn measure(program: &ValidProgram, at: usize, ring: &Ring, limit: f64) -> Headroom {
+    let width = program.types()[at].width().unwrap_or(64);
     let frac = program.types()[at].frac().unwrap_or(0);
     let largest = ring.data.iter().map(|&v| signed(v, 64).unsigned_abs()).max().unwrap_or(0);
     let max_abs = decode(largest.min(i64::MAX as u64), 64, frac);
     let used = if largest == 0 { 0.0 } else { (largest as f64).log2() };
-    let allowed = if limit.is_finite() { limit } else { f64::from(o.width) - 1.0 };
-    Headroom { at: at as u32, width: o.width, max_abs, spare_bits: allowed - used }
+    let allowed = if limit.is_finite() { limit } else { f64::from(width) - 1.0 };
+    Headroom { at: at as u32, width, max_abs, spare_bits: allowed - used }
 }
 
 fn check(name: &str, tensor: &Tensor, expected: &crate::ValueType) -> Result<(), InterpretError> {

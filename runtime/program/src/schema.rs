@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -187,7 +187,8 @@ pub struct Share {
 }
 
 /// `x + y` or `x - y`, broadcast; operands `Arithmetic` or `Known` of equal `frac`, at least one `Arithmetic`
-/// -> `Arithmetic` of the smaller width.
+/// -> `Arithmetic` of the smaller width. `Masked` (opened to both, of the result's shape) plus or minus a public
+/// constant `Known` -> `Masked` under the same mask.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Binary {
     #[prost(uint32, tag = "1")]
@@ -196,7 +197,8 @@ pub struct Binary {
     pub b: u32,
 }
 
-/// `x * factor / 2^frac`: an `Arithmetic` value times a public integer; fraction bits grow by `frac`.
+/// `x * factor / 2^frac`: an `Arithmetic` value, or a `Masked` one opened to both with its mask, times a public integer;
+/// fraction bits grow by `frac`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Scale {
     #[prost(uint32, tag = "1")]
@@ -211,6 +213,8 @@ pub struct Scale {
 ///
 /// Operands: `Arithmetic` x public `Known` (either side); `Masked` x `Masked`, both opened to both; `Masked` opened
 /// to the server x `Weight`. A masked operand of `Mul` narrower than `width` is lifted and needs |x| < 2^(k-2).
+/// `MatMul` of a `Masked` value opened to both with a public constant `Known` matrix -> `Masked`: the mask is the
+/// operand's mask times the matrix.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Product {
     #[prost(uint32, tag = "1")]
@@ -264,7 +268,8 @@ pub struct Place {
 }
 
 /// Drops the `shift` low bits of an `Arithmetic` value: width and fraction bits shrink by `shift`. The result is
-/// within one unit in the last place of `x / 2^shift`, without bias.
+/// within one unit in the last place of `x / 2^shift`, without bias. A `Masked` value opened to both stays masked: the
+/// new mask is the sum of both parties' masks without their low bits, and the result is within 1.5 units.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Truncate {
     #[prost(uint32, tag = "1")]
@@ -351,6 +356,9 @@ pub struct Fourier {
     pub power_frac: u32,
     #[prost(uint32, tag = "8")]
     pub width: u32,
+    /// Largest magnitude of x for which the series stands for something; 0 for any. Only checks on samples look at it.
+    #[prost(double, tag = "9")]
+    pub window: f64,
 }
 
 /// Truth tables over the high bits of a `Masked` value opened to both -> `Boolean`, one bit per table.

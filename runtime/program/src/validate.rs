@@ -214,6 +214,21 @@ impl Checker {
         }
     }
 
+    /// Shares, or a value opened to both under a mask.
+    fn linear(&self, value: u32) -> Result<(Form, Vec<usize>), ProgramError> {
+        let ty = self.get(value)?;
+        match ty.form {
+            Form::Arithmetic { .. } | Form::Masked { to: Target::Both, .. } => Ok((ty.form, ty.shape.clone())),
+            _ => Err(self.wrong(value, "additive shares or a value opened to both under a mask")),
+        }
+    }
+
+    /// Ring elements that everybody knows before a run.
+    fn is_public_constant(&self, value: u32) -> bool {
+        let is_public = |ty: &ValueType| matches!(ty.form, Form::Known { owner: Owner::Public, .. });
+        self.types.get(value as usize).is_some_and(is_public) && self.constant[value as usize]
+    }
+
     fn masked(&self, value: u32) -> Result<(Ring, Vec<usize>), ProgramError> {
         let ty = self.get(value)?;
         match ty.form {
@@ -301,6 +316,7 @@ impl Checker {
                 if ty.dtype == DType::Bool {
                     return Err(self.wrong(e.arg, "a clear f32 or i64 tensor"));
                 }
+                constant = self.constant[e.arg as usize];
                 (
                     Form::Known { owner, width: self.width("width", e.width)?, frac: self.frac(e.frac)? },
                     ty.shape,
@@ -319,10 +335,12 @@ impl Checker {
                 }
                 _ => return Err(self.wrong(s.arg, "ring elements that one party knows")),
             },
-            Instruction::Add(b) | Instruction::Sub(b) => self.sum(b)?,
+            Instruction::Add(b) => self.sum(b, true)?,
+            Instruction::Sub(b) => self.sum(b, false)?,
             Instruction::Scale(s) => {
-                let ((width, frac), shape) = self.arithmetic(s.arg)?;
-                (Form::Arithmetic { width, frac: self.frac(frac.saturating_add(s.frac))? }, shape)
+                let (form, shape) = self.linear(s.arg)?;
+                let frac = self.frac(form.frac().unwrap_or(0).saturating_add(s.frac))?;
+                (form.with_ring(form.width().unwrap_or(64), frac), shape)
             }
             Instruction::Mul(p) => self.product(p, &Op::Mul)?,
             Instruction::MatMul(p) => self.product(p, &Op::MatMul)?,
@@ -342,7 +360,8 @@ impl Checker {
             }
             Instruction::Place(p) => self.place(p)?,
             Instruction::Truncate(t) => {
-                let ((width, frac), shape) = self.arithmetic(t.arg)?;
+                let (form, shape) = self.linear(t.arg)?;
+                let (width, frac) = (form.width().unwrap_or(64), form.frac().unwrap_or(0));
                 if t.shift >= width || t.shift > frac {
                     return Err(self.bounds(
                         "shift",
@@ -350,7 +369,7 @@ impl Checker {
                         "below the width, at most the fraction bits",
                     ));
                 }
-                (Form::Arithmetic { width: width - t.shift, frac: frac - t.shift }, shape)
+                (form.with_ring(width - t.shift, frac - t.shift), shape)
             }
             Instruction::Open(o) => {
                 let ty = self.get(o.arg)?;
@@ -467,7 +486,20 @@ impl Checker {
         Ok(ValueType { form, shape })
     }
 
-    fn sum(&self, b: &schema::Binary) -> Result<(Form, Vec<usize>), ProgramError> {
+    fn sum(&self, b: &schema::Binary, commutes: bool) -> Result<(Form, Vec<usize>), ProgramError> {
+        for (x, c) in [(b.a, b.b), (b.b, b.a)].into_iter().take(if commutes { 2 } else { 1 }) {
+            let ty = self.get(x)?;
+            let Form::Masked { width, frac, to: Target::Both } = ty.form else { continue };
+            if !self.is_public_constant(c) {
+                return Err(self.wrong(c, "a public constant, which can be added to a masked value"));
+            }
+            let other = self.get(c)?;
+            self.equal("fraction bits", frac, other.frac().unwrap_or(0))?;
+            let shape = self.shape_of(&Op::Add, &[&ty.shape, &other.shape])?;
+            self.equal("shapes of sum and masked value", &shape, &ty.shape)?;
+            let width = width.min(other.width().unwrap_or(64));
+            return Ok((Form::Masked { width, frac, to: Target::Both }, shape));
+        }
         let operand = |value: u32| {
             let ty = self.get(value)?;
             match ty.form {
@@ -502,6 +534,18 @@ impl Checker {
             (Form::Known { owner, width: l, .. }, Form::Arithmetic { width: k, .. }) if owner == public => {
                 enough(p.a, l)?;
                 enough(p.b, k)?;
+            }
+            (Form::Masked { width: k, to: Target::Both, frac }, Form::Known { width: l, .. })
+                if !lifts && self.is_public_constant(p.b) =>
+            {
+                enough(p.a, k)?;
+                enough(p.b, l)?;
+                if b.shape.len() != 2 {
+                    return Err(self.wrong(p.b, "a matrix"));
+                }
+                let frac = self.frac(frac + b.frac().unwrap_or(0))?;
+                let form = Form::Masked { width, frac, to: Target::Both };
+                return Ok((form, self.shape_of(op, &[&a.shape, &b.shape])?));
             }
             (
                 Form::Masked { width: k, to: Target::Both, .. },
@@ -648,7 +692,7 @@ impl Checker {
         }
         self.finite(&f.cos)?;
         self.finite(&f.sin)?;
-        self.finite(&[f.constant])?;
+        self.finite(&[f.constant, f.window])?;
         let frac = self.entry_fracs(f.entry_frac, f.power_frac)?;
         Ok((Form::Arithmetic { width: self.width("width", f.width)?, frac }, shape))
     }

@@ -56,6 +56,43 @@ pub enum Form {
     MaskedBits { width: u32 },
 }
 
+impl Form {
+    /// Ring width of the form in bits, if it has one.
+    pub fn width(&self) -> Option<u32> {
+        match *self {
+            Form::Plain { .. } => None,
+            Form::Known { width, .. }
+            | Form::Weight { width, .. }
+            | Form::Arithmetic { width, .. }
+            | Form::Boolean { width }
+            | Form::Masked { width, .. }
+            | Form::MaskedBits { width } => Some(width),
+        }
+    }
+
+    /// Fraction bits of the form, if it has them.
+    pub fn frac(&self) -> Option<u32> {
+        match *self {
+            Form::Known { frac, .. }
+            | Form::Weight { frac, .. }
+            | Form::Arithmetic { frac, .. }
+            | Form::Masked { frac, .. } => Some(frac),
+            _ => None,
+        }
+    }
+
+    /// The form in a ring of `width` bits, of which `frac` are fraction bits; others than numbers stay as they are.
+    pub(crate) fn with_ring(self, width: u32, frac: u32) -> Form {
+        match self {
+            Form::Known { owner, .. } => Form::Known { owner, width, frac },
+            Form::Weight { .. } => Form::Weight { width, frac },
+            Form::Arithmetic { .. } => Form::Arithmetic { width, frac },
+            Form::Masked { to, .. } => Form::Masked { width, frac, to },
+            other => other,
+        }
+    }
+}
+
 /// Form and shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ValueType {
@@ -76,25 +113,11 @@ impl ValueType {
 
     /// Ring width of the form in bits, if it has one.
     pub fn width(&self) -> Option<u32> {
-        match self.form {
-            Form::Plain { .. } => None,
-            Form::Known { width, .. }
-            | Form::Weight { width, .. }
-            | Form::Arithmetic { width, .. }
-            | Form::Boolean { width }
-            | Form::Masked { width, .. }
-            | Form::MaskedBits { width } => Some(width),
-        }
+        self.form.width()
     }
 
     /// Fraction bits of the form, if it has them.
     pub fn frac(&self) -> Option<u32> {
-        match self.form {
-            Form::Known { frac, .. }
-            | Form::Weight { frac, .. }
-            | Form::Arithmetic { frac, .. }
-            | Form::Masked { frac, .. } => Some(frac),
-            _ => None,
-        }
+        self.form.frac()
     }
 }

@@ -4,6 +4,7 @@
 //! its masks and its shares of those fields, whoever made them; [`dealer`] is one maker.
 
 pub mod dealer;
+pub mod derived;
 pub mod masks;
 pub mod prepared;
 pub mod shares;

@@ -89,7 +89,7 @@ impl Prepared {
         weights: &mut MaskedWeights,
     ) -> Result<Prepared, RunError> {
         let mut prepared = Prepared { spool: Spool::new()?, offsets: BTreeMap::new() };
-        let mut masks = Masks::new(program, indices);
+        let mut masks = Masks::new(program, indices, None);
         for at in 0..program.len() as u32 {
             if let Some((a, weight)) = weighted(program, at) {
                 let mut share = prepared.contribution(program, at, &masks, a, weight, weights)?;

@@ -14,7 +14,7 @@ use crate::correlation::shares::Shares;
 use crate::error::RunError;
 use crate::protocol::lift::{Operand, lift, operand};
 use crate::protocol::local::{self, Movable};
-use crate::protocol::{bits, compare, fourier, one_hot, product, table, truncate};
+use crate::protocol::{bits, compare, fourier, masked, one_hot, product, table, truncate};
 use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
 
 type Fields = std::vec::IntoIter<Vec<u64>>;
@@ -129,6 +129,7 @@ impl Executor<'_> {
                 let bits = compare::combine(words, self.width(c.digits), opened, &fields);
                 return bits.map(Value::Boolean).ok_or_else(missing);
             }
+            _ if matches!(ty.form, Form::Masked { .. }) => return self.under_mask(at).map(Value::Masked),
             Instruction::Share(s) => self.share(at, s.arg)?.into_owned(),
             Instruction::Add(b) => local::add(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
             Instruction::Sub(b) => local::sub(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
@@ -249,6 +250,32 @@ impl Executor<'_> {
         }
         let placed = local::place(&*self.share(at, p.arg)?, &indices, axis, size);
         placed.map(Value::Arithmetic).map_err(failed(at))
+    }
+
+    /// Linear work on a masked value: the opened sum and the mask go the same way.
+    fn under_mask(&mut self, at: u32) -> Result<Masked, RunError> {
+        let ty = self.program.ty(at);
+        let width = ty.width().unwrap_or(64);
+        match self.program.instruction(at as usize) {
+            Instruction::MatMul(p) => {
+                let product = weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
+                let mask = self.derived.get(at, ty.len())?;
+                let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
+                Ok(masked::product(product, mask, width))
+            }
+            Instruction::Add(b) | Instruction::Sub(b) => {
+                let is_left = matches!(self.program.ty(b.a).form, Form::Masked { .. });
+                let (x, c) = if is_left { (b.a, b.b) } else { (b.b, b.a) };
+                let subtract = matches!(self.program.instruction(at as usize), Instruction::Sub(_));
+                let c = self.known(c)?.ok_or_else(|| not_held(at, "public ring elements"))?;
+                Ok(masked::shift(self.masked(at, x)?, &c, subtract, width))
+            }
+            Instruction::Scale(s) => Ok(masked::scale(self.masked(at, s.arg)?, s.factor, width)),
+            Instruction::Truncate(t) => {
+                Ok(masked::truncate(self.masked(at, t.arg)?, self.width(t.arg), t.shift))
+            }
+            _ => Err(not_held(at, "linear work on a masked value")),
+        }
     }
 
     fn product(&mut self, at: u32, p: &Product, op: &Op) -> Result<Share, RunError> {

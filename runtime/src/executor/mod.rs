@@ -18,6 +18,7 @@ use marill_program::{Instruction, ValidProgram};
 
 use crate::bundle::check_type;
 use crate::correlation::Source;
+use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
 use crate::error::{InputFault, RunError};
 use crate::sharing::Party;
@@ -56,6 +57,8 @@ pub struct Executor<'a> {
     plan: &'a Plan,
     constants: &'a Constants<'a>,
     source: &'a mut dyn Source,
+    /// Masks of products of masked values with public matrices.
+    derived: &'a mut Derived,
     /// The client's part of products with weights.
     prepared: Option<&'a mut Prepared>,
     inputs: BTreeMap<String, Tensor>,
@@ -69,12 +72,13 @@ impl<'a> Executor<'a> {
         plan: &'a Plan,
         constants: &'a Constants<'a>,
         source: &'a mut dyn Source,
+        derived: &'a mut Derived,
         prepared: Option<&'a mut Prepared>,
         inputs: BTreeMap<String, Tensor>,
     ) -> Executor<'a> {
         let program = constants.program();
         let values = (0..program.len()).map(|_| None).collect();
-        Executor { party, program, plan, constants, source, prepared, inputs, values }
+        Executor { party, program, plan, constants, source, derived, prepared, inputs, values }
     }
 
     /// Runs every batch with the other party, and returns the outputs that this party learns, by name. `progress`

@@ -3,13 +3,15 @@
 use marill_kernels::matmul::MatShape;
 use marill_kernels::pack::pack;
 use marill_kernels::{Prg, Seed};
-use marill_plaintext::Op;
+use marill_plaintext::{DType, Op};
+use marill_program::correlation::mask_matrices;
 use marill_program::{Instruction, Ring};
 
 use super::constants::Constants;
 use super::encode::{Layout, encode_slice, encode_tensor, origin};
 use super::{failed, not_held};
 use crate::correlation::mask_stream;
+use crate::correlation::masks::Matrices;
 use crate::correlation::spool::Chunks;
 use crate::error::RunError;
 use crate::protocol::panels;
@@ -49,6 +51,32 @@ pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel)
         any |= !values.is_empty();
     }
     Ok(any)
+}
+
+/// Sends the dealer the public matrices that multiply masks, as f32.
+///
+/// # Errors
+/// Of the bundle and the channel.
+pub fn send_matrices(constants: &Constants<'_>, dealer: &mut Channel) -> Result<(), RunError> {
+    let program = constants.program();
+    let mut out = Chunks::new(dealer);
+    for matrix in mask_matrices(program) {
+        let Instruction::Encode(e) = program.instruction(matrix as usize) else {
+            return Err(not_held(matrix, "an encoding"));
+        };
+        let values = constants.tensor(matrix, e.arg)?.cast(DType::F32);
+        let array = values.as_f32().map_err(failed(matrix))?;
+        for part in array.iter().copied().collect::<Vec<f32>>().chunks(BLOCK) {
+            out.write(&part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+    }
+    out.finish()
+}
+
+impl Matrices for Constants<'_> {
+    fn product(&self, matrix: u32, x: &Ring, shape: &[usize]) -> Result<Ring, RunError> {
+        product(self, &Op::MatMul, x, matrix, shape)
+    }
 }
 
 /// `x W` for a `Weight`, or `x C` for an `Encode` of a constant, known to this party: instruction `value`, as the

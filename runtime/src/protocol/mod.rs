@@ -12,6 +12,7 @@ pub mod compare;
 pub mod fourier;
 pub mod lift;
 pub mod local;
+pub mod masked;
 pub mod one_hot;
 pub mod open;
 pub mod panels;

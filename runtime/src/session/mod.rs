@@ -1,7 +1,7 @@
 //! A run from connection to outputs: agree, preprocess, run, reveal. One function for each role.
 //!
-//! Setup: greetings on all links; the server sends the dealer the program and the public indices by which masks move;
-//! the dealer sends the server the weights' seed; the server sends the client every weight masked. Preprocess: the
+//! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
+//! the public matrices that multiply them; the dealer sends the server the weights' seed; the server sends the client every weight masked. Preprocess: the
 //! dealer seeds both parties and streams corrections to the server; the client multiplies its masks with the masked
 //! weights; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
 //! both say when they are ready. Online: the rounds of the program between client and server.
@@ -20,7 +20,8 @@ use marill_program::plan::Plan;
 
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
 use crate::correlation::dealer::make::Seeds;
-use crate::correlation::dealer::{ClientSource, ServerSource, make};
+use crate::correlation::dealer::{ClientSource, ReceivedMatrices, ServerSource, make};
+use crate::correlation::derived::Derived;
 use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
 use crate::correlation::{Suite, fresh_seed};
@@ -88,12 +89,14 @@ pub fn run_client(
     enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
     let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
     let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
+    let mut derived = Derived::new(program, &indices, &constants, &source)?;
     server.send(&[])?;
     (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
-    let executor = Executor::new(Party::Client, &plan, &constants, &mut source, Some(&mut prepared), inputs);
+    let executor =
+        Executor::new(Party::Client, &plan, &constants, &mut source, &mut derived, Some(&mut prepared), inputs);
     let total = plan.rounds() as u64;
     let outputs = executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
@@ -120,7 +123,9 @@ pub fn run_server(
     agree::party(&mut dealer, &hello)?;
     dealer.send(bundle.program_bytes())?;
     let constants = Constants::new(bundle, &plan, Party::Server)?;
-    send_indices(&constants.mask_indices()?, &mut dealer)?;
+    let indices = constants.mask_indices()?;
+    send_indices(&indices, &mut dealer)?;
+    weights::send_matrices(&constants, &mut dealer)?;
     let weight_seed = receive_seed(&mut dealer)?;
     if weights::send_masked(&constants, &weight_seed, &mut client)? {
         client.end_round();
@@ -140,13 +145,15 @@ pub fn run_server(
         Ok(())
     };
     let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
+    let mut derived = Derived::new(program, &indices, &constants, &source)?;
     (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
     client.recv_into(&mut [])?;
     dealer.end_round();
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
-    let executor = Executor::new(Party::Server, &plan, &constants, &mut source, None, inputs);
+    let executor =
+        Executor::new(Party::Server, &plan, &constants, &mut source, &mut derived, None, inputs);
     let total = plan.rounds() as u64;
     let outputs = executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
@@ -172,6 +179,7 @@ pub fn run_dealer(
         agree::same_program(role, &program.digest(), &digest)?;
     }
     let indices = receive_indices(&program, &mut server)?;
+    let matrices = ReceivedMatrices::receive(&program, &mut server)?;
     let weight = fresh_seed()?;
     server.send(weight.expose())?;
     clock.end(Phase::Setup);
@@ -182,7 +190,7 @@ pub fn run_dealer(
     server.send(seeds.server.expose())?;
     let total = program.len() as u64;
     let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
-    make(&program, &indices, &seeds, &mut server, &mut heard)?;
+    make(&program, &indices, &matrices, &seeds, &mut server, &mut heard)?;
     server.end_round();
     clock.end(Phase::Preprocess);
     Ok(clock.stats(&[&client, &server]))

@@ -6,11 +6,12 @@ use marill_kernels::{Prg, Seed};
 use marill_plaintext::Tensor;
 use marill_program::correlation::fields;
 use marill_program::fixed::mask;
-use marill_program::{Form, Ring, Target, ValidProgram};
+use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::fields::Known;
 use super::stream::{Shape, send};
-use crate::correlation::masks::Masks;
+use crate::correlation::derived::sources;
+use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::spool::Chunks;
 use crate::correlation::{field_stream, mask_stream};
 use crate::error::RunError;
@@ -30,18 +31,22 @@ pub struct Seeds {
 }
 
 /// Makes every correlation of `program` and streams the corrections to the server; `progress` hears which instruction
-/// is done. `indices` holds the public tensors by which masks move.
+/// is done. `indices` holds the public tensors by which masks move, `matrices` those by which they are multiplied.
 ///
 /// # Errors
 /// Of the channel; `BadProgram` and `Exhausted` where the masks cannot be followed.
 pub fn make(
     program: &ValidProgram,
     indices: &BTreeMap<u32, Tensor>,
+    matrices: &dyn Matrices,
     seeds: &Seeds,
     server: &mut Channel,
     progress: &mut dyn FnMut(u32),
 ) -> Result<(), RunError> {
-    let mut masks = Masks::new(program, indices);
+    let mut masks = Masks::new(program, indices, None);
+    // What becomes of a truncated mask depends on both parties' parts of it.
+    let of_interest = sources(program);
+    let mut parts = [&seeds.client, &seeds.server].map(|seed| (seed, Masks::new(program, indices, Some(matrices))));
     for at in 0..program.len() as u32 {
         let demand = fields(program, at as usize);
         if !demand.is_empty() {
@@ -65,10 +70,28 @@ pub fn make(
             }
             out.finish()?;
         }
-        masks.pass(at, || Some(draw(program, at, seeds)))?;
+        for (seed, part) in &mut parts {
+            part.pass(at, || of_interest.contains(&at).then(|| own(program, at, seed)))?;
+        }
+        masks.pass(at, || match program.instruction(at as usize) {
+            Instruction::MatMul(_) | Instruction::Truncate(_) => {
+                let [client, server] = [&parts[0].1, &parts[1].1].map(|part| part.get(at));
+                let sum = client?.zip(server?, &program.ty(at).shape, u64::wrapping_add);
+                let reduce = mask(program.ty(at).width().unwrap_or(64));
+                Some(sum.map(|v| v & reduce))
+            }
+            _ => Some(draw(program, at, seeds)),
+        })?;
         progress(at + 1);
     }
     Ok(())
+}
+
+/// One party's mask of what instruction `at` opens.
+fn own(program: &ValidProgram, at: u32, seed: &Seed) -> Ring {
+    let ty = program.ty(at);
+    let data = Prg::new(seed.clone(), mask_stream(at)).ring(ty.len(), ty.width().unwrap_or(64));
+    Ring::new(ty.shape.clone(), data)
 }
 
 /// The whole mask of what instruction `at` opens.

@@ -6,8 +6,10 @@
 
 pub mod fields;
 pub mod make;
+pub mod matrices;
 pub mod party;
 pub mod stream;
 
 pub use make::make;
+pub use matrices::ReceivedMatrices;
 pub use party::{ClientSource, ServerSource};

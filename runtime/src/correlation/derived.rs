@@ -1,0 +1,75 @@
+//! A party's masks of what products of masked values with public matrices make, computed before the inputs are known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marill_plaintext::Tensor;
+use marill_program::correlation::{mask_matrix, own_mask_needed};
+use marill_program::plan::arguments;
+use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
+
+use super::Source;
+use super::masks::{Masks, Matrices};
+use super::spool::Spool;
+use crate::error::RunError;
+
+/// Openings whose masks are multiplied or truncated later on, and the values between.
+pub fn sources(program: &ValidProgram) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    for at in (0..program.len() as u32).rev() {
+        let is_masked = matches!(program.ty(at).form, Form::Masked { to: Target::Both, .. });
+        let instruction = program.instruction(at as usize);
+        let is_derived = matches!(instruction, Instruction::MatMul(_) | Instruction::Truncate(_));
+        if is_masked && (is_derived || found.contains(&at)) && !matches!(instruction, Instruction::Open(_)) {
+            found.extend(arguments(instruction));
+        }
+    }
+    found
+}
+
+/// The masks `r C`, by instruction, of those that a party needs itself.
+pub struct Derived {
+    spool: Spool,
+    offsets: BTreeMap<u32, u64>,
+}
+
+impl Derived {
+    /// Computes them all.
+    ///
+    /// # Errors
+    /// Of the temporary file and of the bundle.
+    pub fn new(
+        program: &ValidProgram,
+        indices: &BTreeMap<u32, Tensor>,
+        matrices: &dyn Matrices,
+        source: &dyn Source,
+    ) -> Result<Derived, RunError> {
+        let mut derived = Derived { spool: Spool::new()?, offsets: BTreeMap::new() };
+        let needed = own_mask_needed(program);
+        let of_interest = sources(program);
+        let mut masks = Masks::new(program, indices, Some(matrices));
+        for at in 0..program.len() as u32 {
+            let ty = program.ty(at);
+            masks.pass(at, || {
+                let is_needed = of_interest.contains(&at) && needed[at as usize];
+                let width = ty.width().unwrap_or(64);
+                is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width)))
+            })?;
+            if let (Some(_), Some(mask)) = (mask_matrix(program, at as usize), masks.get(at)) {
+                derived.offsets.insert(at, derived.spool.len_bytes());
+                let bytes: Vec<u8> = mask.data.iter().flat_map(|v| v.to_le_bytes()).collect();
+                derived.spool.append(&bytes)?;
+            }
+        }
+        Ok(derived)
+    }
+
+    /// The mask of the `len` values that instruction `at` makes, if it is needed.
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn get(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+        let Some(&offset) = self.offsets.get(&at) else { return Ok(None) };
+        let bytes = self.spool.read(offset, 8 * len)?;
+        Ok(Some(bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()))
+    }
+}

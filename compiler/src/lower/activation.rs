@@ -1,4 +1,7 @@
-//! Smooth activations: a trigonometric series inside a window, straight lines outside.
+//! Smooth activations: a trigonometric series, and where that cannot reach, straight lines outside its window.
+//!
+//! Within public bounds that are small enough, GELU and SiLU are half their argument and one series, from a single
+//! opening. Else:
 //!
 //! The argument is opened once. The series comes from cosines and sines of its mask; truth tables on its high bits
 //! say, softly at the borders, whether it lies inside the window or above it. One more opening of those bits and of
@@ -77,6 +80,12 @@ fn shape(op: &Op) -> Shape {
     }
 }
 
+/// Largest bound that one series spans, with its harmonics and the shrinking of its argument, 7/8: error 1.2e-4.
+const WHOLE_BOUND: f64 = 16.0;
+const WHOLE_TERMS: usize = 20;
+const SHRINK_FACTOR: i64 = 7;
+const SHRINK_LOG2: u32 = 3;
+
 /// Width of a piece of the truth tables, as a power of two.
 const PIECE_LOG2: i32 = -2;
 const ENTRY_FRAC: u32 = 15;
@@ -88,6 +97,9 @@ impl Lowering<'_> {
         let shape = shape(op);
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
+        if shape.above == Outside::Identity && self.precision.activation_bound <= WHOLE_BOUND {
+            return self.whole_activation(&shape, x);
+        }
         let x = self.builder.at_frac(x, frac);
         let bound = self.precision.activation_bound.max(2f64.powi(shape.period_log2 as i32 - 1));
         self.builder.set_bound(x, bound);
@@ -113,6 +125,7 @@ impl Lowering<'_> {
             entry_frac: ENTRY_FRAC,
             power_frac: POWER_FRAC,
             width: 0,
+            window: 0.0,
         };
         let peak = fit.peak + shape.line * bound + 1.0;
         let mut inside = self.builder.fourier(fourier, peak);
@@ -158,6 +171,53 @@ impl Lowering<'_> {
         }
         let saturates = shape.above != Outside::Identity;
         self.builder.set_bound(result, if saturates { 1.01 } else { bound });
+        Ok(result)
+    }
+
+    /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
+    /// room between the window's ends for the series to turn round.
+    fn whole_activation(&mut self, shape: &Shape, x: Id) -> Result<Id> {
+        let frac = self.precision.activation_frac;
+        let bound = self.precision.activation_bound;
+        let shrink = SHRINK_FACTOR as f64 / 2f64.powi(SHRINK_LOG2 as i32);
+        self.builder.set_bound(x, bound);
+        let small = self.builder.scale(x, SHRINK_FACTOR, SHRINK_LOG2);
+        let small = self.builder.at_frac(small, frac);
+        self.builder.set_bound(small, bound * shrink);
+        let opened = self.builder.open(small, Target::Both);
+        let period_bits = (2.0 * bound).log2().ceil() as u32 + frac;
+        self.builder.require_width(opened, period_bits);
+        let period = 2f64.powi((period_bits - frac) as i32);
+        let (window, part) = (bound * shrink, shape.part);
+        let fit = series(|y| part(y / shrink), shape.parity, window, period, WHOLE_TERMS);
+        let fourier = Fourier {
+            arg: opened,
+            period_bits,
+            constant: fit.coefficients[0],
+            cos: fit.coefficients[1..].to_vec(),
+            sin: vec![0.0; WHOLE_TERMS],
+            entry_frac: ENTRY_FRAC,
+            power_frac: POWER_FRAC,
+            width: 0,
+            window,
+        };
+        let peak = fit.peak + 1.0;
+        let waves = self.builder.fourier(fourier, peak);
+        let sum = if self.builder.is_derived(opened) {
+            // Shares of x would take a product; half of x is 4/7 of what is opened.
+            let bits = self.builder.frac(waves) - frac;
+            let lifted = self.builder.lift(opened);
+            let factor = (0.5 / shrink * 2f64.powi(bits as i32)).round() as i64;
+            let line = self.builder.scale(lifted, factor, bits);
+            self.builder.add(waves, line)?
+        } else {
+            let x = self.builder.at_frac(x, frac);
+            let line = self.builder.scale(x, 1, 1);
+            let waves = self.builder.at_frac(waves, frac + 1);
+            self.builder.add(waves, line)?
+        };
+        let result = self.builder.at_frac(sum, frac);
+        self.builder.set_bound(result, bound);
         Ok(result)
     }
 

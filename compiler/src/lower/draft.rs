@@ -82,6 +82,9 @@ pub struct Builder {
     weights: BTreeMap<(Id, u32), Id>,
 }
 
+/// How many times fewer elements must be opened for work under a mask to pay: they are opened in a wider ring.
+const OPENING_GAIN: usize = 2;
+
 /// Bits of a ring in which values up to `bound` can be lifted: |x| < 2^(k-2).
 pub fn signed_bits(bound: f64, frac: u32) -> u32 {
     let magnitude = bound.max(f64::MIN_POSITIVE).log2() + f64::from(frac);
@@ -340,7 +343,7 @@ impl Builder {
         if let Some(&id) = self.opened.get(&(arg, to as i32)) {
             return id;
         }
-        if let Some(id) = self.open_before_move(arg, to) {
+        if let Some(id) = self.open_before_move(arg, to).or_else(|| self.open_before_product(arg, to)) {
             self.opened.insert((arg, to as i32), id);
             return id;
         }
@@ -366,6 +369,90 @@ impl Builder {
                 self.movement(&m.op.parse().ok()?, &[inner]).ok()
             }
             _ => None,
+        }
+    }
+
+    /// Public linear work on shares is done on the masked value instead where what must be opened for that is much
+    /// less, or opened anyway: the opened factor of a product with a public matrix gives the product, masked.
+    fn open_before_product(&mut self, arg: Id, to: Target) -> Option<Id> {
+        let source = self.product_source(arg)?;
+        let is_opened = self.opened.contains_key(&(source, to as i32));
+        let is_less = OPENING_GAIN * self.get(source).len() <= self.get(arg).len();
+        (to == Target::Both && (is_opened || is_less)).then(|| self.under_mask(arg)).flatten()
+    }
+
+    /// Whether ring elements are an encoded public constant.
+    fn is_public_constant(&self, id: Id) -> bool {
+        match self.get(id).instruction {
+            Instruction::Encode(ref e) => {
+                let arg = self.get(e.arg);
+                matches!(arg.kind, Kind::Plain { owner: Owner::Public, .. })
+                    && matches!(arg.instruction, Instruction::Constant(_))
+            }
+            _ => false,
+        }
+    }
+
+    /// The shared operand of the product with a public matrix that linear work on one value alone made `id` of.
+    fn product_source(&self, id: Id) -> Option<Id> {
+        let draft = self.get(id);
+        if draft.kind != Kind::Arithmetic {
+            return None;
+        }
+        match &draft.instruction {
+            Instruction::MatMul(p) => {
+                let is_linear = self.get(p.a).kind == Kind::Arithmetic
+                    && self.is_public_constant(p.b)
+                    && self.shape(p.b).len() == 2;
+                is_linear.then_some(p.a)
+            }
+            Instruction::Add(b) | Instruction::Sub(b) => {
+                let fits = self.is_public_constant(b.b) && self.shape(b.a) == draft.shape;
+                fits.then(|| self.product_source(b.a)).flatten()
+            }
+            Instruction::Scale(s) => self.product_source(s.arg),
+            Instruction::Truncate(t) => self.product_source(t.arg),
+            Instruction::Move(m) if m.args.len() == 1 => self.product_source(m.args[0]),
+            _ => None,
+        }
+    }
+
+    /// The same work as made `id`, for which [`Self::product_source`] has an answer, under a mask.
+    fn under_mask(&mut self, id: Id) -> Option<Id> {
+        if let Some(&id) = self.opened.get(&(id, Target::Both as i32)) {
+            return Some(id);
+        }
+        let draft = self.get(id).clone();
+        let instruction = match draft.instruction {
+            Instruction::MatMul(p) => {
+                let a = self.open(p.a, Target::Both);
+                Instruction::MatMul(schema::Product { a, ..p })
+            }
+            Instruction::Add(b) => Instruction::Add(schema::Binary { a: self.under_mask(b.a)?, b: b.b }),
+            Instruction::Sub(b) => Instruction::Sub(schema::Binary { a: self.under_mask(b.a)?, b: b.b }),
+            Instruction::Scale(s) => Instruction::Scale(schema::Scale { arg: self.under_mask(s.arg)?, ..s }),
+            Instruction::Truncate(t) => {
+                Instruction::Truncate(schema::Truncate { arg: self.under_mask(t.arg)?, ..t })
+            }
+            Instruction::Move(m) => {
+                let inner = self.under_mask(m.args[0])?;
+                return self.movement(&m.op.parse().ok()?, &[inner]).ok();
+            }
+            _ => return None,
+        };
+        let kind = Kind::Masked { to: Target::Both };
+        let masked = self.push(instruction, kind, draft.shape, draft.frac, draft.bound);
+        self.opened.insert((id, Target::Both as i32), masked);
+        Some(masked)
+    }
+
+    /// Whether a masked value was computed under its mask rather than opened itself.
+    pub fn is_derived(&self, masked: Id) -> bool {
+        match &self.get(masked).instruction {
+            Instruction::Open(_) => false,
+            Instruction::Move(m) => m.args.first().is_some_and(|&a| self.is_derived(a)),
+            Instruction::Place(p) => self.is_derived(p.arg),
+            _ => true,
         }
     }
 

@@ -93,7 +93,8 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
         match &draft.instruction {
             Instruction::Truncate(t) => {
                 if w + t.shift > MAX_WIDTH {
-                    return Err(Overflow::At(at as Id));
+                    let is_shared = draft.kind == Kind::Arithmetic;
+                    return Err(if is_shared { Overflow::At(at as Id) } else { Overflow::Hopeless(at as Id) });
                 }
                 demand(t.arg, w + t.shift);
             }

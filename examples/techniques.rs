@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let base = write("base")?;
     println!("GPT-2 small, {tokens} tokens\n");
-    println!("| model | online MB | rounds | preprocess MB | setup MB | LAN s | WAN s | LAN total s | WAN total s |");
+    println!(
+        "| model | online MB | rounds | preprocess MB | setup MB | LAN s | WAN s | LAN total s | WAN total s |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut first: Option<Prediction> = None;
     for (tuning, title) in ROWS {

@@ -17,6 +17,7 @@ pub mod rewrite;
 pub mod schedule;
 
 pub mod calibrate;
+pub mod explain;
 pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};
@@ -140,7 +141,7 @@ pub fn lower_and_check(
 ) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
     request.numerics.validate()?;
     let precision = precision::Precision::new(request.numerics);
-    let lowered = lower::lower(graph, precision, name, &request.dims)?;
+    let lowered = lower::lower(graph, precision, request.network, name, &request.dims)?;
     let program = ValidProgram::new(lowered.program.clone())
         .map_err(|source| Diagnostic::new("", Problem::Bug(Box::new(Bug::Program { source }))))?;
     Ok((lowered, program))

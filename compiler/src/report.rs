@@ -14,6 +14,8 @@ use crate::calibrate::{Agreement, Calibration};
 use crate::ir::Graph;
 use crate::lower::Lowered;
 use crate::precision::headroom::GroupHeadroom;
+use crate::published::WeightRow;
+use crate::rewrite::certificate::Certificate;
 
 /// Ring multiplications and additions per second that predictions assume of each party.
 pub const RING_PRODUCTS_PER_SECOND: f64 = 5e9;
@@ -60,12 +62,14 @@ pub struct OperatorRow {
 }
 
 /// A rewrite rule that found something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RewriteRow {
     /// The rule.
-    pub rule: &'static str,
+    pub rule: String,
     /// Forms that it found.
     pub count: usize,
+    /// Estimated seconds of a run that would be lost without it.
+    pub saves_s: f64,
 }
 
 /// What the samples were and how the ring arithmetic did on them.
@@ -98,6 +102,10 @@ pub struct Report {
     pub operators: Vec<OperatorRow>,
     /// Use of the rings, tightest first.
     pub headroom: Vec<GroupHeadroom>,
+    /// What is known of every weight.
+    pub weights: Vec<WeightRow>,
+    /// Public constants before the outputs, and whether they may be moved behind the reveal.
+    pub certificates: Vec<Certificate>,
     /// Rules that found new forms.
     pub rewrites: Vec<RewriteRow>,
     /// What the samples showed.
@@ -181,7 +189,11 @@ pub fn report(
         online: predicted.online,
         operators: operators(program, &cost),
         headroom,
-        rewrites: fired.map(|&(rule, count)| RewriteRow { rule, count }).collect(),
+        weights: compiled.weights.clone(),
+        certificates: compiled.rewrites.certificates.clone(),
+        rewrites: fired
+            .map(|rule| RewriteRow { rule: rule.name.to_owned(), count: rule.count, saves_s: rule.saves_s })
+            .collect(),
         samples: SampleReport { is_synthetic, count: samples, outputs: calibration.agreements.clone() },
     }
 }
@@ -213,6 +225,11 @@ fn phase(cost: &PhaseCost, ring_products: u64, network: Network) -> PhaseReport 
         + bits / network.bandwidth_bits_per_second
         + ring_products as f64 / RING_PRODUCTS_PER_SECOND;
     PhaseReport { bytes_sent, bytes_received, rounds: cost.rounds, seconds }
+}
+
+/// What every graph node costs; those that cost nothing are left out.
+pub fn operator_rows(program: &ValidProgram) -> Vec<OperatorRow> {
+    operators(program, &cost::cost(program, program.encode().len() as u64))
 }
 
 /// Costs by group; sums over the rows are the totals, headers and greetings aside.

@@ -58,7 +58,10 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     let compiled = compile_observed(model, &request, &mut |progress| spinner.stage(&progress))?;
     let mut warnings = unused_dims(model, args)?;
 
-    let samples = if args.calibrate.is_empty() {
+    let samples = if args.skip_check {
+        warnings.push("the program was not checked on samples".to_owned());
+        Vec::new()
+    } else if args.calibrate.is_empty() {
         warnings.push(
             "no --calibrate given: the program was checked on made-up inputs, real ones may need more --range-bits"
                 .to_owned(),

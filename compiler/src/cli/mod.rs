@@ -1,7 +1,9 @@
 //! The command line: what is asked, handed to the library, and what it answers, printed.
 
+mod compare;
 mod compile;
 mod dump;
+mod explain;
 mod print;
 mod simulate;
 
@@ -31,6 +33,10 @@ enum Command {
     Dump(DumpArgs),
     /// Runs one stage on a graph in text form and prints the result
     Opt(OptArgs),
+    /// Shows what compiled models cost, side by side
+    Compare(CompareArgs),
+    /// Tells where every operation of a compiled model runs and why, what each party learns and what it costs
+    Explain(ExplainArgs),
     /// Runs a compiled model's exact ring arithmetic in this process, without cryptography
     Simulate(SimulateArgs),
 }
@@ -55,6 +61,9 @@ struct CompileArgs {
     /// The network that times are predicted for: loopback, lan, wan, or bandwidth and round trip as in 200Mbit,40ms
     #[arg(long, value_name = "NETWORK", default_value = "lan")]
     network: Network,
+    /// Do not run the program on samples: values beyond its bounds are then found by nobody
+    #[arg(long, conflicts_with = "calibrate")]
+    skip_check: bool,
     /// Print the predicted figures as JSON, and nothing else, to standard output
     #[arg(long)]
     json: bool,
@@ -118,6 +127,29 @@ struct OptArgs {
     stage: OptStage,
     #[command(flatten)]
     request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// Directories that compiling wrote; the first is what the others are compared with
+    #[arg(value_name = "OUT", required = true)]
+    bundles: Vec<PathBuf>,
+    /// Networks that times are predicted for
+    #[arg(long, value_name = "NETWORK", default_values = ["lan", "wan"])]
+    network: Vec<Network>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The directory that compiling wrote
+    #[arg(value_name = "OUT")]
+    bundle: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -208,6 +240,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match (cli.command, &cli.compile.model, &cli.compile.out) {
         (Some(Command::Dump(args)), ..) => dump::dump(&args),
         (Some(Command::Opt(args)), ..) => dump::opt(&args),
+        (Some(Command::Compare(args)), ..) => compare::compare(&args),
+        (Some(Command::Explain(args)), ..) => explain::explain(&args),
         (Some(Command::Simulate(args)), ..) => simulate::simulate(&args),
         (None, Some(model), Some(out)) => compile::compile(model, out, &cli.compile),
         (None, ..) => anyhow::bail!("nothing to do, try --help"),

@@ -176,7 +176,7 @@ fn shortened(name: &str) -> String {
     format!("{op} ...{tail}")
 }
 
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let value = count as f64;
     match count {
         0..1_000 => format!("{count} B"),
@@ -186,11 +186,11 @@ fn bytes(count: u64) -> String {
     }
 }
 
-fn seconds(value: f64) -> String {
+pub fn seconds(value: f64) -> String {
     if value < 1.0 { format!("{:.1} ms", value * 1e3) } else { format!("{value:.2} s") }
 }
 
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -1,7 +1,7 @@
-//! Smooth activations: a trigonometric series, and where that cannot reach, straight lines outside its window.
+//! Smooth activations: a trigonometric series inside a window, straight lines outside.
 //!
-//! Within public bounds that are small enough, GELU and SiLU are half their argument and one series, from a single
-//! opening. Else:
+//! For GELU and SiLU there is a form of one round less, a series of more terms over the whole of the bound: half the
+//! argument and that series, from a single opening. Its correlations are larger, so the network decides. Else:
 //!
 //! The argument is opened once. The series comes from cosines and sines of its mask; truth tables on its high bits
 //! say, softly at the borders, whether it lies inside the window or above it. One more opening of those bits and of
@@ -83,6 +83,8 @@ fn shape(op: &Op) -> Shape {
 /// Largest bound that one series spans, with its harmonics and the shrinking of its argument, 7/8: error 1.2e-4.
 const WHOLE_BOUND: f64 = 16.0;
 const WHOLE_TERMS: usize = 20;
+/// Bits by which its correlations exceed what the other form opens and consumes beyond it, per element.
+const WHOLE_MORE_BITS: f64 = 1000.0;
 const SHRINK_FACTOR: i64 = 7;
 const SHRINK_LOG2: u32 = 3;
 
@@ -97,7 +99,9 @@ impl Lowering<'_> {
         let shape = shape(op);
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
-        if shape.above == Outside::Identity && self.precision.activation_bound <= WHOLE_BOUND {
+        let has_whole = shape.above == Outside::Identity && self.precision.activation_bound <= WHOLE_BOUND;
+        let more_s = self.builder.get(x).len() as f64 * WHOLE_MORE_BITS / self.network.bandwidth_bits_per_second;
+        if has_whole && more_s < self.network.rtt_seconds / 2.0 {
             return self.whole_activation(&shape, x);
         }
         let x = self.builder.at_frac(x, frac);
@@ -131,6 +135,8 @@ impl Lowering<'_> {
         let mut inside = self.builder.fourier(fourier, peak);
         if shape.line != 0.0 {
             let bits = self.builder.frac(inside) - frac;
+            // Shares of a product that was not made on shares would take the product once more.
+            let x = if self.builder.is_derived(opened) { self.builder.lift(opened) } else { x };
             let line = self.builder.scale(x, (shape.line * 2f64.powi(bits as i32)).round() as i64, bits);
             inside = self.builder.add(inside, line)?;
         }

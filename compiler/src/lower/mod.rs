@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
 use marill_program::schema::{Output, Program, Step, VERSION};
-use marill_program::{Owner as Party, Target, ValidProgram};
+use marill_program::{Network, Owner as Party, Target, ValidProgram};
 
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Constant, Encoding, Graph, NodeKind, Owner, ValueId};
@@ -83,19 +83,21 @@ struct Lowering<'g> {
     graph: &'g Graph,
     builder: Builder,
     precision: Precision,
+    network: Network,
     values: BTreeMap<ValueId, Value>,
     constants: Vec<BundleConstant>,
     names: BTreeSet<String>,
     made: BTreeMap<String, Id>,
 }
 
-/// Lowers `graph`; `name` is what the program is called.
+/// Lowers `graph`, for a network where that makes a difference; `name` is what the program is called.
 ///
 /// # Errors
 /// An operation that cannot be computed on shared values, at its node.
 pub fn lower(
     graph: &Graph,
     precision: Precision,
+    network: Network,
     name: &str,
     dims: &BTreeMap<String, usize>,
 ) -> Result<Lowered> {
@@ -103,6 +105,7 @@ pub fn lower(
         graph,
         builder: Builder::default(),
         precision,
+        network,
         values: BTreeMap::new(),
         constants: Vec::new(),
         names: BTreeSet::new(),

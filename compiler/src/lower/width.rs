@@ -94,7 +94,11 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
             Instruction::Truncate(t) => {
                 if w + t.shift > MAX_WIDTH {
                     let is_shared = draft.kind == Kind::Arithmetic;
-                    return Err(if is_shared { Overflow::At(at as Id) } else { Overflow::Hopeless(at as Id) });
+                    return Err(if is_shared {
+                        Overflow::At(at as Id)
+                    } else {
+                        Overflow::Hopeless(at as Id)
+                    });
                 }
                 demand(t.arg, w + t.shift);
             }

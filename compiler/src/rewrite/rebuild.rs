@@ -33,7 +33,7 @@ pub(super) fn rebuild(
         builder.built.insert(place, id);
     }
     for (output, &root) in old.outputs.iter().zip(&space.roots) {
-        let value = builder.build(forms.place(&space.classes, root))?;
+        let value = builder.build(forms.place(&space.classes, root), &output.name)?;
         builder.graph.add_output(output.name.clone(), value, output.reveal_to);
     }
     Ok(builder.graph)
@@ -61,9 +61,9 @@ impl Builder<'_> {
         self.origins.get(&self.forms.id(place)).map(|&value| self.old.node(value).name.as_str())
     }
 
-    /// Builds a class and what it needs.
-    fn build(&mut self, root: u32) -> Result<ValueId, Diagnostic> {
-        let mut path = vec![(root, self.name(root).unwrap_or_default().to_owned())];
+    /// Builds the class of an output and what it needs.
+    fn build(&mut self, root: u32, output: &str) -> Result<ValueId, Diagnostic> {
+        let mut path = vec![(root, self.name(root).unwrap_or(output).to_owned())];
         while let Some((place, name)) = path.last().cloned() {
             let Some((term, operands)) = self.forms.chosen(self.choice, place) else { break };
             let missing = operands.iter().find(|operand| !self.built.contains_key(operand));

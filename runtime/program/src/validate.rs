@@ -218,7 +218,9 @@ impl Checker {
     fn linear(&self, value: u32) -> Result<(Form, Vec<usize>), ProgramError> {
         let ty = self.get(value)?;
         match ty.form {
-            Form::Arithmetic { .. } | Form::Masked { to: Target::Both, .. } => Ok((ty.form, ty.shape.clone())),
+            Form::Arithmetic { .. } | Form::Masked { to: Target::Both, .. } => {
+                Ok((ty.form, ty.shape.clone()))
+            }
             _ => Err(self.wrong(value, "additive shares or a value opened to both under a mask")),
         }
     }

@@ -258,7 +258,8 @@ impl Executor<'_> {
         let width = ty.width().unwrap_or(64);
         match self.program.instruction(at as usize) {
             Instruction::MatMul(p) => {
-                let product = weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
+                let product =
+                    weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
                 let mask = self.derived.get(at, ty.len())?;
                 let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
                 Ok(masked::product(product, mask, width))

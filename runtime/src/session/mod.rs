@@ -95,8 +95,15 @@ pub fn run_client(
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
-    let executor =
-        Executor::new(Party::Client, &plan, &constants, &mut source, &mut derived, Some(&mut prepared), inputs);
+    let executor = Executor::new(
+        Party::Client,
+        &plan,
+        &constants,
+        &mut source,
+        &mut derived,
+        Some(&mut prepared),
+        inputs,
+    );
     let total = plan.rounds() as u64;
     let outputs = executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
@@ -152,8 +159,7 @@ pub fn run_server(
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
-    let executor =
-        Executor::new(Party::Server, &plan, &constants, &mut source, &mut derived, None, inputs);
+    let executor = Executor::new(Party::Server, &plan, &constants, &mut source, &mut derived, None, inputs);
     let total = plan.rounds() as u64;
     let outputs = executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);

@@ -46,7 +46,8 @@ pub fn make(
     let mut masks = Masks::new(program, indices, None);
     // What becomes of a truncated mask depends on both parties' parts of it.
     let of_interest = sources(program);
-    let mut parts = [&seeds.client, &seeds.server].map(|seed| (seed, Masks::new(program, indices, Some(matrices))));
+    let mut parts =
+        [&seeds.client, &seeds.server].map(|seed| (seed, Masks::new(program, indices, Some(matrices))));
     for at in 0..program.len() as u32 {
         let demand = fields(program, at as usize);
         if !demand.is_empty() {

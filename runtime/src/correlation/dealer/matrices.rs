@@ -30,7 +30,10 @@ impl<'a> ReceivedMatrices<'a> {
     ///
     /// # Errors
     /// Of the channel and of the temporary file; `Exhausted` for more than the dealer takes.
-    pub fn receive(program: &'a ValidProgram, server: &mut Channel) -> Result<ReceivedMatrices<'a>, RunError> {
+    pub fn receive(
+        program: &'a ValidProgram,
+        server: &mut Channel,
+    ) -> Result<ReceivedMatrices<'a>, RunError> {
         let needed_bytes = matrix_bytes(program);
         if needed_bytes > LIMIT_BYTES {
             let limit_bytes = LIMIT_BYTES;
@@ -61,9 +64,11 @@ impl Matrices for ReceivedMatrices<'_> {
             let bytes = self.spool.borrow_mut().read(start + 4 * range.start as u64, 4 * range.len())?;
             for chunk in bytes.as_chunks::<4>().0 {
                 let value = f32::from_le_bytes(*chunk);
-                panel.push(encode(f64::from(value), width, frac).ok_or_else(|| RunError::PeerMisbehaved {
-                    peer: Role::Server,
-                    reason: Misbehaviour::Malformed { what: "public matrix", found: value.to_string() },
+                panel.push(encode(f64::from(value), width, frac).ok_or_else(|| {
+                    RunError::PeerMisbehaved {
+                        peer: Role::Server,
+                        reason: Misbehaviour::Malformed { what: "public matrix", found: value.to_string() },
+                    }
                 })?);
             }
             Ok(())

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use super::origins::{ancestors, inputs_among, inputs_of, revealed_bits};
 use super::{Flow, Sources};
 use crate::validate::ValidProgram;
 use crate::value::{Owner, Target};
 
 /// What a party allows; by default nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Consent {
     /// Outputs that the other party may learn.
     pub outputs: BTreeSet<String>,
@@ -106,6 +108,40 @@ impl Consent {
             return Err(Refusal::OwnOutput { name: output.name.clone(), to, depends_on });
         }
         Ok(())
+    }
+
+    /// The least that the client must allow to run a program.
+    pub fn needed_by_client(program: &ValidProgram, flow: &Flow) -> Consent {
+        Consent::grown(|consent| consent.of_client(program, flow))
+    }
+
+    /// The least that the server must allow to run a program.
+    pub fn needed_by_server(program: &ValidProgram, flow: &Flow) -> Consent {
+        Consent::grown(|consent| consent.of_server(program, flow))
+    }
+
+    fn grown(agrees: impl Fn(&Consent) -> Result<(), Refusal>) -> Consent {
+        let mut consent = Consent::default();
+        loop {
+            let is_new = match agrees(&consent) {
+                Err(Refusal::OutputToServer { name, .. } | Refusal::OwnOutput { name, .. }) => {
+                    consent.outputs.insert(name)
+                }
+                Err(Refusal::PublicInput { name }) => consent.public_inputs.insert(name),
+                Ok(()) | Err(Refusal::NoSuchName { .. }) => false,
+            };
+            if !is_new {
+                return consent;
+            }
+        }
+    }
+
+    /// The words of a command line that allow this.
+    pub fn words(&self) -> Vec<String> {
+        let all = [("--allow-reveal", &self.outputs), ("--allow-public", &self.public_inputs)];
+        all.iter()
+            .flat_map(|(option, names)| names.iter().flat_map(|name| [option.to_string(), name.clone()]))
+            .collect()
     }
 
     fn check_names(&self, program: &ValidProgram) -> Result<(), Refusal> {

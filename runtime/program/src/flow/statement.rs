@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::origins::{ancestors, inputs_among, revealed_bits};
 use super::ranks::ranks;
-use super::{Flow, Held};
+use super::{Consent, Flow, Held};
 use crate::correlation::mask_indices;
 use crate::schema::Instruction;
 use crate::validate::ValidProgram;
@@ -92,6 +92,8 @@ pub struct PartyStatement {
     pub hidden_inputs: Vec<String>,
     /// Constants of the other party, likewise.
     pub hidden_constants: Tensors,
+    /// What it must allow by name before it runs this.
+    pub must_allow: Consent,
 }
 
 /// A kind of layer that private constants go into.
@@ -240,6 +242,10 @@ fn party(program: &ValidProgram, flow: &Flow, me: Owner) -> PartyStatement {
             private_constants: flow.facts()[output.value as usize].sources.private_constants,
         });
     }
+    all.must_allow = match me {
+        Owner::Server => Consent::needed_by_server(program, flow),
+        _ => Consent::needed_by_client(program, flow),
+    };
     all
 }
 

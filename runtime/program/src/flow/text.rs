@@ -50,6 +50,10 @@ fn party(f: &mut fmt::Formatter<'_>, name: &str, p: &PartyStatement) -> fmt::Res
     if p.sees.is_empty() {
         writeln!(f, "  sees      no output")?;
     }
+    let words = p.must_allow.words();
+    if !words.is_empty() {
+        writeln!(f, "  must say  {}", words.join(" "))?;
+    }
     let openings = p.openings;
     writeln!(
         f,

@@ -136,3 +136,14 @@ fn names_that_mean_nothing_are_told() {
     let error = of_client(&b, &public).unwrap_err();
     assert_eq!(error.to_string(), "the program has no public input 'x' to allow, it has none");
 }
+
+#[test]
+fn what_is_needed_is_enough() {
+    let b = crate::honest::everything();
+    let flow = check(&b.program).unwrap();
+    let valid = ValidProgram::new(b.program.clone()).unwrap();
+    let needed = Consent::needed_by_client(&valid, &flow);
+    assert_eq!(needed.words(), ["--allow-public", "p"]);
+    needed.of_client(&valid, &flow).unwrap();
+    assert_eq!(Consent::needed_by_server(&valid, &flow), Consent::default());
+}

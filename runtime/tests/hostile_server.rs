@@ -130,7 +130,8 @@ impl Ear {
 fn run(home: &Home, more: &str) -> (String, bool) {
     let (server, dealer) = (Ear::new(), Ear::new());
     let output = home.marill(&format!(
-        "run @client --suite dealer --connect {} --dealer {} --insecure-plaintext --timeout 0.3 --input @x.npz {more}",
+        "run @client --suite dealer --connect {} --dealer {} --insecure-plaintext --timeout 0.3 --patience 0.3 --input \
+         @x.npz {more}",
         server.address(),
         dealer.address()
     ));
@@ -214,6 +215,26 @@ fn no_hostile_program_brings_a_client_to_call() {
         let (text, called) = run(&Home::new(&program), &format!("{more} --allow-reveal lable"));
         assert!(!called && text.contains("no output 'lable' to allow, it has y, label"), "{text}");
     }
+}
+
+/// What a program calls itself must not erase what is said about it.
+#[test]
+fn names_do_not_act_on_the_terminal() {
+    let mut program = program(Owner::Client, |p, [_, shared, _]| p.reveal("label", shared, Target::Server));
+    program.name = "model\u{1b}[2J\u{202e}".to_owned();
+    program.groups = vec!["layer\r\u{1b}[1A".to_owned()];
+    program.dims.push(Dim { name: "tokens\u{7}".to_owned(), size: 4 });
+    let home = Home::new(&program);
+    for words in ["verify @", "inspect @client"] {
+        let output = home.marill(words);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("label"), "{text}");
+        assert!(!text.contains(['\u{1b}', '\r', '\u{7}', '\u{202e}']), "{text:?}");
+    }
+    let json = home.marill("verify @ --json").stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["client"]["must_allow"]["outputs"], serde_json::json!(["label"]));
+    assert_eq!(json["program"], program.name);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use marill_runtime::report::{Outline, hex};
 use marill_runtime::session::trace;
 use marill_runtime::sharing::Party;
 
-use super::{print, put};
+use super::{print, put, put_json};
 
 #[derive(Args)]
 pub(super) struct VerifyArguments {
@@ -62,7 +62,7 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<()> {
     };
     let statement = Statement::new(&program, &trace(&program)?);
     if arguments.json {
-        return put(&format!("{}\n", serde_json::to_string_pretty(&statement)?));
+        return put_json(&statement);
     }
     header(&Outline::new(&program, program.encode().len() as u64), &mut text);
     let _ = write!(text, "{statement}");
@@ -98,9 +98,6 @@ fn verify_directory(directory: &Path, party: Option<PartyName>, text: &mut Strin
 fn header(outline: &Outline, text: &mut String) {
     let _ = writeln!(text, "program {} of {} instructions", outline.name, outline.instructions);
     let _ = writeln!(text, "digest  {}", outline.digest);
-    for (name, size) in &outline.dims {
-        let _ = writeln!(text, "dim     {name} = {size}");
-    }
 }
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
@@ -112,10 +109,13 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
     let (program, program_bytes) = read_program(&path)?;
     let outline = Outline::new(&program, program_bytes.len() as u64);
     if arguments.json {
-        return put(&format!("{}\n", serde_json::to_string_pretty(&outline)?));
+        return put_json(&outline);
     }
     let mut text = String::new();
     header(&outline, &mut text);
+    for (name, size) in &outline.dims {
+        let _ = writeln!(text, "dim     {name} = {size}");
+    }
     let _ = write!(text, "\n{program}\n");
     costs(&outline, &mut text);
     put(&text)

@@ -9,7 +9,6 @@ use marill_plaintext::Tensor;
 use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
-use marill_runtime::executor::check_inputs;
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
 use marill_runtime::session::{admit, consents, run_client, run_server};
@@ -122,11 +121,7 @@ fn prepare(
     let bundle = Bundle::open(directory, party)?.allowing(consent);
     consents(&bundle, party)?;
     let inputs = input.map(inputs::read).transpose()?.unwrap_or_default();
-    match party {
-        Party::Client => admit(&bundle, party, &inputs)?,
-        // The rest would evaluate private constants once more.
-        Party::Server => check_inputs(bundle.program(), party, &inputs)?,
-    }
+    admit(&bundle, party, &inputs)?;
     Ok((bundle, inputs))
 }
 

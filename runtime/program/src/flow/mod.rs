@@ -31,6 +31,7 @@ use crate::value::{Owner, Target};
 
 pub use consent::{Consent, Refusal};
 pub use error::FlowError;
+pub use rules::is_hidden;
 pub use statement::{
     ClearWork, HeldInput, Layer, Openings, PartyStatement, PublicFacts, Rank, SeenOutput, Statement, Tensors,
 };

@@ -10,8 +10,8 @@ use crate::value::{Owner, Target};
 
 type Result<T> = std::result::Result<T, FlowError>;
 
-/// Characters that are not printed or that turn the text around them: marks of direction and of zero width.
-fn is_hidden(c: char) -> bool {
+/// Whether a character is not printed, or turns the text around it: controls, marks of direction and of zero width.
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')

@@ -6,7 +6,8 @@ use super::statement::{PartyStatement, Statement, Tensors};
 
 impl fmt::Display for Tensors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} elements", self.count, self.elements)
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} tensor{plural} of {} elements", self.count, self.elements)
     }
 }
 
@@ -67,7 +68,7 @@ fn party(f: &mut fmt::Formatter<'_>, name: &str, p: &PartyStatement) -> fmt::Res
     }
     let mut hidden = p.hidden_inputs.clone();
     if p.hidden_constants.count > 0 {
-        hidden.push(format!("private constants, {}", p.hidden_constants));
+        hidden.push(format!("private constants ({})", p.hidden_constants));
     }
     writeln!(f, "  does not learn  {}, nor any hidden value", names(&hidden))
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use marill_plaintext::{DType, OpError, Tensor, TensorType};
+use marill_program::flow::Consent;
 use marill_program::{Form, Instruction, Owner, ValidProgram};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -29,12 +30,13 @@ pub const PROGRAM_LIMIT_BYTES: u64 = 1 << 28;
 /// Longest header of a safetensors file that is read.
 const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 
-/// A program with the constants that one party has.
+/// A program with the constants that one party has, and what this party allows it to tell.
 pub struct Bundle {
     program: ValidProgram,
     program_bytes: Vec<u8>,
     public: Constants,
     private: Constants,
+    consent: Consent,
 }
 
 enum Constants {
@@ -94,7 +96,7 @@ impl Bundle {
             Party::Server => Constants::open(directory.join(PRIVATE_FILE))?,
             Party::Client => Constants::Absent(directory.join(PRIVATE_FILE)),
         };
-        let bundle = Bundle { program, program_bytes, public, private };
+        let bundle = Bundle { program, program_bytes, public, private, consent: Consent::default() };
         bundle.check(party)?;
         Ok(bundle)
     }
@@ -107,7 +109,18 @@ impl Bundle {
     ) -> Bundle {
         let program_bytes = program.encode();
         let private = private.map_or_else(|| Constants::Absent(PRIVATE_FILE.into()), Constants::Memory);
-        Bundle { program, program_bytes, public: Constants::Memory(public), private }
+        let (public, consent) = (Constants::Memory(public), Consent::default());
+        Bundle { program, program_bytes, public, private, consent }
+    }
+
+    /// The same, for a party that allows `consent`; without it nothing is allowed.
+    pub fn allowing(self, consent: Consent) -> Bundle {
+        Bundle { consent, ..self }
+    }
+
+    /// What this party allows.
+    pub fn consent(&self) -> &Consent {
+        &self.consent
     }
 
     /// The program.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use marill_program::flow::Refusal;
 use serde::{Deserialize, Serialize};
 
 use crate::transport::Phase;
@@ -73,6 +74,14 @@ pub enum RunError {
     BadProgram {
         /// The typed error of whoever looked at the program.
         reason: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The program is sound, and would tell the other party what this one has not allowed.
+    #[error("the {party} does not agree to the program: {reason}")]
+    Refused {
+        /// Who does not agree.
+        party: Role,
+        /// To what.
+        reason: Refusal,
     },
     /// An input or setting of this party is not what the run needs.
     #[error("input {name}: {reason}")]
@@ -154,6 +163,14 @@ pub enum InputFault {
     Unknown {
         /// The names that the program has.
         known: Vec<String>,
+    },
+    /// It was given by one party and is the other's.
+    #[error("the program takes it from the {owner}, not from the {given_by}")]
+    OfOther {
+        /// Whose it is.
+        owner: Role,
+        /// Who gave it.
+        given_by: Role,
     },
     /// The shape differs from the program's.
     #[error("expected shape {expected:?}, found {found:?}")]

@@ -459,13 +459,19 @@ fn programs_are_verified_and_shown() {
             &text,
             &[
                 "digest  ",
-                "input   x f32[1,2,3] of the client",
-                "output  y plain client f32",
-                "revealed",
+                "holds     input x f32[1,2,3]",
+                "sees      output y f32[1,2,2], up to 160 bits from x, private constants",
+                "sees      no output",
+                "does not learn  x, attention_mask, nor any hidden value",
                 "valid\n",
             ],
         );
     }
+    let json: Value = serde_json::from_slice(&home.marill("verify @ --json").stdout).unwrap();
+    assert_eq!(json["client"]["masked_weights"]["elements"], 6);
+    assert_eq!(json["client"]["sees"][0]["inputs"], serde_json::json!(["x"]));
+    assert_eq!(json["server"]["sees"], serde_json::json!([]));
+    assert_eq!(json["client"]["must_allow"]["outputs"], serde_json::json!([]));
     let output = home.marill("inspect @client");
     assert_contains(&String::from_utf8_lossy(&output.stdout), &["%0 = input \"x\"", "preprocess", "rounds"]);
     let json: Value = serde_json::from_slice(&home.marill("inspect @ --json").stdout).unwrap();

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use marill_plaintext::Tensor;
+use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
-use marill_runtime::session::{Stats, run_client, run_dealer, run_server};
+use marill_runtime::session::{Stats, run_client, run_dealer, run_server, trace};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::memory_pair_between;
 
@@ -16,6 +17,17 @@ use marill_runtime::transport::memory_pair_between;
 pub struct Run {
     pub outputs: BTreeMap<String, Tensor>,
     pub stats: [Stats; 3],
+}
+
+/// The bundle of a party that agrees to whatever its program declares.
+fn open(directory: &Path, party: Party) -> Bundle {
+    let bundle = Bundle::open(&directory.join(party.role().to_string()), party).unwrap();
+    let flow = trace(bundle.program()).unwrap();
+    let consent = match party {
+        Party::Client => Consent::needed_by_client(bundle.program(), &flow),
+        Party::Server => Consent::needed_by_server(bundle.program(), &flow),
+    };
+    bundle.allowing(consent)
 }
 
 /// One run of a bundle directory between three threads.
@@ -30,11 +42,11 @@ pub fn run(
     let (server_dealer, dealer_server) = memory_pair_between(Role::Server, Role::Dealer, idle);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let bundle = Bundle::open(&directory.join("client"), Party::Client).unwrap();
+            let bundle = open(directory, Party::Client);
             run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
         });
         let server = scope.spawn(|| {
-            let bundle = Bundle::open(&directory.join("server"), Party::Server).unwrap();
+            let bundle = open(directory, Party::Server);
             run_server(&bundle, server_inputs.clone(), server_client, server_dealer, &mut |_| {}).unwrap()
         });
         let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());

@@ -6,12 +6,13 @@
 //!
 //! Data flows `schema` (bytes) -> `validate` (a [`ValidProgram`], every value typed) -> `plan` (rounds, lifetimes)
 //! -> `correlation` (what preprocessing must make) and `cost` (what it all takes) -> `interpret` (the exact ring
-//! arithmetic in the clear).
+//! arithmetic in the clear). [`flow`] looks at the schema anew: who learns what, and whether a party agrees to it.
 
 pub mod correlation;
 pub mod cost;
 pub mod error;
 pub mod fixed;
+pub mod flow;
 pub mod interpret;
 pub mod network;
 pub mod plan;

@@ -30,12 +30,15 @@ impl Plan {
         self.online.iter().filter(|b| matches!(b, Batch::Round(_))).count()
     }
 
-    /// The plan of `program`: instructions in order; openings wait until a result is needed.
+    /// The plan of `program`: instructions in order; openings wait until a result is needed. What a party computes from
+    /// revealed values comes after the last round, so that nobody sees whether it succeeds.
     pub fn new(program: &ValidProgram) -> Plan {
         let count = program.len();
         let mut constant = vec![false; count];
         let mut pending = vec![false; count];
+        let mut revealed = vec![false; count];
         let mut waiting: Vec<u32> = Vec::new();
+        let mut last = Vec::new();
         let mut plan = Plan { setup: Vec::new(), online: Vec::new(), last_use: (0..count as u32).collect() };
         for at in 0..count {
             let instruction = program.instruction(at);
@@ -49,6 +52,12 @@ impl Plan {
             };
             if constant[at] {
                 plan.setup.push(at as u32);
+                continue;
+            }
+            let revealing = matches!(instruction, Instruction::Reveal(_));
+            revealed[at] = revealing || arguments.iter().any(|&a| revealed[a as usize]);
+            if revealed[at] && !revealing {
+                last.push(Batch::Local(at as u32));
                 continue;
             }
             if arguments.iter().any(|&a| pending[a as usize]) {
@@ -65,6 +74,7 @@ impl Plan {
         if !waiting.is_empty() {
             plan.online.push(Batch::Round(waiting));
         }
+        plan.online.append(&mut last);
         // In order of execution: an opening runs after local instructions that follow it in the program.
         for batch in &plan.online {
             let instructions = match batch {

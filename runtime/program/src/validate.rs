@@ -41,7 +41,7 @@ impl ValidProgram {
         if program.version != schema::VERSION {
             return Err(ProgramError::Version { found: program.version, expected: schema::VERSION });
         }
-        let mut checker = Checker { types: Vec::new(), ops: Vec::new(), constant: Vec::new(), at: 0 };
+        let mut checker = Checker::default();
         let mut names = BTreeSet::new();
         for (at, step) in program.instructions.iter().enumerate() {
             checker.at = at;
@@ -122,8 +122,15 @@ impl ValidProgram {
 
     fn check_outputs(&self) -> Result<(), ProgramError> {
         let mut declared: BTreeSet<(u32, Target)> = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for output in &self.program.outputs {
-            let to = Target::try_from(output.to).unwrap_or(Target::Both);
+            if !names.insert(&output.name) {
+                return Err(ProgramError::DuplicateName { what: "outputs", name: output.name.clone() });
+            }
+            let Ok(to) = Target::try_from(output.to) else {
+                let (name, to) = (output.name.clone(), format!("receiver {}", output.to));
+                return Err(ProgramError::OutputUnknown { name, to });
+            };
             let unknown = || ProgramError::OutputUnknown { name: output.name.clone(), to: format!("{to:?}") };
             let known = match self.types.get(output.value as usize).map(|t| t.form) {
                 Some(Form::Plain { owner: Owner::Public, .. }) => true,
@@ -161,11 +168,14 @@ impl ValidProgram {
 /// Ring bits and fraction bits of a shared operand.
 type Ring = (u32, u32);
 
+#[derive(Default)]
 struct Checker {
     types: Vec<ValueType>,
     ops: Vec<Option<Op>>,
     /// Whether a plain value depends on constants alone.
     constant: Vec<bool>,
+    /// Whether a plain value depends on a reveal.
+    revealed: Vec<bool>,
     at: usize,
 }
 
@@ -280,7 +290,7 @@ impl Checker {
 
     fn instruction(&mut self, instruction: &Instruction) -> Result<ValueType, ProgramError> {
         let mut op = None;
-        let mut constant = false;
+        let (mut constant, mut revealed) = (false, false);
         let (form, shape) = match instruction {
             Instruction::Input(i) => {
                 let ty = self.parse_type(&i.ty)?;
@@ -306,6 +316,7 @@ impl Checker {
                     }
                     owner = owner.max(o);
                     constant &= self.constant[arg as usize];
+                    revealed |= self.revealed[arg as usize];
                     types.push(ty);
                 }
                 let parsed = self.parse_op(&p.op)?;
@@ -315,8 +326,8 @@ impl Checker {
             }
             Instruction::Encode(e) => {
                 let (owner, ty) = self.plain(e.arg)?;
-                if ty.dtype == DType::Bool {
-                    return Err(self.wrong(e.arg, "a clear f32 or i64 tensor"));
+                if ty.dtype == DType::Bool || self.revealed[e.arg as usize] {
+                    return Err(self.wrong(e.arg, "a clear f32 or i64 tensor that no reveal goes into"));
                 }
                 constant = self.constant[e.arg as usize];
                 (
@@ -480,11 +491,13 @@ impl Checker {
                     Target::Server => Owner::Server,
                 };
                 let dtype = if r.integer { DType::I64 } else { DType::F32 };
+                revealed = true;
                 (Form::Plain { owner, dtype }, ty.shape.clone())
             }
         };
         self.ops.push(op);
         self.constant.push(constant);
+        self.revealed.push(revealed);
         Ok(ValueType { form, shape })
     }
 

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use marill_plaintext::Tensor;
+use marill_program::ValidProgram;
+use marill_program::flow::{Consent, Statement};
 use marill_runtime::bundle::{PROGRAM_FILE, read_program};
-use marill_runtime::error::Role;
+use marill_runtime::error::{Role, RunError};
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
+use marill_runtime::session::trace;
 use marill_runtime::transport::{CERTIFICATE_FILE, Identity, Network};
 
+use super::party::Allow;
 use super::supervisor::Supervisor;
 use super::wire::Pace;
 use super::{Suite, check_places, check_suite, print, put, temporary_directory, write_stats};
@@ -40,6 +44,8 @@ pub(super) struct Arguments {
     /// Go without TLS
     #[arg(long)]
     insecure_plaintext: bool,
+    #[command(flatten)]
+    allow: Allow,
     #[command(flatten)]
     pace: Pace,
 }
@@ -85,6 +91,17 @@ impl Arguments {
                 .with("--suite", "dealer")
                 .with("--input", desk.of(role, "input.npz"))
                 .with("--output", desk.of(role, "output.npz"));
+        }
+        let options = match role {
+            Role::Client => vec![
+                ("--allow-reveal", &self.allow.allow_reveal),
+                ("--allow-public", &self.allow.allow_public),
+            ],
+            Role::Server => vec![("--allow-reveal", &self.allow.allow_reveal)],
+            Role::Dealer => Vec::new(),
+        };
+        for (option, names) in options {
+            line = names.iter().fold(line, |line, name| line.with(option, name));
         }
         if let Some(network) = self.pace.network.filter(|network| *network != Network::LOOPBACK) {
             line = line.with("--network", network.to_string());
@@ -132,6 +149,16 @@ impl Arguments {
     }
 }
 
+/// What the program tells whom, once both parties agree to it.
+fn agree(program: &ValidProgram, allow: &Allow) -> Result<Statement, RunError> {
+    let (flow, consent) = (trace(program)?, allow.consent());
+    let refused = |party| move |reason| RunError::Refused { party, reason };
+    consent.of_client(program, &flow).map_err(refused(Role::Client))?;
+    let outputs = Consent { public_inputs: Default::default(), ..consent };
+    outputs.of_server(program, &flow).map_err(refused(Role::Server))?;
+    Ok(Statement::new(program, &flow))
+}
+
 fn read_report(path: &Path) -> Result<Report> {
     let text = fs::read_to_string(path).context("a process left no statistics")?;
     serde_json::from_str(&text).context("a process left statistics that cannot be read")
@@ -141,6 +168,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     check_suite(arguments.suite)?;
     check_places(&[&arguments.output, &arguments.stats])?;
     let (program, _) = read_program(&arguments.party_directory(Role::Client).join(PROGRAM_FILE))?;
+    let statement = agree(&program, &arguments.allow)?;
     let given = arguments.input.as_deref().map(inputs::read).transpose()?.unwrap_or_default();
     let mask = given.get(print::MASK).cloned();
     let [client_inputs, server_inputs] = inputs::divide(&program, &given)?;
@@ -158,6 +186,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             Identity::create_in(&desk.of(role, "identity"))?;
         }
     }
+    put(&format!("{statement}\n"))?;
     arguments.run_processes(&desk)?;
 
     let mut outputs: BTreeMap<String, Tensor> = inputs::read(&desk.of(Role::Server, "output.npz"))?;

@@ -7,11 +7,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use marill_program::ValidProgram;
 use marill_program::cost::PhaseCost;
+use marill_program::flow::Statement;
 use marill_runtime::bundle::{Bundle, PRIVATE_FILE, PROGRAM_FILE, read_program};
 use marill_runtime::report::{Outline, hex};
+use marill_runtime::session::trace;
 use marill_runtime::sharing::Party;
 
-use super::{print, put};
+use super::{print, put, put_json};
 
 #[derive(Args)]
 pub(super) struct VerifyArguments {
@@ -20,6 +22,9 @@ pub(super) struct VerifyArguments {
     /// Whose directory it is, where it is not named client or server
     #[arg(long, value_name = "PARTY")]
     party: Option<PartyName>,
+    /// Print the leakage statement as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -41,7 +46,7 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<()> {
     let path = &arguments.path;
     let parties = [(PartyName::Client, path.join("client")), (PartyName::Server, path.join("server"))];
     let mut text = String::new();
-    if parties.iter().all(|(_, directory)| directory.join(PROGRAM_FILE).exists()) {
+    let program = if parties.iter().all(|(_, directory)| directory.join(PROGRAM_FILE).exists()) {
         let [client, server] =
             parties.map(|(party, directory)| verify_directory(&directory, Some(party), &mut text));
         let (client, server) = (client?, server?);
@@ -49,13 +54,18 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<()> {
             let [ours, theirs] = [client.digest(), server.digest()].map(|digest| hex(&digest[..8]));
             bail!("the parties' programs differ: the client's digest is {ours}, the server's {theirs}");
         }
-        describe(&client, &mut text);
+        client
     } else if path.is_dir() {
-        let program = verify_directory(path, arguments.party, &mut text)?;
-        describe(&program, &mut text);
+        verify_directory(path, arguments.party, &mut text)?
     } else {
-        describe(&read_program(path)?.0, &mut text);
+        read_program(path)?.0
+    };
+    let statement = Statement::new(&program, &trace(&program)?);
+    if arguments.json {
+        return put_json(&statement);
     }
+    header(&Outline::new(&program, program.encode().len() as u64), &mut text);
+    let _ = write!(text, "{statement}");
     text.push_str("valid\n");
     put(&text)
 }
@@ -85,33 +95,9 @@ fn verify_directory(directory: &Path, party: Option<PartyName>, text: &mut Strin
     Ok(bundle.program().clone())
 }
 
-fn describe(program: &ValidProgram, text: &mut String) {
-    let outline = Outline::new(program, program.encode().len() as u64);
-    header(&outline, text);
-    for input in &outline.inputs {
-        let _ = writeln!(text, "input   {} {} {}", input.name, input.ty, holder(&input.owner));
-    }
-    for output in &outline.outputs {
-        let how = if output.revealed { "revealed" } else { "computed from what is revealed" };
-        let _ = writeln!(text, "output  {} {} to {}, {how}", output.name, output.ty, receiver(&output.to));
-    }
-    let _ = writeln!(text, "nothing else is revealed");
-}
-
 fn header(outline: &Outline, text: &mut String) {
     let _ = writeln!(text, "program {} of {} instructions", outline.name, outline.instructions);
     let _ = writeln!(text, "digest  {}", outline.digest);
-    for (name, size) in &outline.dims {
-        let _ = writeln!(text, "dim     {name} = {size}");
-    }
-}
-
-fn holder(owner: &str) -> String {
-    if owner == "public" { "known to both".to_owned() } else { format!("of the {owner}") }
-}
-
-fn receiver(to: &str) -> String {
-    if to == "both" { "both parties".to_owned() } else { format!("the {to}") }
 }
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
@@ -123,10 +109,13 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
     let (program, program_bytes) = read_program(&path)?;
     let outline = Outline::new(&program, program_bytes.len() as u64);
     if arguments.json {
-        return put(&format!("{}\n", serde_json::to_string_pretty(&outline)?));
+        return put_json(&outline);
     }
     let mut text = String::new();
     header(&outline, &mut text);
+    for (name, size) in &outline.dims {
+        let _ = writeln!(text, "dim     {name} = {size}");
+    }
     let _ = write!(text, "\n{program}\n");
     costs(&outline, &mut text);
     put(&text)

@@ -16,8 +16,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use marill_program::flow::is_hidden;
 use marill_runtime::error::RunError;
 use marill_runtime::report::Report;
+use serde::Serialize;
 
 /// Runs compiled programs between two parties: the client, who has the inputs, and the server, who has the weights.
 #[derive(Parser)]
@@ -80,14 +82,36 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let text = error.to_string();
             let line: Vec<&str> = text.lines().map(str::trim).collect();
-            let _ = writeln!(io::stderr(), "error: {}", line.join("; "));
+            let _ = writeln!(io::stderr(), "error: {}", printable(&line.join("; ")));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints and flushes; a reader who has seen enough is no error.
+/// Text whose hidden characters show: names in it come from programs that somebody else wrote.
+fn printable(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c != '\n' && is_hidden(c) => all.extend(c.escape_default()),
+            c => all.push(c),
+        }
+    }
+    all
+}
+
+/// Prints for people.
 fn put(text: &str) -> Result<()> {
+    write_out(&printable(text))
+}
+
+/// Prints for programs.
+fn put_json(value: &impl Serialize) -> Result<()> {
+    write_out(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Prints and flushes; a reader who has seen enough is no error.
+fn write_out(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => bail!("could not print: {error}"),

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use marill_plaintext::Tensor;
+use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
-use marill_runtime::executor::check_inputs;
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
-use marill_runtime::session::{run_client, run_server};
+use marill_runtime::session::{admit, consents, run_client, run_server};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Ends, Listener};
 
@@ -41,6 +41,9 @@ pub(super) struct ServeArguments {
     /// Where to write the outputs that the server learns
     #[arg(long, value_name = "NPZ")]
     output: Option<PathBuf>,
+    /// An output that the client may learn although no input of the client goes into it; may be given again
+    #[arg(long, value_name = "OUTPUT")]
+    allow_reveal: Vec<String>,
     /// Where to write bytes, rounds, seconds and peak memory as JSON
     #[arg(long, value_name = "JSON")]
     stats: Option<PathBuf>,
@@ -73,6 +76,8 @@ pub(super) struct RunArguments {
     /// Where to write the outputs that the client learns
     #[arg(long, value_name = "NPZ")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    allow: Allow,
     /// Expected outputs, to tell how far the outputs are from them
     #[arg(long, value_name = "NPZ")]
     reference: Option<PathBuf>,
@@ -86,15 +91,37 @@ pub(super) struct RunArguments {
     wire: WireOptions,
 }
 
+/// What the client allows; `marill verify` tells what a program needs.
+#[derive(Args)]
+pub(super) struct Allow {
+    /// An output that the server may learn: the client refuses programs with others; may be given again
+    #[arg(long, value_name = "OUTPUT")]
+    pub(super) allow_reveal: Vec<String>,
+    /// An input that the server knows as well: the client refuses programs with others; may be given again
+    #[arg(long, value_name = "INPUT")]
+    pub(super) allow_public: Vec<String>,
+}
+
+impl Allow {
+    pub(super) fn consent(&self) -> Consent {
+        Consent {
+            outputs: self.allow_reveal.iter().cloned().collect(),
+            public_inputs: self.allow_public.iter().cloned().collect(),
+        }
+    }
+}
+
 /// Everything that can be wrong on this machine is found before anybody is called.
 fn prepare(
     directory: &Path,
     party: Party,
+    consent: Consent,
     input: Option<&Path>,
 ) -> Result<(Bundle, BTreeMap<String, Tensor>)> {
-    let bundle = Bundle::open(directory, party)?;
+    let bundle = Bundle::open(directory, party)?.allowing(consent);
+    consents(&bundle, party)?;
     let inputs = input.map(inputs::read).transpose()?.unwrap_or_default();
-    check_inputs(bundle.program(), party, &inputs)?;
+    admit(&bundle, party, &inputs)?;
     Ok((bundle, inputs))
 }
 
@@ -107,7 +134,10 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
             Trust { option: "--trust", certificate: arguments.trust.as_deref() },
             Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
         ])?;
-        let (bundle, inputs) = prepare(&arguments.directory, Party::Server, arguments.input.as_deref())?;
+        let outputs = arguments.allow_reveal.iter().cloned().collect();
+        let consent = Consent { outputs, ..Consent::default() };
+        let (bundle, inputs) =
+            prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -140,7 +170,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
             Trust { option: "--trust", certificate: arguments.trust.as_deref() },
             Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
         ])?;
-        let (bundle, inputs) = prepare(&arguments.directory, Party::Client, arguments.input.as_deref())?;
+        let (directory, consent) = (&arguments.directory, arguments.allow.consent());
+        let (bundle, inputs) = prepare(directory, Party::Client, consent, arguments.input.as_deref())?;
         let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
         if let Some(reference) = &reference {
             check_reference(bundle.program(), reference)?;

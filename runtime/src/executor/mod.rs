@@ -6,6 +6,7 @@
 pub mod constants;
 mod encode;
 mod local;
+mod rehearse;
 mod round;
 mod value;
 pub mod weights;
@@ -25,6 +26,8 @@ use crate::sharing::Party;
 use crate::transport::Channel;
 use constants::Constants;
 use value::Value;
+
+pub use rehearse::rehearse;
 
 /// A value that the instruction needs is not held in the form it needs, which validation rules out.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +147,7 @@ impl<'a> Executor<'a> {
 /// Compares a party's inputs with those that the program asks of it.
 ///
 /// # Errors
-/// `BadInput` for one that is missing, unknown or of another type.
+/// `BadInput` for one that is missing, unknown, the other party's or of another type.
 pub fn check_inputs(
     program: &ValidProgram,
     party: Party,
@@ -155,6 +158,10 @@ pub fn check_inputs(
         let Instruction::Input(input) = program.instruction(at) else { continue };
         let owner = marill_program::Owner::try_from(input.owner).unwrap_or(marill_program::Owner::Public);
         if !party.knows(owner) {
+            if inputs.contains_key(&input.name) {
+                let reason = InputFault::OfOther { owner: party.peer().role(), given_by: party.role() };
+                return Err(RunError::BadInput { name: input.name.clone(), reason });
+            }
             continue;
         }
         known.push(input.name.clone());

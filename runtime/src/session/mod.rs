@@ -1,4 +1,5 @@
-//! A run from connection to outputs: agree, preprocess, run, reveal. One function for each role.
+//! A run from connection to outputs: agree, preprocess, run, reveal. One function for each role. Before it says a
+//! word, a party makes sure that it wants to run this program ([`admit`]).
 //!
 //! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
 //! the public matrices that multiply them; the dealer sends the server the weights' seed; the server sends the client every weight masked. Preprocess: the
@@ -6,6 +7,7 @@
 //! weights; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
 //! both say when they are ready. Online: the rounds of the program between client and server.
 
+mod admit;
 mod agree;
 mod stats;
 
@@ -27,10 +29,11 @@ use crate::correlation::spool::{Chunks, Spool};
 use crate::correlation::{Suite, fresh_seed};
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::executor::constants::Constants;
-use crate::executor::{Executor, check_inputs, weights};
+use crate::executor::{Executor, weights};
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
+pub use admit::{admit, consents, trace};
 pub use agree::{Hello, MAGIC};
 pub use stats::{LinkStats, PhaseStats, Stats};
 
@@ -62,8 +65,8 @@ const INDEX_LIMIT_BYTES: u64 = 1 << 30;
 /// Runs the client: holds the prompt, learns the outputs declared for it.
 ///
 /// # Errors
-/// `BadInput` before anything is sent; `PeerIncompatible` where the three do not run the same program; whatever the
-/// phases meet.
+/// Those of [`admit`] before anything is sent; `PeerIncompatible` where the three do not run the same program;
+/// whatever the phases meet.
 pub fn run_client(
     bundle: &Bundle,
     inputs: BTreeMap<String, Tensor>,
@@ -73,7 +76,7 @@ pub fn run_client(
 ) -> Result<Outcome, RunError> {
     let program = bundle.program();
     let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Client));
-    check_inputs(program, Party::Client, &inputs)?;
+    admit(bundle, Party::Client, &inputs)?;
     enter(Phase::Setup, &mut [&mut server, &mut dealer], progress);
     let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
     agree::party(&mut server, &hello)?;
@@ -123,7 +126,7 @@ pub fn run_server(
 ) -> Result<Outcome, RunError> {
     let program = bundle.program();
     let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Server));
-    check_inputs(program, Party::Server, &inputs)?;
+    admit(bundle, Party::Server, &inputs)?;
     enter(Phase::Setup, &mut [&mut client, &mut dealer], progress);
     let hello = Hello::new(Role::Server, Suite::Dealer, program.digest());
     agree::party(&mut client, &hello)?;
@@ -181,6 +184,7 @@ pub fn run_dealer(
     let hello = Hello::new(Role::Dealer, Suite::Dealer, [0; 32]);
     let digests = [agree::dealer(&mut client, &hello)?, agree::dealer(&mut server, &hello)?];
     let program = decode_program(&server.recv_at_most(PROGRAM_LIMIT_BYTES as usize)?)?;
+    trace(&program)?;
     for (role, digest) in [Role::Client, Role::Server].into_iter().zip(digests) {
         agree::same_program(role, &program.digest(), &digest)?;
     }

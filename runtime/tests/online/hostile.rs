@@ -4,8 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use marill_plaintext::Tensor;
+use marill_program::flow::Refusal;
 use marill_program::schema::*;
 use marill_program::{Owner, Target, ValidProgram};
+use marill_runtime::bundle::Bundle;
 use marill_runtime::correlation::Suite;
 use marill_runtime::error::{InputFault, Misbehaviour, Role, RunError, TransportFault};
 use marill_runtime::session::{Hello, run_client, run_dealer, run_server};
@@ -295,4 +297,106 @@ fn inputs_and_weights_that_do_not_fit_are_named() {
         other => panic!("{other}"),
     }
     assert!(run.client.is_err());
+}
+
+/// Runs the client alone; the bytes that reach the server and the dealer.
+fn client_alone(program: &ValidProgram, data: &Data) -> (RunError, usize) {
+    let links = links(Duration::from_millis(200));
+    let bundle = Bundle::in_memory(program.clone(), data.public.clone(), None);
+    let inputs = data.client.clone();
+    let (server, dealer) = (links.client_server.0, links.client_dealer.0);
+    let error = run_client(&bundle, inputs, server, dealer, &mut |_| {}).err().unwrap();
+    let arrived = [links.client_server.1, links.client_dealer.1].map(|mut channel| {
+        let message = channel.recv_at_most(1 << 20);
+        message.map_or(0, |bytes| bytes.len())
+    });
+    (error, arrived.iter().sum())
+}
+
+#[test]
+fn a_client_that_does_not_agree_sends_nothing() {
+    let mut b = Builder::new();
+    let x = b.input("x", Owner::Client, "f32[10]");
+    let known = b.encode(x, 30, 8);
+    b.reveal("label", known, Target::Server, false);
+    let (error, bytes) = client_alone(&b.finish(), &data("x"));
+    let refused = matches!(
+        &error,
+        RunError::Refused { party: Role::Client, reason: Refusal::OutputToServer { name, bits: 300, .. } }
+            if name == "label"
+    );
+    assert!(refused, "{error}");
+    assert_eq!(bytes, 0);
+}
+
+/// How far a run comes must not depend on the prompt: here the server would see whether a number is below 2.
+#[test]
+fn a_number_that_does_not_fit_is_found_before_anything_is_sent() {
+    let program = |op: Option<&str>| {
+        let mut b = Builder::new();
+        let x = b.input("x", Owner::Client, "f32[10]");
+        let first = b.shared(x, 40, 10);
+        let value = op.map_or(x, |op| b.plain(op, &[x]));
+        let narrow = b.shared(value, 2, 0);
+        b.show("first", first);
+        b.show("narrow", narrow);
+        b.finish()
+    };
+    let inputs = |value: f32| data("x").client("x", Tensor::f32([10], vec![value; 10]).unwrap());
+    for op in [None, Some("exp")] {
+        let (error, bytes) = client_alone(&program(op), &inputs(3.0));
+        let found =
+            matches!(error, RunError::BadInput { reason: InputFault::OutOfRange { index: 0, .. }, .. });
+        assert!(found, "{error}");
+        assert_eq!(bytes, 0);
+    }
+    run(&program(None), &inputs(1.0));
+    // An index that may be out of range.
+    let mut b = Builder::new();
+    let index = b.input("index", Owner::Client, "i64[2]");
+    let table = b.constant("table", Owner::Public, "f32[4]");
+    let row = b.plain("gather{axis=0}", &[table, index]);
+    let shared = b.shared(row, 40, 10);
+    b.show("row", shared);
+    let data = Data::default()
+        .public("table", Tensor::f32([4], vec![0.5; 4]).unwrap())
+        .client("index", Tensor::i64([2], vec![3, 4]).unwrap());
+    let (error, bytes) = client_alone(&b.finish(), &data);
+    assert!(matches!(error, RunError::BadProgram { .. }), "{error}");
+    assert_eq!(bytes, 0);
+}
+
+#[test]
+fn an_input_of_the_server_is_not_taken_from_the_client() {
+    let mut b = Builder::new();
+    let prompt = b.input("prompt", Owner::Server, "f32[10]");
+    let shared = b.shared(prompt, 30, 8);
+    b.show("out", shared);
+    let (error, bytes) = client_alone(&b.finish(), &data("prompt"));
+    let other = InputFault::OfOther { owner: Role::Server, given_by: Role::Client };
+    assert!(matches!(&error, RunError::BadInput { name, reason } if name == "prompt" && *reason == other));
+    assert_eq!(bytes, 0);
+}
+
+#[test]
+fn nobody_runs_a_program_whose_flow_is_not_sound() {
+    let mut b = Builder::new();
+    let x = b.input("x", Owner::Client, "f32[10]");
+    let opened = b.masked(x, 30, 8);
+    let digits = |b: &mut Builder| {
+        let digits = Digits { arg: opened, digit_bits: 4, thresholds: vec![0], low_bits: 0, width: 21 };
+        b.push(Instruction::Digits(digits))
+    };
+    let (one, other) = (digits(&mut b), digits(&mut b));
+    let bits = b.open_bits(other, 9);
+    let above = b.push(Instruction::Compare(Compare { digits: one, opened: bits }));
+    let above = b.open_bits(above, 1);
+    let above = b.bit(above, 0, 10);
+    b.reveal("out", above, Target::Client, true);
+    let program = b.finish();
+    let (error, bytes) = client_alone(&program, &data("x"));
+    assert!(matches!(error, RunError::BadProgram { .. }), "{error}");
+    assert_eq!(bytes, 0);
+    let error = dealer_against(program.encode(), program.digest(), program.digest());
+    assert!(matches!(error, RunError::BadProgram { .. }), "{error}");
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use marill_plaintext::Tensor;
 use marill_program::ValidProgram;
 use marill_program::cost::{Bytes, cost};
+use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
 use marill_runtime::error::{Role, RunError};
-use marill_runtime::session::{Outcome, Stats, run_client, run_dealer, run_server};
+use marill_runtime::session::{Outcome, Stats, run_client, run_dealer, run_server, trace};
 use marill_runtime::transport::{Channel, Phase, memory_pair_between};
 
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -67,10 +68,14 @@ pub fn links(idle: Duration) -> Links {
     }
 }
 
+/// Bundles of parties that agree to whatever their programs declare.
 pub fn bundles(client: &ValidProgram, server: &ValidProgram, data: &Data) -> (Bundle, Bundle) {
+    let [of_client, of_server] = [client, server].map(|program| trace(program).unwrap());
     (
-        Bundle::in_memory(client.clone(), data.public.clone(), None),
-        Bundle::in_memory(server.clone(), data.public.clone(), Some(data.private.clone())),
+        Bundle::in_memory(client.clone(), data.public.clone(), None)
+            .allowing(Consent::needed_by_client(client, &of_client)),
+        Bundle::in_memory(server.clone(), data.public.clone(), Some(data.private.clone()))
+            .allowing(Consent::needed_by_server(server, &of_server)),
     )
 }
 

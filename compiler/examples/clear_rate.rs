@@ -63,7 +63,12 @@ fn main() -> Result<(), Failure> {
         seconds.push(start.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
-    println!("run: best {:.3} s, median {:.3} s of {}", seconds[0], seconds[seconds.len() / 2], seconds.len());
+    println!(
+        "run: best {:.3} s, median {:.3} s of {}",
+        seconds[0],
+        seconds[seconds.len() / 2],
+        seconds.len()
+    );
     for (name, seconds) in by_operation(&graph, &inputs)?.into_iter().take(16) {
         println!("{seconds:8.4} s  {name}");
     }

@@ -11,6 +11,7 @@ mod value;
 pub mod weights;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use marill_plaintext::{OpError, Tensor};
 use marill_program::plan::{Batch, Plan, arguments};
@@ -60,6 +61,7 @@ pub struct Executor<'a> {
     prepared: Option<&'a mut Prepared>,
     inputs: BTreeMap<String, Tensor>,
     values: Vec<Option<Value>>,
+    plaintext: Duration,
 }
 
 impl<'a> Executor<'a> {
@@ -74,11 +76,12 @@ impl<'a> Executor<'a> {
     ) -> Executor<'a> {
         let program = constants.program();
         let values = (0..program.len()).map(|_| None).collect();
-        Executor { party, program, plan, constants, source, prepared, inputs, values }
+        let plaintext = Duration::ZERO;
+        Executor { party, program, plan, constants, source, prepared, inputs, values, plaintext }
     }
 
-    /// Runs every batch with the other party, and returns the outputs that this party learns, by name. `progress`
-    /// hears how many rounds are done.
+    /// Runs every batch with the other party, and returns the outputs that this party learns, by name, and the time
+    /// that `Plain` instructions took. `progress` hears how many rounds are done.
     ///
     /// # Errors
     /// Of the channel and the stores; `BadInput` for a number that its ring does not hold; `BadProgram` for an
@@ -87,7 +90,7 @@ impl<'a> Executor<'a> {
         mut self,
         peer: &mut Channel,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<BTreeMap<String, Tensor>, RunError> {
+    ) -> Result<(BTreeMap<String, Tensor>, Duration), RunError> {
         let mut rounds = 0;
         for batch in &self.plan.online {
             match batch {
@@ -104,7 +107,7 @@ impl<'a> Executor<'a> {
                 }
             }
         }
-        self.outputs()
+        Ok((self.outputs()?, self.plaintext))
     }
 
     /// Frees what instruction `at` was the last to use.

@@ -95,8 +95,10 @@ pub fn run_client(
     enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
     let executor = Executor::new(Party::Client, &plan, &constants, &mut source, Some(&mut prepared), inputs);
     let total = plan.rounds() as u64;
-    let outputs = executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
+    let (outputs, plaintext) =
+        executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
+    clock.plaintext = Some(constants.plaintext() + plaintext);
     Ok((outputs, clock.stats(&[&server, &dealer])))
 }
 
@@ -148,8 +150,10 @@ pub fn run_server(
     enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
     let executor = Executor::new(Party::Server, &plan, &constants, &mut source, None, inputs);
     let total = plan.rounds() as u64;
-    let outputs = executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
+    let (outputs, plaintext) =
+        executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
+    clock.plaintext = Some(constants.plaintext() + plaintext);
     Ok((outputs, clock.stats(&[&client, &dealer])))
 }
 

@@ -100,7 +100,7 @@ pub fn evaluate(op: &Op, args: &[&Tensor]) -> Result<Tensor, OpError> {
 }
 
 /// An element type with its variant of [`Tensor`].
-trait Element: Copy + Default + PartialEq + Send + Sync + 'static {
+pub(crate) trait Element: Copy + Default + PartialEq + Send + Sync + 'static {
     fn array(tensor: &Tensor) -> Result<&ArcArray<Self, IxDyn>, OpError>;
     fn tensor(shape: Vec<usize>, data: Vec<Self>) -> Result<Tensor, OpError>;
     fn wrap(array: ArcArray<Self, IxDyn>) -> Tensor;
@@ -143,7 +143,7 @@ impl Element for bool {
 }
 
 /// A tensor's elements in row-major order, copied only where they do not lie so already.
-fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
+pub(crate) fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
     let array = T::array(tensor)?;
     if let Some(slice) = array.as_slice() {
         return Ok(Cow::Borrowed(slice));

@@ -71,7 +71,7 @@ proptest! {
     fn rows(rows in 0usize..5, width in 1usize..70, seed in any::<u32>(), far in any::<bool>()) {
         let mut data = numbers(rows * width, seed);
         if far {
-            data.iter_mut().for_each(|x| *x = 1000.0 + *x);
+            data.iter_mut().for_each(|x| *x += 1000.0);
         }
         let (gain, bias) = (numbers(width, 5), numbers(width, 6));
         let (mut norm, mut root, mut soft) = (Vec::new(), Vec::new(), Vec::new());

@@ -139,7 +139,12 @@ impl Row for AttentionSoftmax<'_> {
             None => masked(x, y, scratch, keep.map(|&keep| (keep, 0.0))),
             Some(bias) => {
                 let bias = bias.row(at, x.len()).iter();
-                masked(x, y, scratch, keep.zip(bias).map(|(&keep, &bias)| (keep & !(bias <= MASKED), bias)));
+                masked(
+                    x,
+                    y,
+                    scratch,
+                    keep.zip(bias).map(|(&keep, &bias)| (keep & (bias > MASKED || bias.is_nan()), bias)),
+                );
             }
         }
     }
@@ -168,7 +173,7 @@ pub fn attention_softmax(scores: &Tensor, keep: &Tensor, bias: Option<&Tensor>) 
 }
 
 struct LayerNorm<'a> {
-    affine: Option<(Cow<'a, [f32]>, Cow<'a, [f32]>)>,
+    affine: Option<[Cow<'a, [f32]>; 2]>,
     epsilon: f64,
 }
 
@@ -183,7 +188,7 @@ impl Row for LayerNorm<'_> {
             None => {
                 y.iter_mut().zip(x).for_each(|(y, &x)| *y = ((f64::from(x) - mean) * scale) as f32);
             }
-            Some((gain, bias)) => {
+            Some([gain, bias]) => {
                 for (((y, &x), gain), bias) in y.iter_mut().zip(x).zip(gain.iter()).zip(bias.iter()) {
                     *y = ((f64::from(x) - mean) * scale) as f32 * gain + bias;
                 }
@@ -194,7 +199,7 @@ impl Row for LayerNorm<'_> {
 
 pub fn layer_norm(x: &Tensor, affine: Option<(&&Tensor, &&Tensor)>, epsilon: f32) -> Result<Tensor, OpError> {
     let affine = match affine {
-        Some((gain, bias)) => Some((elements::<f32>(gain)?, elements::<f32>(bias)?)),
+        Some((gain, bias)) => Some([elements::<f32>(gain)?, elements::<f32>(bias)?]),
         None => None,
     };
     by_rows(x, &LayerNorm { affine, epsilon: f64::from(epsilon) })

@@ -267,25 +267,42 @@ impl Archive {
 
     fn load(&self, name: &str, wanted: &TensorType) -> Result<Tensor, RunError> {
         let (start_bytes, count_bytes) = self.find(name, wanted)?;
-        let mut bytes = vec![0; count_bytes];
+        let fault = file_fault(&self.path, "read");
+        let malformed = |error: OpError| fault(io::Error::other(error.to_string()));
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start_bytes)).map_err(file_fault(&self.path, "read"))?;
-        file.read_exact(&mut bytes).map_err(file_fault(&self.path, "read"))?;
-        drop(file);
-        let tensor = tensor(wanted, &bytes);
-        tensor.map_err(|error| file_fault(&self.path, "read")(io::Error::other(error.to_string())))
+        file.seek(SeekFrom::Start(start_bytes)).map_err(&fault)?;
+        let shape = wanted.shape.clone();
+        let tensor = match wanted.dtype {
+            DType::F32 => {
+                Tensor::f32(shape, read(&mut file, count_bytes, f32::from_le_bytes).map_err(&fault)?)
+            }
+            DType::I64 => {
+                Tensor::i64(shape, read(&mut file, count_bytes, i64::from_le_bytes).map_err(&fault)?)
+            }
+            DType::Bool => {
+                Tensor::bool(shape, read(&mut file, count_bytes, |[b]: [u8; 1]| b != 0).map_err(&fault)?)
+            }
+        };
+        tensor.map_err(malformed)
     }
 }
 
-fn tensor(ty: &TensorType, bytes: &[u8]) -> Result<Tensor, OpError> {
-    let shape = ty.shape.clone();
-    match ty.dtype {
-        DType::F32 => {
-            Tensor::f32(shape, bytes.as_chunks().0.iter().map(|c| f32::from_le_bytes(*c)).collect())
-        }
-        DType::I64 => {
-            Tensor::i64(shape, bytes.as_chunks().0.iter().map(|c| i64::from_le_bytes(*c)).collect())
-        }
-        DType::Bool => Tensor::bool(shape, bytes.iter().map(|b| *b != 0).collect()),
+/// Elements of `N` bytes each, `count_bytes` of them, through a small buffer.
+fn read<T, const N: usize>(
+    file: &mut File,
+    count_bytes: usize,
+    element: impl Fn([u8; N]) -> T,
+) -> io::Result<Vec<T>> {
+    const BUFFER_BYTES: usize = 1 << 17;
+    let mut elements = Vec::new();
+    elements.try_reserve_exact(count_bytes / N).map_err(io::Error::other)?;
+    let mut buffer = vec![0; BUFFER_BYTES.min(count_bytes)];
+    let mut left = count_bytes;
+    while left > 0 {
+        let bytes = &mut buffer[..left.min(BUFFER_BYTES)];
+        file.read_exact(bytes)?;
+        elements.extend(bytes.as_chunks().0.iter().map(|chunk| element(*chunk)));
+        left -= bytes.len();
     }
+    Ok(elements)
 }

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use marill_plaintext::Tensor;
+use marill_program::plan::Plan;
 use marill_program::schema::*;
-use marill_program::{Owner, ValidProgram};
+use marill_program::{Owner, Target, ValidProgram};
 use marill_runtime::bundle::{Bundle, PRIVATE_FILE, PROGRAM_FILE, PUBLIC_FILE};
 use marill_runtime::error::{InputFault, RunError};
+use marill_runtime::executor::constants::Constants;
 use marill_runtime::sharing::Party;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -126,4 +128,31 @@ fn damaged_files_are_errors() {
     assert!(matches!(Bundle::open(directory.path(), Party::Client), Err(RunError::BadProgram { .. })));
     fs::remove_file(directory.path().join(PROGRAM_FILE)).unwrap();
     assert!(matches!(Bundle::open(directory.path(), Party::Client), Err(RunError::File { .. })));
+}
+
+#[test]
+fn tensors_that_online_instructions_read_are_loaded_once() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &bytes(&public()));
+    let mut program = program().program().clone();
+    let mut push = |instruction| program.instructions.push(Step { instruction: Some(instruction), group: 0 });
+    push(Instruction::Input(Input {
+        name: "x".to_owned(),
+        owner: Owner::Client as i32,
+        ty: "f32[2,2]".to_owned(),
+    }));
+    push(Instruction::Plain(Plain { op: "add".to_owned(), args: vec![4, 0] }));
+    program.outputs.push(Output { name: "y".to_owned(), value: 5, to: Target::Client as i32 });
+    let program = ValidProgram::new(program).unwrap();
+    fs::write(directory.path().join(PROGRAM_FILE), program.encode()).unwrap();
+
+    let bundle = Bundle::open(directory.path(), Party::Client).unwrap();
+    let constants = Constants::new(&bundle, &Plan::new(&program), Party::Client).unwrap();
+    let mut zeroed = public();
+    zeroed.values_mut().for_each(|(_, _, data)| data.fill(0));
+    fs::write(directory.path().join(PUBLIC_FILE), bytes(&zeroed)).unwrap();
+    let gain = Tensor::f32([2, 2], vec![1.5, -2.0, 0.0, 1e-3]).unwrap();
+    assert_eq!(constants.plain(0).unwrap(), Some(gain), "read online, so held since setup");
+    assert_eq!(constants.plain(1).unwrap(), Some(Tensor::i64([3], vec![0; 3]).unwrap()), "left in its file");
+    assert_eq!(constants.plain(3).unwrap(), None, "the server's");
 }

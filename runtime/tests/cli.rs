@@ -257,6 +257,11 @@ fn three_processes_with_identities_of_their_own() {
         for (at, stats) in stats.iter().enumerate() {
             assert_eq!(stats["setup"]["bytes_sent"][role].is_null(), at != own, "{role} {at}");
             assert_eq!(stats["peak_rss_bytes"][role].is_null(), at != own, "{role} {at}");
+            assert_eq!(
+                stats["plaintext_seconds"][role].is_null(),
+                at != own || role == "dealer",
+                "{role} {at}"
+            );
         }
     }
     assert!(stats[2]["program"].is_null() && stats[2]["online"]["rounds"].is_null());

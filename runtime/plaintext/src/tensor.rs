@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ndarray::{ArcArray, Array, IxDyn};
 
 use crate::OpError;
+use crate::evaluate::elements;
 use crate::shape::element_count;
 use crate::text::{parse_list, write_list};
 
@@ -224,19 +225,31 @@ impl Tensor {
         if let Tensor::Bool(a) = self { Ok(a) } else { Err(self.not(DType::Bool)) }
     }
 
+    /// The same tensor, row-major in memory; copied only where it is not.
+    pub fn in_order(self) -> Tensor {
+        if let Tensor::F32(a) = &self
+            && !a.is_standard_layout()
+            && let Ok(data) = elements::<f32>(&self)
+            && let Ok(tensor) = Tensor::f32(self.shape(), data.into_owned())
+        {
+            return tensor;
+        }
+        self
+    }
+
     /// The f32 elements in row-major order. Errors: the elements are of another type.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>, OpError> {
-        Ok(self.as_f32()?.iter().copied().collect())
+        Ok(elements::<f32>(self)?.into_owned())
     }
 
     /// The i64 elements in row-major order. Errors: the elements are of another type.
     pub fn to_i64_vec(&self) -> Result<Vec<i64>, OpError> {
-        Ok(self.as_i64()?.iter().copied().collect())
+        Ok(elements::<i64>(self)?.into_owned())
     }
 
     /// The truth values in row-major order. Errors: the elements are of another type.
     pub fn to_bool_vec(&self) -> Result<Vec<bool>, OpError> {
-        Ok(self.as_bool()?.iter().copied().collect())
+        Ok(elements::<bool>(self)?.into_owned())
     }
 
     /// The same values as `to` elements: f32 to i64 truncates toward zero and saturates (NaN is 0), anything to

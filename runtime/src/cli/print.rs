@@ -103,6 +103,14 @@ pub(super) fn report(report: &Report) -> String {
         let rounds = taken.rounds.map_or_else(|| "-".to_owned(), |rounds| rounds.to_string());
         let _ = writeln!(text, "{rounds:>10}{:>12}", seconds(taken.seconds));
     }
+    let plaintext = report.plaintext_seconds;
+    let taken: Vec<String> = [(Role::Client, plaintext.client), (Role::Server, plaintext.server)]
+        .into_iter()
+        .filter_map(|(role, taken)| taken.map(|taken| format!("{role} {}", seconds(taken))))
+        .collect();
+    if !taken.is_empty() {
+        let _ = writeln!(text, "in plaintext {}", taken.join(", "));
+    }
     let peaks: Vec<String> = ROLES
         .into_iter()
         .filter_map(|role| report.peak_rss_bytes.of(role).map(|peak| format!("{role} {}", bytes(peak))))

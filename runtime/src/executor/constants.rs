@@ -1,6 +1,7 @@
 //! What depends on constants alone: evaluated once, at setup.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use marill_plaintext::{Tensor, evaluate};
 use marill_program::correlation::mask_indices;
@@ -17,21 +18,28 @@ use crate::sharing::Party;
 /// Encoded constants with more elements are encoded at each use instead of kept.
 const KEPT_ELEMENTS: usize = 1 << 18;
 
+/// What the constants that online instructions read may take, where the system does not tell its free memory.
+const RESIDENT_BYTES: u64 = 4 << 30;
+
 /// One party's values that depend on constants alone.
 pub struct Constants<'a> {
     bundle: &'a Bundle,
     party: Party,
     values: BTreeMap<u32, Value>,
+    plaintext: Duration,
 }
 
 impl<'a> Constants<'a> {
-    /// Evaluates what this party knows of `plan.setup`. Every number is checked to fit its ring.
+    /// Evaluates what this party knows of `plan.setup`. Every number is checked to fit its ring. Constants that online
+    /// instructions read as tensors are loaded, once, up to half of the memory that is free; what is beyond, and
+    /// weights, stay in their file until they are used.
     ///
     /// # Errors
     /// Of the bundle; `BadInput` naming the constant that does not fit; `BadProgram` for an operation that fails.
     pub fn new(bundle: &'a Bundle, plan: &Plan, party: Party) -> Result<Constants<'a>, RunError> {
         let program = bundle.program();
-        let mut constants = Constants { bundle, party, values: BTreeMap::new() };
+        let mut constants = Constants { bundle, party, values: BTreeMap::new(), plaintext: Duration::ZERO };
+        let mut room = free_bytes().map_or(RESIDENT_BYTES, |free| free / 2);
         let mut kept: BTreeSet<u32> =
             plan.setup.iter().copied().filter(|&v| plan.last_use[v as usize] != v).collect();
         let mut last_use = BTreeMap::new();
@@ -43,7 +51,13 @@ impl<'a> Constants<'a> {
             }
         }
         for &at in &plan.setup {
-            let value = constants.value(at)?;
+            let mut value = constants.value(at)?;
+            let ty = program.ty(at);
+            let size = 8 * ty.len() as u64;
+            if matches!(value, Value::Stored) && plan.last_use[at as usize] != at && size <= room {
+                room -= size;
+                value = Value::Plain(bundle.constant(at)?);
+            }
             constants.values.insert(at, value);
             for argument in arguments(program.instruction(at as usize)) {
                 if last_use.get(&argument) == Some(&at) && !kept.contains(&argument) {
@@ -59,7 +73,12 @@ impl<'a> Constants<'a> {
         self.bundle.program()
     }
 
-    fn value(&self, at: u32) -> Result<Value, RunError> {
+    /// The time that `Plain` instructions took.
+    pub fn plaintext(&self) -> Duration {
+        self.plaintext
+    }
+
+    fn value(&mut self, at: u32) -> Result<Value, RunError> {
         let program = self.program();
         Ok(match (program.ty(at).form, program.instruction(at as usize)) {
             (Form::Weight { .. }, _) => Value::Weight,
@@ -68,12 +87,15 @@ impl<'a> Constants<'a> {
             }
             (_, Instruction::Constant(_)) => Value::Stored,
             (_, Instruction::Plain(p)) => {
+                let start = Instant::now();
                 let tensors: Result<Vec<Tensor>, RunError> =
                     p.args.iter().map(|&a| self.tensor(at, a)).collect();
                 let tensors = tensors?;
                 let operands: Vec<&Tensor> = tensors.iter().collect();
                 let op = program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
-                Value::Plain(evaluate(op, &operands).map_err(failed(at))?)
+                let tensor = evaluate(op, &operands).map_err(failed(at))?.in_order();
+                self.plaintext += start.elapsed();
+                Value::Plain(tensor)
             }
             (_, Instruction::Encode(_)) => {
                 let ring = self.encoded(at)?;
@@ -120,4 +142,11 @@ impl<'a> Constants<'a> {
         let all = mask_indices(self.program());
         all.into_iter().map(|value| Ok((value, self.tensor(value, value)?))).collect()
     }
+}
+
+/// `MemAvailable` of this system.
+fn free_bytes() -> Option<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

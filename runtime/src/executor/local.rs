@@ -1,6 +1,7 @@
 //! Instructions without communication.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use marill_plaintext::{Op, Tensor, evaluate};
 use marill_program::schema::{Move, Place, Product};
@@ -180,7 +181,7 @@ impl Executor<'_> {
         Ok(Value::Arithmetic(arithmetic))
     }
 
-    fn evaluate(&self, at: u32, args: &[u32]) -> Result<Value, RunError> {
+    fn evaluate(&mut self, at: u32, args: &[u32]) -> Result<Value, RunError> {
         let owner = match self.program.ty(at).form {
             Form::Plain { owner, .. } => owner,
             _ => Owner::Public,
@@ -188,11 +189,14 @@ impl Executor<'_> {
         if !self.party.knows(owner) {
             return Ok(Value::Absent);
         }
+        let start = Instant::now();
         let tensors: Result<Vec<Tensor>, RunError> = args.iter().map(|&a| self.tensor(at, a)).collect();
         let tensors = tensors?;
         let operands: Vec<&Tensor> = tensors.iter().collect();
         let op = self.program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
-        evaluate(op, &operands).map(Value::Plain).map_err(failed(at))
+        let value = evaluate(op, &operands).map(Value::Plain).map_err(failed(at));
+        self.plaintext += start.elapsed();
+        value
     }
 
     fn movement(&self, at: u32, m: &Move) -> Result<Value, RunError> {

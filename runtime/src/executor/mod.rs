@@ -12,6 +12,7 @@ mod value;
 pub mod weights;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use marill_plaintext::{OpError, Tensor};
 use marill_program::plan::{Batch, Plan, arguments};
@@ -66,6 +67,7 @@ pub struct Executor<'a> {
     prepared: Option<&'a mut Prepared>,
     inputs: BTreeMap<String, Tensor>,
     values: Vec<Option<Value>>,
+    plaintext: Duration,
 }
 
 impl<'a> Executor<'a> {
@@ -81,11 +83,12 @@ impl<'a> Executor<'a> {
     ) -> Executor<'a> {
         let program = constants.program();
         let values = (0..program.len()).map(|_| None).collect();
-        Executor { party, program, plan, constants, source, derived, prepared, inputs, values }
+        let plaintext = Duration::ZERO;
+        Executor { party, program, plan, constants, source, derived, prepared, inputs, values, plaintext }
     }
 
-    /// Runs every batch with the other party, and returns the outputs that this party learns, by name. `progress`
-    /// hears how many rounds are done.
+    /// Runs every batch with the other party, and returns the outputs that this party learns, by name, and the time
+    /// that `Plain` instructions took. `progress` hears how many rounds are done.
     ///
     /// # Errors
     /// Of the channel and the stores; `BadInput` for a number that its ring does not hold; `BadProgram` for an
@@ -94,7 +97,7 @@ impl<'a> Executor<'a> {
         mut self,
         peer: &mut Channel,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<BTreeMap<String, Tensor>, RunError> {
+    ) -> Result<(BTreeMap<String, Tensor>, Duration), RunError> {
         let mut rounds = 0;
         for batch in &self.plan.online {
             match batch {
@@ -111,7 +114,7 @@ impl<'a> Executor<'a> {
                 }
             }
         }
-        self.outputs()
+        Ok((self.outputs()?, self.plaintext))
     }
 
     /// Frees what instruction `at` was the last to use.

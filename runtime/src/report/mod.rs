@@ -56,6 +56,29 @@ impl PerRole {
     }
 }
 
+/// A time of each party; `None` where this report's author does not know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartySeconds {
+    /// Of the client.
+    pub client: Option<f64>,
+    /// Of the server.
+    pub server: Option<f64>,
+}
+
+impl PartySeconds {
+    fn one(role: Role, seconds: Option<f64>) -> PartySeconds {
+        match role {
+            Role::Client => PartySeconds { client: seconds, server: None },
+            Role::Server => PartySeconds { client: None, server: seconds },
+            Role::Dealer => PartySeconds::default(),
+        }
+    }
+
+    fn or(self, other: PartySeconds) -> PartySeconds {
+        PartySeconds { client: self.client.or(other.client), server: self.server.or(other.server) }
+    }
+}
+
 /// One phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseReport {
@@ -88,6 +111,8 @@ pub struct Report {
     pub online: PhaseReport,
     /// The largest resident set of each process, where the system tells.
     pub peak_rss_bytes: PerRole,
+    /// What each party's instructions on clear values took, at setup and online.
+    pub plaintext_seconds: PartySeconds,
     /// The outputs' distance from a reference, if one was given.
     #[serde(flatten)]
     pub accuracy: Option<Accuracy>,
@@ -127,6 +152,7 @@ impl Report {
             preprocess: phase(Phase::Preprocess),
             online: phase(Phase::Online),
             peak_rss_bytes: PerRole::one(stats.role, stats.peak_rss_bytes),
+            plaintext_seconds: PartySeconds::one(stats.role, stats.plaintext_seconds),
             accuracy: None,
         }
     }
@@ -153,6 +179,7 @@ impl Report {
             own.rounds = own.rounds.or(theirs.rounds);
         }
         self.peak_rss_bytes = self.peak_rss_bytes.or(other.peak_rss_bytes);
+        self.plaintext_seconds = self.plaintext_seconds.or(other.plaintext_seconds);
         self
     }
 }

@@ -108,8 +108,10 @@ pub fn run_client(
         inputs,
     );
     let total = plan.rounds() as u64;
-    let outputs = executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
+    let (outputs, plaintext) =
+        executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
+    clock.plaintext = Some(constants.plaintext() + plaintext);
     Ok((outputs, clock.stats(&[&server, &dealer])))
 }
 
@@ -164,8 +166,10 @@ pub fn run_server(
     enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
     let executor = Executor::new(Party::Server, &plan, &constants, &mut source, &mut derived, None, inputs);
     let total = plan.rounds() as u64;
-    let outputs = executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
+    let (outputs, plaintext) =
+        executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
     clock.end(Phase::Online);
+    clock.plaintext = Some(constants.plaintext() + plaintext);
     Ok((outputs, clock.stats(&[&client, &dealer])))
 }
 

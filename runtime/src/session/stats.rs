@@ -1,6 +1,6 @@
 //! What a run took, phase by phase.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use marill_program::cost::Bytes;
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub struct Stats {
     pub instructions: Vec<LabelCounts>,
     /// The process's largest resident set so far, where the system tells.
     pub peak_rss_bytes: Option<u64>,
+    /// What instructions on clear values took, at setup and online; the dealer has none.
+    pub plaintext_seconds: Option<f64>,
 }
 
 impl Stats {
@@ -82,11 +84,13 @@ pub(super) struct Clock {
     role: Role,
     since: Instant,
     seconds: [f64; 3],
+    /// What instructions on clear values took.
+    pub(super) plaintext: Option<Duration>,
 }
 
 impl Clock {
     pub(super) fn start(role: Role) -> Clock {
-        Clock { role, since: Instant::now(), seconds: [0.0; 3] }
+        Clock { role, since: Instant::now(), seconds: [0.0; 3], plaintext: None }
     }
 
     /// Ends `phase`: the next one begins now.
@@ -112,6 +116,7 @@ impl Clock {
             online: phase(Phase::Online),
             instructions: snapshots.first().map(|(_, s)| s.labels.clone()).unwrap_or_default(),
             peak_rss_bytes: peak_rss_bytes(),
+            plaintext_seconds: self.plaintext.map(|taken| taken.as_secs_f64()),
         }
     }
 }

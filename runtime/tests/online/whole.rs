@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
+use std::time::Duration;
 
 use marill_plaintext::Tensor;
 use marill_program::interpret::interpret;
@@ -194,4 +195,33 @@ fn sockets_with_finite_buffers_do_not_deadlock() {
     run.dealer.unwrap();
     run.server.unwrap();
     check_many(&run.client.unwrap().0, &x);
+}
+
+/// The time of clear instructions counts at the parties that run them, at setup and online.
+#[test]
+fn clear_instructions_are_timed_where_they_run() {
+    let program = |is_public: bool| {
+        let mut b = Builder::new();
+        let w = b.constant("w", Owner::Public, "f32[200,200]");
+        let turned = b.plain("transpose{perm=[1,0]}", &[w]);
+        let square = b.plain("mat_mul", &[w, turned]);
+        let x = b.input("x", Owner::Client, "f32[200,200]");
+        let y = b.plain("mat_mul", &[x, square]);
+        b.output("y", if is_public { square } else { y }, Target::Client);
+        b.finish()
+    };
+    let ones = Tensor::f32([200, 200], vec![1.0; 40_000]).unwrap();
+    let data = Data::default().client("x", ones.clone()).public("w", ones);
+    for is_public in [false, true] {
+        let program = program(is_public);
+        let run = run_over(links(Duration::from_secs(30)), &bundles(&program, &program, &data), &data);
+        let ((outputs, client), (_, server)) = (run.client.unwrap(), run.server.unwrap());
+        let expected = if is_public { 200.0 } else { 40_000.0 };
+        assert!(numbers(&outputs, "y").iter().all(|&y| y == expected));
+        let (at_client, at_server) = (client.plaintext_seconds.unwrap(), server.plaintext_seconds.unwrap());
+        assert!(at_client > 0.0 && at_server > 0.0, "setup is at both");
+        assert!(at_client < client.setup.seconds + client.online.seconds, "{at_client}");
+        assert!(at_server < server.setup.seconds + server.online.seconds, "{at_server}");
+        assert_eq!(run.dealer.unwrap().plaintext_seconds, None);
+    }
 }

@@ -1,11 +1,16 @@
 //! The numbers: an operation applied to tensors.
 //!
-//! Arithmetic is in f32, or i64 that wraps; sums over an axis, means and variances accumulate in f64. Each family of
-//! operations has its own file; all work on row-major elements and the result's shape from [`crate::infer`].
+//! Arithmetic is in f32, or i64 that wraps; sums over an axis, means, variances and functions such as exponentials are
+//! computed in f64. Every result is alike to the bit on every machine and for every number of threads: two parties
+//! that compute the same public value encode the same integers. Each family of operations has its own file; all work
+//! on the result's shape from [`crate::infer`].
 
 mod elementwise;
+mod matrix;
 mod movement;
+mod parallel;
 mod product;
+mod real;
 mod recognised;
 mod reduce;
 mod walk;
@@ -16,7 +21,8 @@ use ndarray::{ArcArray, IxDyn};
 
 use crate::{DType, Op, OpError, Tensor, TensorType, infer};
 
-pub use elementwise::erf;
+pub use parallel::threads;
+pub use real::erf;
 
 /// Runs `$body` with `$T` the element type of `$tensor`.
 macro_rules! by_dtype {
@@ -95,9 +101,10 @@ pub fn evaluate(op: &Op, args: &[&Tensor]) -> Result<Tensor, OpError> {
 }
 
 /// An element type with its variant of [`Tensor`].
-trait Element: Copy + Default + PartialEq + 'static {
+pub(crate) trait Element: Copy + Default + PartialEq + Send + Sync + 'static {
     fn array(tensor: &Tensor) -> Result<&ArcArray<Self, IxDyn>, OpError>;
     fn tensor(shape: Vec<usize>, data: Vec<Self>) -> Result<Tensor, OpError>;
+    fn wrap(array: ArcArray<Self, IxDyn>) -> Tensor;
 }
 
 impl Element for f32 {
@@ -106,6 +113,9 @@ impl Element for f32 {
     }
     fn tensor(shape: Vec<usize>, data: Vec<f32>) -> Result<Tensor, OpError> {
         Tensor::f32(shape, data)
+    }
+    fn wrap(array: ArcArray<f32, IxDyn>) -> Tensor {
+        Tensor::F32(array)
     }
 }
 
@@ -116,6 +126,9 @@ impl Element for i64 {
     fn tensor(shape: Vec<usize>, data: Vec<i64>) -> Result<Tensor, OpError> {
         Tensor::i64(shape, data)
     }
+    fn wrap(array: ArcArray<i64, IxDyn>) -> Tensor {
+        Tensor::I64(array)
+    }
 }
 
 impl Element for bool {
@@ -125,15 +138,29 @@ impl Element for bool {
     fn tensor(shape: Vec<usize>, data: Vec<bool>) -> Result<Tensor, OpError> {
         Tensor::bool(shape, data)
     }
+    fn wrap(array: ArcArray<bool, IxDyn>) -> Tensor {
+        Tensor::Bool(array)
+    }
 }
 
 /// A tensor's elements in row-major order, copied only where they do not lie so already.
-fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
+pub(crate) fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
     let array = T::array(tensor)?;
-    Ok(match array.as_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(array.iter().copied().collect()),
-    })
+    if let Some(slice) = array.as_slice() {
+        return Ok(Cow::Borrowed(slice));
+    }
+    Ok(Cow::Owned(match strided(array) {
+        Some(data) => walk::copy(data, array.shape(), array.strides(), 0)?,
+        None => array.iter().copied().collect(),
+    }))
+}
+
+/// The elements of an array that fills its memory, in the order of memory: an element's place is its index times the
+/// array's strides.
+fn strided<T>(array: &ArcArray<T, IxDyn>) -> Option<&[T]> {
+    let reaches = |(&length, &stride): (&usize, &isize)| length < 2 || stride > 0;
+    let forward = array.shape().iter().zip(array.strides()).all(reaches);
+    array.as_slice_memory_order().filter(|_| forward)
 }
 
 /// `elements` copies of the zero of `T`.

@@ -1,39 +1,110 @@
 //! Products: matrices and convolutions.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use std::borrow::Cow;
 
-use super::walk::{broadcast_strides, runs};
-use super::{Element, elements, zeros};
+use super::matrix::{Matrix, multiply, on_this_thread, work_ns};
+use super::parallel::{parts, split as split_work};
+use super::walk::{Walk, broadcast_strides, row_major, runs};
+use super::{Element, elements, strided, zeros};
 use crate::shape::element_count;
 use crate::{DType, OpError, Tensor};
 
-/// `[n, k] x [k, m] -> [n, m]` into zeroed `out`, row-major.
-type Multiply<T> = fn([usize; 3], &[T], &[T], &mut [T]);
-
 pub fn mat_mul(a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
     match a.dtype() {
-        DType::F32 => batched(a, b, shape, multiply_f32),
-        _ => batched(a, b, shape, multiply_i64),
+        DType::F32 => mat_mul_f32(a, b, shape),
+        _ => mat_mul_i64(a, b, shape),
     }
 }
 
-fn batched<T: Element>(
-    a: &Tensor,
-    b: &Tensor,
-    shape: Vec<usize>,
-    multiply: Multiply<T>,
-) -> Result<Tensor, OpError> {
-    let (x, y) = (elements::<T>(a)?, elements::<T>(b)?);
+/// A tensor's elements where they lie, with the strides of batch axes and of rows and columns.
+struct Strided<'a> {
+    data: Cow<'a, [f32]>,
+    batch: Vec<isize>,
+    down: usize,
+    right: usize,
+}
+
+impl<'a> Strided<'a> {
+    fn new(tensor: &'a Tensor, is_left: bool) -> Result<Strided<'a>, OpError> {
+        let array = tensor.as_f32()?;
+        let (data, mut strides) = match strided(array) {
+            Some(data) => (Cow::Borrowed(data), array.strides().to_vec()),
+            None => (elements::<f32>(tensor)?, row_major(tensor.shape())),
+        };
+        let last = strides.pop().unwrap_or(1) as usize;
+        Ok(match strides.pop() {
+            Some(down) => Strided { data, batch: strides, down: down as usize, right: last },
+            None if is_left => Strided { data, batch: strides, down: 0, right: last },
+            None => Strided { data, batch: strides, down: last, right: 0 },
+        })
+    }
+
+    /// The matrix that starts at `offset`.
+    fn at(&self, offset: isize) -> Matrix<'_> {
+        Matrix { data: &self.data[offset as usize..], down: self.down, right: self.right }
+    }
+
+    /// Strides of the batch axes as if broadcast to `to`.
+    fn broadcast(&self, from: &[usize], to: &[usize]) -> Vec<isize> {
+        let missing = to.len() - from.len();
+        let stride = |axis: usize| match axis.checked_sub(missing) {
+            Some(own) if from[own] != 1 => self.batch[own],
+            _ => 0,
+        };
+        (0..to.len()).map(stride).collect()
+    }
+}
+
+fn mat_mul_f32(a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
     let (batch_a, [n, k]) = split(a.shape(), |k| [1, k]);
     let (batch_b, [_, m]) = split(b.shape(), |k| [k, 1]);
-    let mut out = zeros::<T>(element_count(&shape)?)?;
+    let mut out = zeros::<f32>(element_count(&shape)?)?;
     if out.is_empty() || k == 0 {
-        return T::tensor(shape, out);
+        return Tensor::f32(shape, out);
     }
-    if y.len() == k * m {
-        multiply([out.len() / m, k, m], &x, &y, &mut out);
-        return T::tensor(shape, out);
+    let y = Strided::new(b, false)?;
+    if b.len() == k * m {
+        let x = elements::<f32>(a)?;
+        multiply([out.len() / m, k, m], Matrix::row_major(&x, k), y.at(0), &mut out);
+        return Tensor::f32(shape, out);
+    }
+    let x = Strided::new(a, true)?;
+    let vectors = usize::from(a.shape().len() == 1) + usize::from(b.shape().len() == 1);
+    let batch = &shape[..shape.len() + vectors - 2];
+    let strides = [x.broadcast(batch_a, batch), y.broadcast(batch_b, batch)];
+    let walk = Walk::new(batch, [&strides[0], &strides[1]], [0, 0]);
+    let count = out.len() / (n * m);
+    let one = [n, k, m];
+    let in_parts = count >= parts(count.saturating_mul(work_ns(one)));
+    let products = |first: usize, results: &mut [f32]| {
+        let mut results = results.chunks_exact_mut(n * m);
+        walk.visit(first..first + results.len(), |[i, j], length| {
+            for at in 0..length as isize {
+                let (a, b) = (x.at(i + at * walk.steps[0]), y.at(j + at * walk.steps[1]));
+                match results.next() {
+                    Some(result) if in_parts => on_this_thread(one, a, b, result),
+                    Some(result) => multiply(one, a, b, result),
+                    None => {}
+                }
+            }
+        });
+    };
+    if in_parts {
+        split_work(&mut out, n * m, work_ns(one), products);
+    } else {
+        products(0, &mut out);
+    }
+    Tensor::f32(shape, out)
+}
+
+/// `[n, k] x [k, m] -> [n, m]`, batch by batch.
+fn mat_mul_i64(a: &Tensor, b: &Tensor, shape: Vec<usize>) -> Result<Tensor, OpError> {
+    let (x, y) = (elements::<i64>(a)?, elements::<i64>(b)?);
+    let (batch_a, [n, k]) = split(a.shape(), |k| [1, k]);
+    let (batch_b, [_, m]) = split(b.shape(), |k| [k, 1]);
+    let mut out = zeros::<i64>(element_count(&shape)?)?;
+    if out.is_empty() || k == 0 {
+        return i64::tensor(shape, out);
     }
     let vectors = usize::from(a.shape().len() == 1) + usize::from(b.shape().len() == 1);
     let batch = &shape[..shape.len() + vectors - 2];
@@ -44,11 +115,11 @@ fn batched<T: Element>(
             let i = (i + at * step_i) as usize * n * k;
             let j = (j + at * step_j) as usize * k * m;
             if let Some(result) = results.next() {
-                multiply([n, k, m], &x[i..i + n * k], &y[j..j + k * m], result);
+                multiply_i64([n, k, m], &x[i..i + n * k], &y[j..j + k * m], result);
             }
         }
     });
-    T::tensor(shape, out)
+    i64::tensor(shape, out)
 }
 
 /// Batch axes and matrix axes; `vector` makes a matrix of a single axis.
@@ -57,17 +128,6 @@ fn split(shape: &[usize], vector: impl Fn(usize) -> [usize; 2]) -> (&[usize], [u
         [batch @ .., rows, columns] => (batch, [*rows, *columns]),
         [length] => (&[], vector(*length)),
         [] => (&[], [1, 1]),
-    }
-}
-
-fn multiply_f32([n, k, m]: [usize; 3], a: &[f32], b: &[f32], out: &mut [f32]) {
-    let views = (
-        ArrayView2::from_shape((n, k), a),
-        ArrayView2::from_shape((k, m), b),
-        ArrayViewMut2::from_shape((n, m), out),
-    );
-    if let (Ok(a), Ok(b), Ok(mut out)) = views {
-        general_mat_mul(1.0, &a, &b, 0.0, &mut out);
     }
 }
 
@@ -133,7 +193,8 @@ pub fn conv(
         }
         let weights = &kernel[i % group * rows * taps..][..rows * taps];
         let result = &mut out[i * rows * places..][..rows * places];
-        multiply_f32([rows, taps, places], weights, &patches, result);
+        let (weights, patches) = (Matrix::row_major(weights, taps), Matrix::row_major(&patches, places));
+        multiply([rows, taps, places], weights, patches, result);
     }
     Tensor::f32(shape, out)
 }

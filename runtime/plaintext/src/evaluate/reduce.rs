@@ -1,5 +1,6 @@
 //! Reductions and running sums.
 
+use super::parallel::sum;
 use super::walk::{around, copy, row_major};
 use super::{Element, elements, foreign, zeros};
 use crate::shape::element_count;
@@ -7,7 +8,7 @@ use crate::tensor::reserve;
 use crate::{DType, Op, OpError, Tensor};
 
 pub fn over(op: &Op, x: &Tensor, axes: &[usize], shape: Vec<usize>) -> Result<Tensor, OpError> {
-    let sum = |lane: &[f32]| lane.iter().map(|&x| f64::from(x)).sum::<f64>();
+    let sum = |lane: &[f32]| sum(lane, |x| x);
     match (op, x.dtype()) {
         (Op::ReduceSum { .. }, DType::F32) => fold(x, axes, shape, |lane| sum(lane) as f32),
         (Op::ReduceMean { .. }, DType::F32) => {

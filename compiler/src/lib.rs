@@ -16,6 +16,8 @@ pub mod rewrite;
 pub mod schedule;
 
 pub mod calibrate;
+pub mod export;
+pub mod merge_heads;
 pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};

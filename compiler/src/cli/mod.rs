@@ -2,6 +2,7 @@
 
 mod compile;
 mod dump;
+mod merge_heads;
 mod print;
 mod simulate;
 
@@ -33,6 +34,8 @@ enum Command {
     Opt(OptArgs),
     /// Runs a compiled model's exact ring arithmetic in this process, without cryptography
     Simulate(SimulateArgs),
+    /// Writes a model of fewer, wider heads to fine-tune from: less softmax, no parameter dropped
+    MergeHeads(merge_heads::MergeHeadsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +189,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (Some(Command::Dump(args)), ..) => dump::dump(&args),
         (Some(Command::Opt(args)), ..) => dump::opt(&args),
         (Some(Command::Simulate(args)), ..) => simulate::simulate(&args),
+        (Some(Command::MergeHeads(args)), ..) => merge_heads::merge_heads(&args),
         (None, Some(model), Some(out)) => compile::compile(model, out, &cli.compile),
         (None, ..) => anyhow::bail!("nothing to do, try --help"),
     }

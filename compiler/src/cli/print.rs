@@ -176,7 +176,7 @@ fn shortened(name: &str) -> String {
     format!("{op} ...{tail}")
 }
 
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let value = count as f64;
     match count {
         0..1_000 => format!("{count} B"),

@@ -190,12 +190,11 @@ fn splits_heads(index: &Index, at: usize) -> bool {
     let node = index.node(at);
     let (Some(input), Some(output)) = (node.input(0), node.outputs.first()) else { return false };
     let (from, to) = (index.shape(input), index.shape(output));
-    match (from, to) {
-        ([.., whole], [_, .., heads, width]) => {
-            node.op_type == "Reshape" && to.len() > 2 && heads * width == *whole && width != whole
-        }
-        _ => false,
-    }
+    let ([.., whole], [_, .., heads, width]) = (from, to) else { return false };
+    // A single head is as wide as all: told from other reshapes by the axis of tokens before it.
+    let before = |shape: &[usize], skip: usize| shape.iter().rev().nth(skip).copied();
+    let is_single = to.len() == from.len() + 1 && before(from, 1) == before(to, 2);
+    node.op_type == "Reshape" && to.len() > 2 && heads * width == *whole && (width != whole || is_single)
 }
 
 /// Follows the heads of block `layer` from where they are split to where they are joined.

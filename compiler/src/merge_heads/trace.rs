@@ -149,6 +149,8 @@ impl<'o> Trace<'_, 'o> {
             "Shape" => Ok(()),
             "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Where" => self.elementwise(at, &tagged),
             "MatMul" if tagged.len() == 2 => self.product(at),
+            // What exporters make of an empty cache.
+            "Concat" if node.inputs.len() == 1 => self.pass(at, tag),
             "Concat" => self.concat(at, &tagged),
             _ if tagged != [0] => Err(self.refuse(at, "it takes heads as another operand than its first")),
             "Cast" | "Dropout" | "Identity" | "IsNaN" | "Neg" => self.pass(at, tag),
@@ -187,7 +189,12 @@ impl<'o> Trace<'_, 'o> {
         let Some(axes) = regrouped else {
             return Err(self.refuse(at, format!("its result {shape:?} takes heads apart")));
         };
-        let is_join = |axis: &Axis| matches!(axis.as_slice(), [Factor::Heads(_), Factor::Width(_)]);
+        let is_single = self.block.heads == 1 && axes.len() < tag.axes.len();
+        let is_join = |axis: &Axis| match axis.as_slice() {
+            [Factor::Heads(_), Factor::Width(_)] => true,
+            [Factor::Width(_)] => is_single,
+            _ => false,
+        };
         if tag.stage == Stage::Context && axes.last().is_some_and(is_join) {
             if axes.iter().rev().skip(1).any(axes::has_heads) || self.joined.is_some() {
                 return Err(self.refuse(at, "heads are joined in part or twice"));

@@ -21,8 +21,8 @@ pub struct MergeHeadsArgs {
     /// How many heads become one
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1024))]
     factor: u32,
-    /// Sample inputs to choose heads by, one file for each sample: arrays named like the inputs [default: neighbours
-    /// are merged]
+    /// Sample inputs to choose heads by, one file for each sample: arrays named like the inputs [default: inputs
+    /// are made up]
     #[arg(long, value_name = "X.npz")]
     calibrate: Vec<PathBuf>,
     /// Layers to change, from A to before B, counted from 0 [default: all]
@@ -72,7 +72,7 @@ pub fn merge_heads(args: &MergeHeadsArgs) -> anyhow::Result<()> {
     let costs = base.and_then(|base| Ok(Costs { base, merged: run_cost(&args.out, &compile)? }));
     drop(spinner);
     if report.is_synthetic {
-        warn("no --calibrate given: neighbours were merged, errors are on made-up inputs");
+        warn("no --calibrate given: heads were chosen by made-up inputs, real ones make better groups");
     }
     if let Err(error) = &costs {
         warn(&format!("what is saved cannot be told: {error}"));

@@ -113,12 +113,18 @@ fn find_block(index: &Index, softmax: usize) -> Result<Option<Found>, Diagnostic
     let through = |at: usize| PASSED.contains(&op_type(index, at)) || op_type(index, at) == "Reshape";
     let masked = |at: usize| through(at) || ["Where", "Max", "Min", "Sub"].contains(&op_type(index, at));
     let products = behind(index, logits, &is_product, &masked);
-    let &[scores] = products.iter().collect::<Vec<_>>().as_slice() else { return Ok(None) };
     let Some((values, side)) = product_after(index, &node.outputs[0]) else { return Ok(None) };
+    let scores = match products.iter().collect::<Vec<_>>().as_slice() {
+        [] => return Ok(None),
+        &[&only] => only,
+        several => {
+            let found = format!("its scores are made of {} products", several.len());
+            return Err(index.refuse(softmax, found, "one MatMul of queries and keys"));
+        }
+    };
     let is_split = |at: usize| splits_heads(index, at);
     let mut splits = [0; 3];
-    for (split, (product, position)) in
-        splits.iter_mut().zip([(*scores, 0), (*scores, 1), (values, 1 - side)])
+    for (split, (product, position)) in splits.iter_mut().zip([(scores, 0), (scores, 1), (values, 1 - side)])
     {
         let operand = index.node(product).input(position).unwrap_or_default();
         let found = behind(index, operand, &is_split, &through);
@@ -218,7 +224,11 @@ pub fn block(index: &Index, found: &Found, layer: usize, factor: usize) -> Resul
             return Err(Diagnostic::new(index.node(split).label.clone(), problem));
         }
     }
-    if lengths[1].0 != lengths[2].0 || !heads.is_multiple_of(kv_heads) || lengths[1].1 != width {
+    if lengths.iter().any(|&(heads, width)| heads * width == 0)
+        || lengths[1].0 != lengths[2].0
+        || !heads.is_multiple_of(kv_heads)
+        || lengths[1].1 != width
+    {
         let what = format!("heads and widths of queries, keys and values are {lengths:?}");
         let supported = "as many heads of keys as of values, which divide those of queries";
         return Err(index.refuse(found.softmax, what, supported));

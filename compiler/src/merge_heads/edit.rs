@@ -17,26 +17,12 @@ const MAX_TABLE: usize = 1 << 22;
 /// Which heads of a block become one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
+    /// Heads of queries, group after group.
+    pub queries: Vec<usize>,
     /// Heads of keys and values, group after group.
-    pub order: Vec<usize>,
+    pub keys: Vec<usize>,
     /// By which each head's queries are multiplied.
     pub gains: Vec<f64>,
-}
-
-impl Choice {
-    /// The heads as they are.
-    pub fn adjacent(block: &Block) -> Choice {
-        Choice { order: (0..block.kv_heads).collect(), gains: vec![1.0; block.heads] }
-    }
-
-    /// The heads of queries, group after group: with those of keys that they share.
-    pub fn queries(&self, block: &Block, factor: usize) -> Vec<usize> {
-        let share = block.heads / block.kv_heads.max(1);
-        let groups = self.order.chunks(factor);
-        groups
-            .flat_map(|group| (0..share).flat_map(move |i| group.iter().map(move |h| h * share + i)))
-            .collect()
-    }
 }
 
 /// The edits that merge `factor` heads each in `blocks`. With a factor of 1 heads are reordered and nothing else.
@@ -83,7 +69,6 @@ struct Editor<'i, 'o> {
 
 impl Editor<'_, '_> {
     fn weights(&mut self, block: &Block, choice: &Choice) -> Result<(), Diagnostic> {
-        let queries = choice.queries(block, self.factor);
         let cut = axes::refine(&[(0, block.width)], &block.cuts);
         let whole = [(0, block.value_width)];
         let order = |heads: &[usize], width: usize, pieces: &[axes::Columns]| -> Vec<usize> {
@@ -95,10 +80,10 @@ impl Editor<'_, '_> {
             merged.collect()
         };
         let orders = [
-            order(&queries, block.width, &cut),
-            order(&choice.order, block.width, &cut),
-            order(&choice.order, block.value_width, &whole),
-            order(&queries, block.value_width, &whole),
+            order(&choice.queries, block.width, &cut),
+            order(&choice.keys, block.width, &cut),
+            order(&choice.keys, block.value_width, &whole),
+            order(&choice.queries, block.value_width, &whole),
         ];
         for (role, (sites, order)) in block.sites.iter().zip(orders).enumerate() {
             let gains: Vec<f32> = match role {
@@ -129,7 +114,7 @@ impl Editor<'_, '_> {
         let shape = tensor.shape().to_vec();
         let data = tensor.to_f32_vec().map_err(|_| refuse("is not of floats"))?;
         let length = shape.get(site.axis).copied().unwrap_or(0);
-        if site.offset + order.len() > length {
+        if data.is_empty() || site.offset + order.len() > length {
             return Err(refuse("is too short for its heads"));
         }
         let inner: usize = shape[site.axis + 1..].iter().product();

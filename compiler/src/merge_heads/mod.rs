@@ -13,6 +13,8 @@ mod index;
 pub mod problem;
 mod samples;
 pub mod savings;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod weights;
 
@@ -35,6 +37,9 @@ use fit::Fitter;
 use index::Index;
 use problem::MergeProblem;
 
+/// Samples that are made up where none are given.
+const MADE_UP: usize = 4;
+
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct MergeRequest {
@@ -44,9 +49,9 @@ pub struct MergeRequest {
     pub layers: Option<Range<usize>>,
     /// Sizes of symbolic dimensions.
     pub dims: BTreeMap<String, usize>,
-    /// Files of sample inputs; without any, neighbours are merged.
+    /// Files of sample inputs; without any, some are made up.
     pub samples: Vec<PathBuf>,
-    /// Whether neighbours are merged, with even gains, although there are samples.
+    /// Whether neighbours are merged, with even gains, whatever samples show.
     pub keeps_order: bool,
 }
 
@@ -61,10 +66,12 @@ pub struct LayerReport {
     pub heads: usize,
     /// Columns of a query or key head before.
     pub width: usize,
-    /// Heads of keys and values before, if fewer.
+    /// Heads of keys and values before.
     pub kv_heads: usize,
-    /// The heads of keys that became one each, with the queries that share them.
+    /// The heads that became one each.
     pub groups: Vec<Vec<usize>>,
+    /// The heads of keys and values that became one each.
+    pub kv_groups: Vec<Vec<usize>>,
     /// By which the queries of each head are multiplied.
     pub gains: Vec<f64>,
     /// What samples showed.
@@ -131,7 +138,7 @@ pub fn merge(base: &Path, merged: &Path, request: &MergeRequest) -> Result<Merge
     let inputs = calibrate::inputs(&outline.graph);
     let is_synthetic = request.samples.is_empty();
     let samples: Vec<Sample> = if is_synthetic {
-        vec![calibrate::synthesise(&outline.graph)]
+        calibrate::synthesise_several(&outline.graph, MADE_UP)
     } else {
         request.samples.iter().map(|path| calibrate::read_sample(path, &inputs)).collect::<Result<_, _>>()?
     };
@@ -139,8 +146,9 @@ pub fn merge(base: &Path, merged: &Path, request: &MergeRequest) -> Result<Merge
     let mut reports = Vec::new();
     let mut choices = Vec::new();
     for (block, seen) in blocks.into_iter().zip(&seen) {
-        let (choice, report) = if is_synthetic || seen.rows.is_empty() {
-            (even(&block, factor), None)
+        let (choice, report) = if seen.rows.is_empty() {
+            let groups = neighbours(&block, factor);
+            (choice(&block, factor, &groups, &even(&block, factor, &groups)), None)
         } else {
             let (choice, fit) = choose(&block, seen, factor, request.keeps_order);
             (choice, Some(fit))
@@ -169,52 +177,87 @@ fn graph_ratio(block: &Block, factor: usize) -> f64 {
     edit::merged_scale(block, factor) / block.scale
 }
 
-fn even(block: &Block, factor: usize) -> Choice {
-    let gain = fit::even(factor)[0] / graph_ratio(block, factor);
-    Choice { gains: vec![gain; block.heads], ..Choice::adjacent(block) }
+/// Heads and the gain of each.
+type Gained = (Vec<usize>, Vec<f64>);
+
+fn neighbours(block: &Block, factor: usize) -> Vec<Vec<usize>> {
+    (0..block.kv_heads).collect::<Vec<_>>().chunks(factor).map(<[usize]>::to_vec).collect()
+}
+
+/// The heads of queries that share the heads of keys of each group, as they come, with even gains.
+fn even(block: &Block, factor: usize, groups: &[Vec<usize>]) -> Vec<Gained> {
+    let share = block.heads / block.kv_heads;
+    let merged = groups.iter().flat_map(|group| {
+        (0..share).map(move |i| group.iter().map(|head| head * share + i).collect::<Vec<usize>>())
+    });
+    merged.map(|heads| (heads, fit::even(factor))).collect()
+}
+
+/// Groups of heads of keys and of queries as one.
+fn choice(block: &Block, factor: usize, groups: &[Vec<usize>], merged: &[Gained]) -> Choice {
+    let ratio = graph_ratio(block, factor);
+    let mut gains = vec![1.0; block.heads];
+    for (heads, own) in merged {
+        for (&head, gain) in heads.iter().zip(own) {
+            gains[head] = gain / ratio;
+        }
+    }
+    let queries = merged.iter().flat_map(|(heads, _)| heads.iter().copied()).collect();
+    Choice { queries, keys: groups.concat(), gains }
 }
 
 /// Which heads to merge and with which gains, by what samples showed.
 fn choose(block: &Block, seen: &samples::Seen, factor: usize, keeps_order: bool) -> (Choice, LayerFit) {
     let fitter = Fitter::new(seen);
-    let share = block.heads / block.kv_heads;
-    // The queries that share merged keys, each group one merged head.
-    let merged = |group: &[usize]| -> Vec<Vec<usize>> {
-        (0..share).map(|i| group.iter().map(|head| head * share + i).collect()).collect()
-    };
-    let neighbours: Vec<Vec<usize>> =
-        (0..block.kv_heads).collect::<Vec<_>>().chunks(factor).map(<[usize]>::to_vec).collect();
-    let with_even = |groups: &[Vec<usize>]| -> Vec<(Vec<usize>, Vec<f64>)> {
-        groups.iter().flat_map(|group| merged(group)).map(|heads| (heads, fit::even(factor))).collect()
-    };
-    let neighbours_error = fitter.relative_error(&with_even(&neighbours));
+    let plain = neighbours(block, factor);
+    let neighbours_error = fitter.relative_error(&even(block, factor, &plain));
     let (groups, fitted) = if keeps_order || factor == 1 {
-        (neighbours.clone(), with_even(&neighbours))
+        let fitted = even(block, factor, &plain);
+        (plain, fitted)
     } else {
+        let matched = |group: &[usize]| matched(&fitter, group, block.heads / block.kv_heads);
         let mut cost =
-            |group: &[usize]| -> f64 { merged(group).iter().map(|heads| fitter.tries(heads)).sum() };
+            |group: &[usize]| -> f64 { matched(group).iter().map(|heads| fitter.tries(heads)).sum() };
         let groups = group::group(block.kv_heads, factor, &mut cost);
         let fit = |heads: Vec<usize>| {
             let gains = fitter.fit(&heads);
             (heads, gains)
         };
-        let fitted = groups.iter().flat_map(|group| merged(group)).map(fit).collect();
+        let fitted = groups.iter().flat_map(|group| matched(group)).map(fit).collect();
         (groups, fitted)
     };
-    let ratio = graph_ratio(block, factor);
-    let mut choice = Choice { order: groups.concat(), gains: vec![1.0; block.heads] };
-    for (heads, gains) in &fitted {
-        for (&head, gain) in heads.iter().zip(gains) {
-            choice.gains[head] = gain / ratio;
-        }
-    }
     let similarity = fitted.iter().map(|(heads, _)| fitter.similarity(heads)).sum::<f64>();
     let fit = LayerFit {
         similarity: similarity / fitted.len().max(1) as f64,
         relative_error: fitter.relative_error(&fitted),
         neighbours_error,
     };
-    (choice, fit)
+    (choice(block, factor, &groups, &fitted), fit)
+}
+
+/// The heads of queries that share the heads of keys of `group`, `share` each, with those together that go best: one
+/// after the other, each of the first head's takes what is left of the others'.
+fn matched(fitter: &Fitter, group: &[usize], share: usize) -> Vec<Vec<usize>> {
+    let queries = |head: usize| (head * share..(head + 1) * share).collect::<Vec<usize>>();
+    let Some((&first, others)) = group.split_first() else { return Vec::new() };
+    let mut merged: Vec<Vec<usize>> = queries(first).into_iter().map(|query| vec![query]).collect();
+    for &other in others {
+        let mut left = queries(other);
+        for heads in &mut merged {
+            let error = |query: &usize| {
+                let mut with = heads.clone();
+                with.push(*query);
+                fitter.tries(&with)
+            };
+            // What is left alone needs no trial.
+            let errors: Vec<f64> =
+                if left.len() > 1 { left.iter().map(error).collect() } else { vec![0.0; left.len()] };
+            if let Some(best) = (0..left.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])) {
+                heads.push(left.remove(best));
+            }
+        }
+    }
+    merged
 }
 
 fn layer_report(block: &Block, choice: &Choice, factor: usize, fit: Option<LayerFit>) -> LayerReport {
@@ -224,7 +267,8 @@ fn layer_report(block: &Block, choice: &Choice, factor: usize, fit: Option<Layer
         heads: block.heads,
         width: block.width,
         kv_heads: block.kv_heads,
-        groups: choice.order.chunks(factor).map(<[usize]>::to_vec).collect(),
+        groups: choice.queries.chunks(factor).map(<[usize]>::to_vec).collect(),
+        kv_groups: choice.keys.chunks(factor).map(<[usize]>::to_vec).collect(),
         gains: choice.gains.clone(),
         fit,
     }
@@ -273,7 +317,7 @@ impl Written {
         let mut folder = path.as_os_str().to_owned();
         folder.push(".unchecked");
         let folder = PathBuf::from(folder);
-        fs::create_dir_all(&folder).map_err(|error| unwritable(error.to_string()))?;
+        fs::create_dir(&folder).map_err(|error| unwritable(format!("{}: {error}", folder.display())))?;
         let written = Written { model: folder.join(name), folder };
         export::write(outline, edits, &written.model)?;
         Ok(written)

@@ -119,7 +119,8 @@ fn add(seen: &mut Seen, block: &Block, scores: &Shaped, logits: &Shaped, values:
     };
     let (queries, positions) = (*queries, *positions);
     let matrix = queries * positions;
-    let is_usual = *value_positions == positions
+    let is_usual = seen.columns > 0
+        && *value_positions == positions
         && *value_width == width
         && scores.1.len() == logits.1.len()
         && matrix > 0

@@ -251,6 +251,9 @@ impl<'o> Trace<'_, 'o> {
         };
         let given = list(3).unwrap_or_else(|| (0..starts.len() as i64).collect());
         let steps = list(4).unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), given.len(), steps.len()] != [starts.len(); 3] {
+            return Err(self.refuse(at, "its bounds and axes differ in number"));
+        }
         let mut axes = tag.axes.clone();
         for (entry, &axis) in given.iter().enumerate() {
             let Some(axis) = index::axis(axis, rank) else {
@@ -357,8 +360,10 @@ impl<'o> Trace<'_, 'o> {
                 Stage::Context
             }
             _ => {
-                return Err(self
-                    .refuse(at, "it multiplies heads otherwise than queries with keys, weights with values"));
+                return Err(self.refuse(
+                    at,
+                    "it multiplies heads otherwise than queries with keys, weights with values",
+                ));
             }
         };
         let shape = self.index.shape(&node.outputs[0]);

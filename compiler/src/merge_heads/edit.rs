@@ -63,7 +63,7 @@ struct Editor<'i, 'o> {
     is_static: bool,
     /// New values by what they stand for and hold.
     names: BTreeMap<(String, String), String>,
-    /// Changed weights, by initializer and, if it is used elsewhere too, user.
+    /// Changed weights by user.
     weights: BTreeMap<(usize, usize), (Site, Tensor)>,
 }
 

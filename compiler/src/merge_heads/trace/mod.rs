@@ -333,6 +333,10 @@ impl<'o> Trace<'_, 'o> {
                     return Err(self.index.refuse(at, found, SHARED));
                 }
                 match axes::columns(&axes[axis]).cloned() {
+                    // Heads of values are never cut.
+                    Some(pieces) if [Stage::Value, Stage::Context].contains(&result.stage) => {
+                        self.block.tables.push((at, position, pieces));
+                    }
                     Some(pieces) => self.wide.push((at, position, pieces)),
                     None if axes[axis].is_empty() => axes[axis] = axes::plain(length),
                     None => {}
@@ -414,7 +418,7 @@ impl<'o> Trace<'_, 'o> {
         }
         let tables =
             self.wide.into_iter().map(|(at, position, pieces)| (at, position, axes::refine(&pieces, cuts)));
-        self.block.tables = tables.collect();
+        self.block.tables.extend(tables);
         Ok(self.block)
     }
 }

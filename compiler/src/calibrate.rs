@@ -117,9 +117,17 @@ pub fn inputs(graph: &Graph) -> Vec<(String, TensorType)> {
 /// Makes up one sample, always the same for one graph: tokens anywhere in their table, positions counted, masks that
 /// keep everything, floats of normal distribution.
 pub fn synthesise(graph: &Graph) -> Sample {
+    synthesise_several(graph, 1).pop().unwrap_or_default()
+}
+
+/// As [`synthesise`], `count` different ones.
+pub fn synthesise_several(graph: &Graph, count: usize) -> Vec<Sample> {
     let mut random = Random(0x6d61_7269_6c6c);
-    let inputs = graph.inputs.iter();
-    inputs.map(|&id| (graph.node(id).name.clone(), made_up(graph, id, &mut random))).collect()
+    let mut one = || {
+        let inputs = graph.inputs.iter();
+        inputs.map(|&id| (graph.node(id).name.clone(), made_up(graph, id, &mut random))).collect()
+    };
+    (0..count).map(|_| one()).collect()
 }
 
 fn made_up(graph: &Graph, id: ValueId, random: &mut Random) -> Tensor {

@@ -7,6 +7,7 @@ use marill_plaintext::{OpError, TensorType};
 
 use crate::import::problem::ImportProblem;
 use crate::ir::constant::ConstantError;
+use crate::merge_heads::problem::MergeProblem;
 
 /// A problem with the user's model or request, and the node at which it was found.
 #[derive(Debug)]
@@ -179,6 +180,9 @@ pub enum Problem {
     /// The model is not of a form that can be imported.
     #[error(transparent)]
     Import(#[from] ImportProblem),
+    /// The model's heads cannot be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeProblem),
 }
 
 impl Problem {
@@ -209,6 +213,7 @@ impl Problem {
             Problem::Op(_) => "operands",
             Problem::Constant(_) => "constant",
             Problem::Import(problem) => problem.code(),
+            Problem::Merge(_) => "merge-heads",
         }
     }
 
@@ -240,6 +245,7 @@ impl Problem {
             }
             Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
             Problem::Import(problem) => problem.help(),
+            Problem::Merge(problem) => problem.help(),
             _ => None,
         }
     }

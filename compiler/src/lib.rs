@@ -18,6 +18,8 @@ pub mod schedule;
 
 pub mod calibrate;
 pub mod explain;
+pub mod export;
+pub mod merge_heads;
 pub mod report;
 
 pub use diagnostic::{Bug, Diagnostic, Problem};

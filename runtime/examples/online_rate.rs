@@ -58,6 +58,7 @@ fn program(tokens: usize, width: usize, hidden: usize, scores: usize) -> ValidPr
         entry_frac: 14,
         power_frac: 14,
         width: 34,
+        window: 0.0,
     }));
     let outside = b.compare(h, 20);
     let s = b.push(input("s", format!("f32[{scores}]")));

@@ -4,6 +4,7 @@ mod compare;
 mod compile;
 mod dump;
 mod explain;
+mod merge_heads;
 mod print;
 mod simulate;
 
@@ -39,6 +40,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Runs a compiled model's exact ring arithmetic in this process, without cryptography
     Simulate(SimulateArgs),
+    /// Writes a model of fewer, wider heads to fine-tune from: less softmax, no parameter dropped
+    MergeHeads(merge_heads::MergeHeadsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -243,6 +246,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         (Some(Command::Compare(args)), ..) => compare::compare(&args),
         (Some(Command::Explain(args)), ..) => explain::explain(&args),
         (Some(Command::Simulate(args)), ..) => simulate::simulate(&args),
+        (Some(Command::MergeHeads(args)), ..) => merge_heads::merge_heads(&args),
         (None, Some(model), Some(out)) => compile::compile(model, out, &cli.compile),
         (None, ..) => anyhow::bail!("nothing to do, try --help"),
     }

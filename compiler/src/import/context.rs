@@ -60,6 +60,14 @@ impl Value {
         }
     }
 
+    /// The node of a value that is computed when the program runs.
+    pub fn computed(&self) -> Option<ValueId> {
+        match self.kind {
+            Kind::Computed(id) => Some(id),
+            Kind::Known { .. } => None,
+        }
+    }
+
     fn is_foldable(&self) -> bool {
         matches!(self.kind, Kind::Known { foldable: true, .. })
     }

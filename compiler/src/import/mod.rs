@@ -8,6 +8,7 @@ mod context;
 mod dims;
 mod node;
 pub mod ops;
+pub mod outline;
 pub mod problem;
 mod tensors;
 pub mod wire;
@@ -110,24 +111,35 @@ fn read(mut files: Files, name: &str, request: &ImportRequest) -> Result<Graph, 
     let Some(graph) = model.graph.as_ref() else {
         return Err(refuse(ImportProblem::Decode { what: "it holds no graph".into() }));
     };
-    let own = model.opset_import.iter().find(|set| is_own_domain(&set.domain));
-    let opset = own.map_or(1, |set| set.version);
-    if !(MIN_OPSET..=MAX_OPSET).contains(&opset) {
-        let problem = Problem::Opset { domain: String::new(), found: opset, min: MIN_OPSET, max: MAX_OPSET };
-        return Err(Diagnostic::new(name, problem));
-    }
+    let opset = opset(&model, name)?;
     if graph.output.is_empty() {
         return Err(refuse(ImportProblem::Decode { what: "its graph has no outputs".into() }));
     }
-    let importer = Importer {
+    let mut importer = Importer {
         context: Context::default(),
         values: BTreeMap::new(),
         uses: BTreeMap::new(),
         payloads: &payloads,
         files: &mut files,
         opset,
+        seen: None,
     };
-    importer.run(graph, request)
+    importer.run(graph, request)?;
+    let mut graph = importer.context.graph;
+    graph.remove_dead();
+    graph.compact();
+    Ok(graph)
+}
+
+/// The model's opset of ONNX's own domain.
+fn opset(model: &ModelProto, name: &str) -> Result<i64, Diagnostic> {
+    let own = model.opset_import.iter().find(|set| is_own_domain(&set.domain));
+    let opset = own.map_or(1, |set| set.version);
+    if !(MIN_OPSET..=MAX_OPSET).contains(&opset) {
+        let problem = Problem::Opset { domain: String::new(), found: opset, min: MIN_OPSET, max: MAX_OPSET };
+        return Err(Diagnostic::new(name, problem));
+    }
+    Ok(opset)
 }
 
 fn is_own_domain(domain: &str) -> bool {
@@ -142,10 +154,12 @@ struct Importer<'m> {
     payloads: &'m [Payload],
     files: &'m mut Files,
     opset: i64,
+    /// Every value by name, where somebody wants to look at the model itself.
+    seen: Option<BTreeMap<String, Operand>>,
 }
 
 impl<'m> Importer<'m> {
-    fn run(mut self, graph: &'m GraphProto, request: &ImportRequest) -> Result<Graph, Diagnostic> {
+    fn run(&mut self, graph: &'m GraphProto, request: &ImportRequest) -> Result<(), Diagnostic> {
         let live = live_nodes(graph);
         for node in live.iter().map(|&index| &graph.node[index]) {
             for name in &node.input {
@@ -177,10 +191,7 @@ impl<'m> Importer<'m> {
             let id = self.context.materialise(&value);
             self.context.graph.add_output(output.name.clone(), id, Owner::Client);
         }
-        let mut graph = self.context.graph;
-        graph.remove_dead();
-        graph.compact();
-        Ok(graph)
+        Ok(())
     }
 
     fn node(&mut self, proto: &'m NodeProto) -> Result<(), Diagnostic> {
@@ -224,6 +235,9 @@ impl<'m> Importer<'m> {
     }
 
     fn define(&mut self, name: &'m str, value: Operand) -> Result<(), Diagnostic> {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(name.to_owned(), value.clone());
+        }
         if self.values.insert(name, value).is_some() {
             return Err(Diagnostic::new(name, Problem::Import(ImportProblem::Redefined)));
         }

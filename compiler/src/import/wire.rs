@@ -228,37 +228,7 @@ impl Scanner<'_> {
         let mut at = range.start;
         while at < range.end {
             let start = at;
-            let tag = varint(self.file, &mut at, range.end)?;
-            let (field, wire) = (tag >> 3, (tag & 7) as u8);
-            if field == 0 || field > u64::from(u32::MAX >> 3) {
-                return Err(WireError::Field { at: start, field, wire });
-            }
-            let content_start = at;
-            let content = match wire {
-                VARINT => {
-                    varint(self.file, &mut at, range.end)?;
-                    content_start..at
-                }
-                FIXED64 | FIXED32 => {
-                    let width = if wire == FIXED64 { 8 } else { 4 };
-                    if range.end - at < width {
-                        return Err(WireError::Truncated { at: start });
-                    }
-                    at += width;
-                    content_start..at
-                }
-                BYTES => {
-                    let length = varint(self.file, &mut at, range.end)?;
-                    let left = range.end - at;
-                    if length > left as u64 {
-                        return Err(WireError::Length { at: start, length, left });
-                    }
-                    let content = at..at + length as usize;
-                    at = content.end;
-                    content
-                }
-                _ => return Err(WireError::Field { at: start, field, wire }),
-            };
+            let Field { number: field, wire, content, .. } = next_field(self.file, &mut at, range.end)?;
             let Some(&(_, keep)) = schema.fields.iter().find(|(number, _)| *number == field) else {
                 continue;
             };
@@ -284,7 +254,7 @@ impl Scanner<'_> {
                     let mut nested = Vec::new();
                     self.message(inner, content, &mut nested)?;
                     room(out.len(), nested.len() + 12)?;
-                    put_varint(tag, out);
+                    put_varint(field << 3 | u64::from(wire), out);
                     put_varint(nested.len() as u64, out);
                     out.extend_from_slice(&nested);
                 }
@@ -309,6 +279,62 @@ impl Scanner<'_> {
         }
         Ok(())
     }
+}
+
+/// One field of a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    /// Field number.
+    pub number: u64,
+    /// Wire type.
+    pub wire: u8,
+    /// Where the whole field is.
+    pub whole: Range<usize>,
+    /// Where its content is, without tag and length.
+    pub content: Range<usize>,
+}
+
+/// The fields of the message that `range` of `file` holds.
+pub(crate) fn fields(file: &[u8], range: Range<usize>) -> Result<Vec<Field>, WireError> {
+    let mut at = range.start;
+    let mut found = Vec::new();
+    while at < range.end {
+        found.push(next_field(file, &mut at, range.end)?);
+    }
+    Ok(found)
+}
+
+fn next_field(file: &[u8], at: &mut usize, end: usize) -> Result<Field, WireError> {
+    let start = *at;
+    let tag = varint(file, at, end)?;
+    let (number, wire) = (tag >> 3, (tag & 7) as u8);
+    if number == 0 || number > u64::from(u32::MAX >> 3) {
+        return Err(WireError::Field { at: start, field: number, wire });
+    }
+    let mut content_start = *at;
+    match wire {
+        VARINT => {
+            varint(file, at, end)?;
+        }
+        FIXED64 | FIXED32 => {
+            let width = if wire == FIXED64 { 8 } else { 4 };
+            if end - *at < width {
+                return Err(WireError::Truncated { at: start });
+            }
+            *at += width;
+        }
+        BYTES => {
+            let length = varint(file, at, end)?;
+            let left = end - *at;
+            if length > left as u64 {
+                return Err(WireError::Length { at: start, length, left });
+            }
+            content_start = *at;
+            *at += length as usize;
+        }
+        _ => return Err(WireError::Field { at: start, field: number, wire }),
+    }
+    Ok(Field { number, wire, whole: start..*at, content: content_start..*at })
 }
 
 fn room(used: usize, more: usize) -> Result<(), WireError> {
@@ -338,7 +364,7 @@ fn varint(file: &[u8], at: &mut usize, end: usize) -> Result<u64, WireError> {
     Err(WireError::Varint { at: start })
 }
 
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -240,7 +240,8 @@ impl Constant {
         hex(&self.digest()[..8])
     }
 
-    fn raw(&self) -> &[u8] {
+    /// The elements as the file has them; nothing if they are not in a file.
+    pub(crate) fn raw(&self) -> &[u8] {
         match &self.source {
             Source::Mapped { bytes, offset_bytes, element } => {
                 let length_bytes = self.elements() * element.size_bytes();

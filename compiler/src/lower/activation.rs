@@ -100,7 +100,8 @@ impl Lowering<'_> {
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
         let has_whole = shape.above == Outside::Identity && self.precision.activation_bound <= WHOLE_BOUND;
-        let more_s = self.builder.get(x).len() as f64 * WHOLE_MORE_BITS / self.network.bandwidth_bits_per_second;
+        let more_s =
+            self.builder.get(x).len() as f64 * WHOLE_MORE_BITS / self.network.bandwidth_bits_per_second;
         if has_whole && more_s < self.network.rtt_seconds / 2.0 {
             return self.whole_activation(&shape, x);
         }

@@ -264,7 +264,10 @@ impl Executor<'_> {
             Instruction::MatMul(p) => {
                 let product =
                     weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
-                let mask = self.derived.get(at, ty.len())?;
+                let mask = match &mut self.derived {
+                    Some(derived) => derived.get(at, ty.len())?,
+                    None => None,
+                };
                 let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
                 Ok(masked::product(product, mask, width))
             }

@@ -62,7 +62,7 @@ pub struct Executor<'a> {
     constants: &'a Constants<'a>,
     source: &'a mut dyn Source,
     /// Masks of products of masked values with public matrices.
-    derived: &'a mut Derived,
+    derived: Option<&'a mut Derived>,
     /// The client's part of products with weights.
     prepared: Option<&'a mut Prepared>,
     inputs: BTreeMap<String, Tensor>,
@@ -77,7 +77,7 @@ impl<'a> Executor<'a> {
         plan: &'a Plan,
         constants: &'a Constants<'a>,
         source: &'a mut dyn Source,
-        derived: &'a mut Derived,
+        derived: Option<&'a mut Derived>,
         prepared: Option<&'a mut Prepared>,
         inputs: BTreeMap<String, Tensor>,
     ) -> Executor<'a> {

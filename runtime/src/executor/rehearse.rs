@@ -53,7 +53,7 @@ pub fn rehearse(
         }
     }
     let mut nothing = Nothing;
-    let mut executor = Executor::new(party, plan, constants, &mut nothing, None, inputs);
+    let mut executor = Executor::new(party, plan, constants, &mut nothing, None, None, inputs);
     for at in own {
         let value = executor.local(at)?;
         executor.values[at as usize] = Some(value);

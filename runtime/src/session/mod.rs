@@ -103,7 +103,7 @@ pub fn run_client(
         &plan,
         &constants,
         &mut source,
-        &mut derived,
+        Some(&mut derived),
         Some(&mut prepared),
         inputs,
     );
@@ -164,7 +164,8 @@ pub fn run_server(
     clock.end(Phase::Preprocess);
 
     enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
-    let executor = Executor::new(Party::Server, &plan, &constants, &mut source, &mut derived, None, inputs);
+    let executor =
+        Executor::new(Party::Server, &plan, &constants, &mut source, Some(&mut derived), None, inputs);
     let total = plan.rounds() as u64;
     let (outputs, plaintext) =
         executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;

@@ -123,6 +123,7 @@ fn series_with_short_and_long_periods() {
                 entry_frac: 20,
                 power_frac: 16,
                 width: 45,
+                window: 0.0,
             }));
             b.show("out", result);
             let found = out(&b.finish(), &client(&x));

@@ -8,4 +8,5 @@ mod leakage;
 mod linear;
 mod products;
 mod run;
+mod under_mask;
 mod whole;

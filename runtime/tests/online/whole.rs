@@ -52,6 +52,7 @@ fn layer(rows: usize) -> (ValidProgram, Data) {
         entry_frac: 14,
         power_frac: 14,
         width: 38,
+        window: 0.0,
     }));
     let series = b.truncate(series, 16);
     let both = b.push(Instruction::Add(Binary { a: kept, b: series }));

@@ -33,6 +33,12 @@ pub enum FlowError {
          the {known_to} alone knows; opening both factors under masks would work"
     )]
     PrivateFactor { at: usize, value: u32, known_to: Owner },
+    /// A factor of a masked value that preprocessing would have to know before the run.
+    #[error(
+        "instruction {at} works on a masked value with value {value}, which depends on {depends_on}; masks change by \
+         public constants alone"
+    )]
+    ChangingFactor { at: usize, value: u32, depends_on: &'static str },
     /// A masked value at whom it was not opened to.
     #[error(
         "instruction {at} needs value {value} opened to {needs} under a mask, it was opened to {opened_to}"

@@ -108,6 +108,34 @@ impl Tracer<'_> {
         }
     }
 
+    /// Additive shares, or a value opened to both under a mask, which stay what they are.
+    fn linear(&self, value: u32) -> Result<Fact> {
+        match self.fact(value)? {
+            Fact { held: Held::Masked(_), sources, .. } => {
+                self.opened_to(value, Target::Both)?;
+                Ok(hidden(Held::Masked(Target::Both), sources))
+            }
+            _ => Ok(hidden(Held::Additive, self.additive(value)?)),
+        }
+    }
+
+    /// A masked value, opened to both, with public ring elements: the mask changes by what all three know beforehand.
+    fn under_mask(&self, masked: u32, factor: u32) -> Result<Fact> {
+        let sources = self.opened_to(masked, Target::Both)?;
+        let fact = self.fact(factor)?;
+        let private = fact.sources.private_constants.then_some("private values");
+        match (fact.known_to, fact.sources.changing().or(private)) {
+            (Some(Owner::Public), None) => Ok(hidden(Held::Masked(Target::Both), sources)),
+            (Some(Owner::Public), Some(depends_on)) => {
+                Err(FlowError::ChangingFactor { at: self.at, value: factor, depends_on })
+            }
+            (known_to, _) => {
+                let known_to = known_to.unwrap_or(Owner::Public);
+                Err(FlowError::PrivateFactor { at: self.at, value: factor, known_to })
+            }
+        }
+    }
+
     /// Additive shares, or what counts as such: ring elements at their holder and zeros at the other.
     fn summand(&self, value: u32) -> Result<Fact> {
         match self.fact(value)? {
@@ -187,11 +215,13 @@ impl Tracer<'_> {
                 Fact { held: Held::Ring, sources, .. } => hidden(Held::Additive, sources),
                 _ => return Err(self.form(s.arg, "ring elements")),
             },
-            Instruction::Add(b) | Instruction::Sub(b) => self.sum(b)?,
-            Instruction::Mul(p) | Instruction::MatMul(p) => self.product(p)?,
-            Instruction::Scale(s) => hidden(Held::Additive, self.additive(s.arg)?),
+            Instruction::Add(b) => self.sum(b, true)?,
+            Instruction::Sub(b) => self.sum(b, false)?,
+            Instruction::Mul(p) => self.product(p, false)?,
+            Instruction::MatMul(p) => self.product(p, true)?,
+            Instruction::Scale(s) => self.linear(s.arg)?,
             Instruction::Sum(s) => hidden(Held::Additive, self.additive(s.arg)?),
-            Instruction::Truncate(t) => hidden(Held::Additive, self.additive(t.arg)?),
+            Instruction::Truncate(t) => self.linear(t.arg)?,
             Instruction::Move(m) => self.movement(m)?,
             Instruction::Place(p) => {
                 let fact = self.fact(p.arg)?;
@@ -243,7 +273,12 @@ impl Tracer<'_> {
         Ok(clear(all.0, all.1))
     }
 
-    fn sum(&self, b: &Binary) -> Result<Fact> {
+    fn sum(&self, b: &Binary, commutes: bool) -> Result<Fact> {
+        match (self.fact(b.a)?.held, self.fact(b.b)?.held) {
+            (Held::Masked(_), Held::Ring) => return self.under_mask(b.a, b.b),
+            (Held::Ring, Held::Masked(_)) if commutes => return self.under_mask(b.b, b.a),
+            _ => {}
+        }
         let (left, right) = (self.summand(b.a)?, self.summand(b.b)?);
         if left.held != Held::Additive && right.held != Held::Additive {
             return Err(self.form(b.a, "additive shares in one operand"));
@@ -251,7 +286,7 @@ impl Tracer<'_> {
         Ok(hidden(Held::Additive, left.sources.join(right.sources)))
     }
 
-    fn product(&self, p: &Product) -> Result<Fact> {
+    fn product(&self, p: &Product, is_matrix: bool) -> Result<Fact> {
         let (left, right) = (self.fact(p.a)?, self.fact(p.b)?);
         let public = |factor: Fact, value: u32| match factor.known_to {
             Some(Owner::Public) => Ok(()),
@@ -267,6 +302,7 @@ impl Tracer<'_> {
                 self.opened_to(p.a, Target::Both)?;
                 self.opened_to(p.b, Target::Both)?;
             }
+            (Held::Masked(_), Held::Ring) if is_matrix => return self.under_mask(p.a, p.b),
             (Held::Masked(_), Held::Weight) => {
                 self.opened_to(p.a, Target::Server)?;
             }

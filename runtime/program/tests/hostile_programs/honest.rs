@@ -55,6 +55,8 @@ pub fn everything() -> Builder {
         power_frac: 10,
         width: 40,
     }));
+    let under_mask = under_mask(&mut b, masked);
+    b.reveal("under_mask", under_mask, Target::Client);
     let waves = b.push(I::Fourier(Fourier {
         arg: masked,
         period_bits: 8,
@@ -64,6 +66,7 @@ pub fn everything() -> Builder {
         entry_frac: 10,
         power_frac: 10,
         width: 40,
+        window: 0.0,
     }));
     let bits = b.push(I::BitTable(BitTable { arg: masked, low_bits: 4, index_bits: 2, tables: vec![5] }));
     let bits = b.open_bits(bits, 1);
@@ -92,6 +95,20 @@ pub fn everything() -> Builder {
     let after = b.plain("neg", &[product]);
     b.output("after", after, Target::Client);
     b
+}
+
+/// Public linear work on a masked value of four elements.
+fn under_mask(b: &mut Builder, masked: u32) -> u32 {
+    let matrix = b.constant("matrix", Owner::Public, "f32[4,3]");
+    let bias = b.constant("bias", Owner::Public, "f32[3]");
+    let matrix = b.encode(matrix);
+    let row = b.movement("reshape{shape=[1,4]}", &[masked]);
+    let product = b.push(I::MatMul(Product { a: row, b: matrix, width: 29 }));
+    let scaled = b.push(I::Scale(Scale { arg: product, factor: 3, frac: 0 }));
+    let truncated = b.push(I::Truncate(Truncate { arg: scaled, shift: 10 }));
+    let bias = b.encode(bias);
+    let sum = b.push(I::Add(Binary { a: truncated, b: bias }));
+    b.lift(sum)
 }
 
 #[test]

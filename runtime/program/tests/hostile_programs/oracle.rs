@@ -96,6 +96,10 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
             let value = at_both(v, Kind::Tensor)?;
             if value.truth.is_empty() { Ok(()) } else { Err(format!("{at}: positions tell")) }
         };
+        let constant_ring = |v: u32| {
+            let value = at_both(v, Kind::Ring)?;
+            if value.truth.is_empty() { Ok(()) } else { Err(format!("{at}: a factor tells")) }
+        };
         let value = match instruction {
             I::Input(i) => secret(Owner::try_from(i.owner).map_err(|e| e.to_string())?),
             I::Constant(c) => match Owner::try_from(c.owner).map_err(|e| e.to_string())? {
@@ -127,10 +131,18 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
             }
             I::Add(b) | I::Sub(b) => {
                 let (x, y) = (get(b.a)?, get(b.b)?);
-                if x.kind != Kind::Shares && y.kind != Kind::Shares {
+                let is_sum = matches!(instruction, I::Add(_));
+                if x.kind == Kind::Masked {
+                    constant_ring(b.b)?;
+                    at_both(b.a, Kind::Masked)?
+                } else if y.kind == Kind::Masked && is_sum {
+                    constant_ring(b.a)?;
+                    at_both(b.b, Kind::Masked)?
+                } else if x.kind != Kind::Shares && y.kind != Kind::Shares {
                     return Err(format!("{at}: no shares"));
+                } else {
+                    merged(Kind::Shares, &as_shares(b.a)?, &as_shares(b.b)?)
                 }
-                merged(Kind::Shares, &as_shares(b.a)?, &as_shares(b.b)?)
             }
             I::Scale(_) | I::Sum(_) | I::Truncate(_) => {
                 let v = match instruction {
@@ -139,7 +151,11 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
                     I::Truncate(t) => t.arg,
                     _ => unreachable!(),
                 };
-                want(v, &[Kind::Shares])?
+                if get(v)?.kind == Kind::Masked && !matches!(instruction, I::Sum(_)) {
+                    at_both(v, Kind::Masked)?
+                } else {
+                    want(v, &[Kind::Shares])?
+                }
             }
             I::Mul(p) | I::MatMul(p) => {
                 let (x, y) = (get(p.a)?, get(p.b)?);
@@ -148,6 +164,10 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
                     (Kind::Ring, Kind::Shares) => merged(Kind::Shares, &y, &at_both(p.a, Kind::Ring)?),
                     (Kind::Masked, Kind::Weight) if x.server.is_some() && x.client.is_none() => {
                         correlated(Kind::Shares, merged(Kind::Shares, &x, &y).truth)
+                    }
+                    (Kind::Masked, Kind::Ring) if matches!(instruction, I::MatMul(_)) => {
+                        constant_ring(p.b)?;
+                        at_both(p.a, Kind::Masked)?
                     }
                     (Kind::Masked, Kind::Masked) => {
                         let (x, y) = (at_both(p.a, Kind::Masked)?, at_both(p.b, Kind::Masked)?);

@@ -60,6 +60,12 @@ fn prompt(t: &mut Start) -> u32 {
     t.b.shared(t.x)
 }
 
+/// The prompt under a mask, at both.
+fn masked_prompt(t: &mut Start) -> u32 {
+    let x = prompt(t);
+    t.b.open(x, Target::Both)
+}
+
 const CASES: &[Case] = &[
     // Values disclosed without a declaration.
     (
@@ -154,6 +160,34 @@ const CASES: &[Case] = &[
             t.b.mul(factor, w);
         },
         error!(FlowError::PrivateFactor { known_to: Client, .. }),
+        Refuses,
+    ),
+    (
+        "a masked value times a matrix that the server alone knows",
+        |t| {
+            let (x, w) = (masked_prompt(t), t.b.encode(t.w));
+            t.b.push(I::MatMul(Product { a: x, b: w, width: 40 }));
+        },
+        error!(FlowError::PrivateFactor { known_to: Server, .. }),
+        Refuses,
+    ),
+    (
+        "a masked value plus the prompt",
+        |t| {
+            let (x, other) = (masked_prompt(t), t.b.encode(t.x));
+            t.b.push(I::Add(Binary { a: x, b: other }));
+        },
+        error!(FlowError::PrivateFactor { known_to: Client, .. }),
+        Refuses,
+    ),
+    (
+        "a value opened to the server truncated as if opened to both",
+        |t| {
+            let x = prompt(t);
+            let x = t.b.open(x, Target::Server);
+            t.b.push(I::Truncate(Truncate { arg: x, shift: 4 }));
+        },
+        error!(FlowError::Opened { opened_to: Target::Server, .. }),
         Refuses,
     ),
     // Outputs.

@@ -52,10 +52,17 @@ pub fn certify(graph: &Graph) -> Result<Certificates, Diagnostic> {
     let mut seen = BTreeSet::new();
     let mut pending: Vec<ValueId> = graph.outputs.iter().map(|output| output.value).collect();
     while let Some(id) = pending.pop() {
-        if !seen.insert(id) || graph.node(id).facts.owner != Some(Owner::Shared) {
+        if !seen.insert(id) {
             continue;
         }
         let args = graph.args(id);
+        if let (Some(Op::Reveal { .. }), &[x]) = (graph.op(id), args.as_slice()) {
+            pending.push(x);
+            continue;
+        }
+        if graph.node(id).facts.owner != Some(Owner::Shared) {
+            continue;
+        }
         match (graph.op(id), args.as_slice()) {
             (Some(Op::MatMul), &[x, w]) if is_public_constant(graph, w) => {
                 if let &[rows, columns] = graph.shape(w) {

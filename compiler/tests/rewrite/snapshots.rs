@@ -15,7 +15,8 @@ fn rewritten(name: &str) -> String {
     let (graph, report) = rewrite(graph, &RewriteOptions::default()).unwrap();
     verify(&graph).unwrap();
     assert!(report.is_saturated);
-    let fired: Vec<String> = report.fired.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+    let fired: Vec<String> =
+        report.fired.iter().map(|rule| format!("{} {}", rule.name, rule.count)).collect();
     let micros = |s: f64| (s * 1e6).round();
     let (before, after) = (micros(report.cost_before_s), micros(report.cost_after_s));
     format!("{}\n{before} us to {after} us\n\n{}", fired.join("\n"), print(&graph, TextOptions::default()))

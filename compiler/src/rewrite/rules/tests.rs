@@ -6,10 +6,11 @@ use super::*;
 use crate::ir::{self, Constant, Graph, NodeKind, Owner, ValueId};
 use crate::ownership;
 use crate::rewrite::Space;
+use crate::rewrite::certificate::certify;
 use marill_plaintext::Tensor;
 
 /// Name, a graph on which the rule finds forms, a graph on which it finds none. `x: shape` is an input, `c: shape` a
-/// private constant, `=0.5` a public scalar; operands follow by position of the line, from 0; the last is the output.
+/// private constant, `p: shape` a public one, `=0.5` a public scalar; operands follow by position of the line, from 0; the last is the output.
 #[rustfmt::skip]
 const CASES: &[(&str, &str, &str)] = &[
     ("mul-one",        "x 2,3; =1; mul(%0, %1)",                        "x 2,3; =2; mul(%0, %1)"),
@@ -66,6 +67,17 @@ const CASES: &[(&str, &str, &str)] = &[
     ("select-rows-first", "x 2,3,4; c 4; add(%1, %0); slice{axis=1,start=2,end=-1,step=-2}(%2)", "x 2,3,4; c 3,1; add(%1, %0); slice{axis=1,start=1,end=2,step=1}(%2)"),
     ("select-rows-first", "x 2,3,4; x 2,3,4; mul(%1, %0); slice{axis=1,start=1,end=3,step=1}(%2)", "x 2,1,4; x 3,1; mul(%1, %0); slice{axis=1,start=1,end=3,step=1}(%2)"),
     ("select-rows-first", "x 2,3,4; c 3,4; mul(%1, %0); slice{axis=0,start=1,end=2,step=1}(%2)", "x 3,4; x 2,1,4; mul(%1, %0); slice{axis=1,start=1,end=2,step=1}(%2)"),
+    ("split-sum",      "x 2,3; c 3,4; p 3,4; add(%1, %2); mat_mul(%0, %3)", "x 2,3; c 3,4; c 3,4; add(%1, %2); mat_mul(%0, %3)"),
+    ("split-sum",      "x 2,3; p 3,4; c 3,4; add(%1, %2); mat_mul(%0, %3)", "x 2,3; p 3,4; p 3,4; add(%1, %2); mat_mul(%0, %3)"),
+    ("split-sum",      "x 2,3; p 3,4; c 3,4; add(%1, %2); mat_mul(%0, %3)", "x 2,3; p 4; c 3,4; add(%1, %2); mat_mul(%0, %3)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3,5; mat_mul(%2, %3); reveal{to=client}(%4)", "x 2,3; c 3; mul(%0, %1); c 3,5; mat_mul(%2, %3); reveal{to=client}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3,3; mat_mul(%2, %3); reveal{to=both}(%4)", "x 2,3; c 3; mul(%0, %1); p 3,2; mat_mul(%2, %3); reveal{to=both}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3,3; mat_mul(%2, %3); reveal{to=client}(%4)", "x 2,3; c 3; mul(%0, %1); p 3,5=1; mat_mul(%2, %3); reveal{to=client}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3; add(%3, %2); reveal{to=client}(%4)", "x 2,3; c 3; mul(%0, %1); c 3; add(%2, %3); reveal{to=client}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3; sub(%2, %3); reveal{to=server}(%4)", "x 3; c 3; mul(%0, %1); p 2,3; sub(%2, %3); reveal{to=server}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); p 3; mul(%2, %3); reveal{to=client}(%4)", "x 2,3; c 3; mul(%0, %1); p 3=0; mul(%2, %3); reveal{to=client}(%4)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); =2; mul(%2, %3); reveal{to=client}(%4)", "x 2,3; c 3; mul(%0, %1); layer_norm{epsilon=0.1}(%2); reveal{to=client}(%3)"),
+    ("reveal-earlier", "x 2,3; c 3; mul(%0, %1); transpose{perm=[1,0]}(%2); reveal{to=client}(%3)", "x 2,3; c 3; mul(%0, %1); slice{axis=1,start=0,end=2,step=1}(%2); reveal{to=client}(%3)"),
     ("merge-products", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; mat_mul(%0, %3); add(%2, %4)", "x 2,3; c 3,4; mat_mul(%0, %1); c 3,4; x 2,3; mat_mul(%4, %3); add(%2, %5)"),
 ];
 
@@ -86,16 +98,16 @@ fn graph(text: &str) -> Graph {
         let value = if let Some(shape) = line.strip_prefix("x ") {
             let shape = parse_shape(shape);
             graph.add_input(format!("x{place}"), TensorType { dtype: DType::F32, shape })
-        } else if let Some(private) = line.strip_prefix("c ") {
-            let tensor = match private.split_once('=') {
+        } else if let Some((kind @ ("c" | "p"), text)) = line.split_once(' ') {
+            let tensor = match text.split_once('=') {
                 Some((shape, value)) => {
                     let shape = parse_shape(shape);
                     let count = shape.iter().product();
                     Tensor::f32(shape, vec![value.parse().unwrap(); count]).unwrap()
                 }
-                None => tensor(&parse_shape(private), place),
+                None => tensor(&parse_shape(text), place),
             };
-            graph.add_constant(format!("c{place}"), tensor)
+            graph.add_constant(format!("{kind}{place}"), tensor)
         } else if let Some(scalar) = line.strip_prefix('=') {
             graph.add_constant("scalar", Tensor::scalar_f32(scalar.parse().unwrap()))
         } else {
@@ -110,9 +122,20 @@ fn graph(text: &str) -> Graph {
     graph.add_output("y", values[values.len() - 1], Owner::Client);
     ownership::assign(&mut graph, &inputs.into_iter().map(|name| (name, Owner::Client)).collect()).unwrap();
     // Constants here stand for weights, also the small ones, but for the public scalars.
-    for value in values {
-        if graph.node(value).name.starts_with('c') {
-            graph.node_mut(value).facts.owner = Some(Owner::Server);
+    for &value in &values {
+        let owner = match graph.node(value).name.as_bytes().first() {
+            Some(b'c') => Owner::Server,
+            Some(b'p') => Owner::Public,
+            _ => continue,
+        };
+        graph.node_mut(value).facts.owner = Some(owner);
+    }
+    // Operations join the owners that their operands have now.
+    for id in graph.topological() {
+        if let Some(op) = graph.op(id) {
+            let owners = graph.args(id).into_iter().filter_map(|arg| graph.node(arg).facts.owner);
+            let owner = Owner::of_result(op, owners);
+            graph.node_mut(id).facts.owner = Some(owner);
         }
     }
     graph
@@ -128,9 +151,13 @@ fn output(graph: &Graph) -> Vec<f32> {
     ir::interpret(graph, &inputs).unwrap()[0].1.to_f32_vec().unwrap()
 }
 
+fn space(graph: &Graph) -> Space {
+    Space::new(graph, &certify(graph).unwrap())
+}
+
 /// The graph with each form that the rule names, in the place of the value that it is a form of.
 fn variants(graph: &Graph, rule: &Rule) -> Vec<Graph> {
-    let space = Space::new(graph);
+    let space = space(graph);
     let mut values: BTreeMap<Id, ValueId> = BTreeMap::new();
     for (&value, &id) in &space.values {
         values.entry(space.classes.find(id)).or_insert(value);
@@ -199,7 +226,7 @@ fn no_rule_sees_private_elements() {
                     special.node_mut(id).kind = NodeKind::Constant(Constant::inline(ones));
                 }
             }
-            assert_eq!(Space::new(&plain).matches(RULES), Space::new(&special).matches(RULES), "{text}");
+            assert_eq!(space(&plain).matches(RULES), space(&special).matches(RULES), "{text}");
         }
     }
 }

@@ -104,9 +104,10 @@ proptest! {
         prop_assert!(report.cost_after_s <= report.cost_before_s);
         for id in rewritten.topological() {
             let args = rewritten.args(id);
-            let joined = args.iter().map(|&arg| rewritten.node(arg).facts.owner.unwrap()).reduce(Owner::join);
+            let owners = args.iter().map(|&arg| rewritten.node(arg).facts.owner.unwrap());
+            let expected = rewritten.op(id).map(|op| Owner::of_result(op, owners));
             prop_assert!(rewritten.node(id).facts.owner.is_some());
-            prop_assert!(joined.is_none() || joined == rewritten.node(id).facts.owner);
+            prop_assert!(expected.is_none() || expected == rewritten.node(id).facts.owner);
         }
         let (before, after) = (interpret(&graph, &inputs).unwrap(), interpret(&rewritten, &inputs).unwrap());
         for ((name, before), (same, after)) in before.into_iter().zip(after) {

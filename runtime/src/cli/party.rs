@@ -11,7 +11,7 @@ use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
-use marill_runtime::session::{admit, consents, run_client, run_server};
+use marill_runtime::session::{admit, consents};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Ends, Listener};
 
@@ -111,7 +111,7 @@ impl Allow {
     }
 }
 
-/// Everything that can be wrong on this machine is found before anybody is called.
+/// A party's directory and inputs; what the program tells is looked at before inputs are read.
 fn prepare(
     directory: &Path,
     party: Party,
@@ -121,7 +121,6 @@ fn prepare(
     let bundle = Bundle::open(directory, party)?.allowing(consent);
     consents(&bundle, party)?;
     let inputs = input.map(inputs::read).transpose()?.unwrap_or_default();
-    admit(&bundle, party, &inputs)?;
     Ok((bundle, inputs))
 }
 
@@ -138,6 +137,8 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let consent = Consent { outputs, ..Consent::default() };
         let (bundle, inputs) =
             prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
+        // Everything that can be wrong on this machine is found before anybody is called.
+        let admitted = admit(&bundle, Party::Server, inputs)?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -146,7 +147,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let client = wire.accept(&listener, ends(Role::Client), &of_client)?;
         drop(listener);
         let mut progress = Progress::new(Role::Server, wire.supervised);
-        let result = run_server(&bundle, inputs, client, dealer, &mut |p| progress.hear(p));
+        let result = admitted.run_server(client, dealer, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {
@@ -177,11 +178,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
             check_reference(bundle.program(), reference)?;
         }
         let mask = inputs.get(print::MASK).cloned();
+        let admitted = admit(&bundle, Party::Client, inputs)?;
         let ends = |peer| Ends { me: Role::Client, peer };
         let server = wire.connect(&arguments.connect, ends(Role::Server), &of_server)?;
         let dealer = wire.connect(&arguments.dealer, ends(Role::Dealer), &of_dealer)?;
         let mut progress = Progress::new(Role::Client, wire.supervised);
-        let result = run_client(&bundle, inputs, server, dealer, &mut |p| progress.hear(p));
+        let result = admitted.run_client(server, dealer, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {

@@ -28,7 +28,7 @@ use crate::transport::Channel;
 use constants::Constants;
 use value::Value;
 
-pub use rehearse::rehearse;
+pub use rehearse::{Rehearsed, rehearse};
 
 /// A value that the instruction needs is not held in the form it needs, which validation rules out.
 #[derive(Debug, thiserror::Error)]
@@ -67,11 +67,14 @@ pub struct Executor<'a> {
     prepared: Option<&'a mut Prepared>,
     inputs: BTreeMap<String, Tensor>,
     values: Vec<Option<Value>>,
+    /// Instructions that ran before.
+    done: Vec<bool>,
     plaintext: Duration,
 }
 
 impl<'a> Executor<'a> {
-    /// Ready to run on `inputs`, which [`check_inputs`] has checked.
+    /// Ready to run on `inputs`, which [`check_inputs`] has checked, from what was computed of them already.
+    #[allow(clippy::too_many_arguments, reason = "each is a store of its own")]
     pub fn new(
         party: Party,
         plan: &'a Plan,
@@ -80,11 +83,25 @@ impl<'a> Executor<'a> {
         derived: Option<&'a mut Derived>,
         prepared: Option<&'a mut Prepared>,
         inputs: BTreeMap<String, Tensor>,
+        rehearsed: Rehearsed,
     ) -> Executor<'a> {
         let program = constants.program();
-        let values = (0..program.len()).map(|_| None).collect();
-        let plaintext = Duration::ZERO;
-        Executor { party, program, plan, constants, source, derived, prepared, inputs, values, plaintext }
+        let Rehearsed { mut values, mut done, plaintext } = rehearsed;
+        values.resize_with(program.len(), || None);
+        done.resize(program.len(), false);
+        Executor {
+            party,
+            program,
+            plan,
+            constants,
+            source,
+            derived,
+            prepared,
+            inputs,
+            values,
+            done,
+            plaintext,
+        }
     }
 
     /// Runs every batch with the other party, and returns the outputs that this party learns, by name, and the time
@@ -102,8 +119,10 @@ impl<'a> Executor<'a> {
         for batch in &self.plan.online {
             match batch {
                 Batch::Local(at) => {
-                    let value = self.local(*at)?;
-                    self.values[*at as usize] = Some(value);
+                    if !self.done[*at as usize] {
+                        let value = self.local(*at)?;
+                        self.values[*at as usize] = Some(value);
+                    }
                     self.release(*at);
                 }
                 Batch::Round(opens) => {

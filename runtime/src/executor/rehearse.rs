@@ -1,13 +1,15 @@
-//! What a party computes from its own inputs, tried before anybody is called: a number that does not fit its ring, or an
-//! index out of range, must not show in how far a run comes. Programs come from a peer, who could ask so.
+//! What a party computes from its own inputs, computed before anybody is called: a number that does not fit its ring, or
+//! an index out of range, must not show in how far a run comes. Programs come from a peer, who could ask so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use marill_plaintext::Tensor;
 use marill_program::Form;
 use marill_program::plan::{Batch, Plan, arguments};
 
 use super::constants::Constants;
+use super::value::Value;
 use super::{Executor, not_held};
 use crate::correlation::Source;
 use crate::correlation::shares::Shares;
@@ -27,7 +29,16 @@ impl Source for Nothing {
     }
 }
 
-/// Evaluates every clear value that depends on inputs and constants alone.
+/// What a party has computed before a run.
+#[derive(Default)]
+pub struct Rehearsed {
+    pub(super) values: Vec<Option<Value>>,
+    /// Instructions that need not run again, by number; empty if there are none.
+    pub(super) done: Vec<bool>,
+    pub(super) plaintext: Duration,
+}
+
+/// Evaluates every clear value that depends on inputs and constants alone, and keeps those that a run needs.
 ///
 /// # Errors
 /// `BadInput` for a number that its ring does not hold; `BadProgram` for an operation that fails; of the bundle.
@@ -36,11 +47,11 @@ pub fn rehearse(
     plan: &Plan,
     constants: &Constants<'_>,
     inputs: BTreeMap<String, Tensor>,
-) -> Result<(), RunError> {
+) -> Result<Rehearsed, RunError> {
     let program = constants.program();
     let mut ready = vec![false; program.len()];
     plan.setup.iter().for_each(|&at| ready[at as usize] = true);
-    let mut last_use: Vec<u32> = (0..program.len() as u32).collect();
+    let mut done = vec![false; program.len()];
     let mut own = Vec::new();
     for batch in &plan.online {
         let &Batch::Local(at) = batch else { continue };
@@ -48,20 +59,17 @@ pub fn rehearse(
         let clear = matches!(program.ty(at).form, Form::Plain { .. } | Form::Known { .. });
         if clear && arguments.iter().all(|&a| ready[a as usize]) {
             ready[at as usize] = true;
-            arguments.iter().for_each(|&a| last_use[a as usize] = at);
+            done[at as usize] = true;
             own.push(at);
         }
     }
     let mut nothing = Nothing;
-    let mut executor = Executor::new(party, plan, constants, &mut nothing, None, None, inputs);
+    let mut executor =
+        Executor::new(party, plan, constants, &mut nothing, None, None, inputs, Rehearsed::default());
     for at in own {
         let value = executor.local(at)?;
         executor.values[at as usize] = Some(value);
-        for a in arguments(program.instruction(at as usize)).into_iter().chain([at]) {
-            if last_use[a as usize] == at {
-                executor.values[a as usize] = None;
-            }
-        }
+        executor.release(at);
     }
-    Ok(())
+    Ok(Rehearsed { values: executor.values, done, plaintext: executor.plaintext })
 }

@@ -11,7 +11,7 @@ use marill_program::{Instruction, Owner, ValidProgram};
 use crate::bundle::Bundle;
 use crate::error::RunError;
 use crate::executor::constants::Constants;
-use crate::executor::{check_inputs, rehearse};
+use crate::executor::{Rehearsed, check_inputs, rehearse};
 use crate::sharing::Party;
 
 /// Follows who knows what in a program.
@@ -36,23 +36,38 @@ pub fn consents(bundle: &Bundle, party: Party) -> Result<(), RunError> {
     agreed.map_err(|reason| RunError::Refused { party: party.role(), reason })
 }
 
-/// Whether a party runs its program on these inputs; what it computes from them alone is tried.
+/// A party that is ready to call others: it agrees to its program, and has computed what needs nobody else.
+pub struct Admitted<'b> {
+    pub(super) bundle: &'b Bundle,
+    pub(super) plan: Plan,
+    pub(super) constants: Constants<'b>,
+    pub(super) inputs: BTreeMap<String, Tensor>,
+    pub(super) rehearsed: Rehearsed,
+}
+
+/// Whether a party runs its program on these inputs; what it computes from them alone is computed.
 ///
 /// # Errors
 /// As [`consents`]; `BadInput` for an input that is missing, unknown, of another type or out of range; `BadProgram` for
 /// an operation that fails.
-pub fn admit(bundle: &Bundle, party: Party, inputs: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
+pub fn admit(
+    bundle: &Bundle,
+    party: Party,
+    inputs: BTreeMap<String, Tensor>,
+) -> Result<Admitted<'_>, RunError> {
     consents(bundle, party)?;
     let program = bundle.program();
-    check_inputs(program, party, inputs)?;
+    check_inputs(program, party, &inputs)?;
     let gives = |at: usize| match program.instruction(at) {
         Instruction::Input(input) => Owner::try_from(input.owner).is_ok_and(|owner| party.knows(owner)),
         _ => false,
     };
-    if !(0..program.len()).any(gives) {
-        return Ok(());
-    }
     let plan = Plan::new(program);
     let constants = Constants::new(bundle, &plan, party)?;
-    rehearse(party, &plan, &constants, inputs.clone())
+    let rehearsed = if (0..program.len()).any(gives) {
+        rehearse(party, &plan, &constants, inputs.clone())?
+    } else {
+        Rehearsed::default()
+    };
+    Ok(Admitted { bundle, plan, constants, inputs, rehearsed })
 }

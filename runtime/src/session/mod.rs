@@ -18,7 +18,6 @@ use marill_plaintext::Tensor;
 use marill_program::ValidProgram;
 use marill_program::correlation::mask_indices;
 use marill_program::cost::{HEARTBEAT_BYTES, SEED_BYTES, correction_bytes, heartbeats, index_bytes};
-use marill_program::plan::Plan;
 
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
 use crate::correlation::dealer::make::Seeds;
@@ -28,12 +27,11 @@ use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
 use crate::correlation::{Suite, fresh_seed};
 use crate::error::{Misbehaviour, Role, RunError};
-use crate::executor::constants::Constants;
 use crate::executor::{Executor, weights};
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
-pub use admit::{admit, consents, trace};
+pub use admit::{Admitted, admit, consents, trace};
 pub use agree::{Hello, MAGIC};
 pub use stats::{LinkStats, PhaseStats, Stats};
 
@@ -70,49 +68,11 @@ const INDEX_LIMIT_BYTES: u64 = 1 << 30;
 pub fn run_client(
     bundle: &Bundle,
     inputs: BTreeMap<String, Tensor>,
-    mut server: Channel,
-    mut dealer: Channel,
+    server: Channel,
+    dealer: Channel,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
-    let program = bundle.program();
-    let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Client));
-    admit(bundle, Party::Client, &inputs)?;
-    enter(Phase::Setup, &mut [&mut server, &mut dealer], progress);
-    let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
-    agree::party(&mut server, &hello)?;
-    agree::party(&mut dealer, &hello)?;
-    let constants = Constants::new(bundle, &plan, Party::Client)?;
-    let indices = constants.mask_indices()?;
-    let mut weights = MaskedWeights::receive(program, &mut server)?;
-    if !weights.is_empty() {
-        server.end_round();
-    }
-    clock.end(Phase::Setup);
-
-    enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
-    let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
-    let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
-    let mut derived = Derived::new(program, &indices, &constants, &source)?;
-    server.send(&[])?;
-    (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
-    clock.end(Phase::Preprocess);
-
-    enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
-    let executor = Executor::new(
-        Party::Client,
-        &plan,
-        &constants,
-        &mut source,
-        Some(&mut derived),
-        Some(&mut prepared),
-        inputs,
-    );
-    let total = plan.rounds() as u64;
-    let (outputs, plaintext) =
-        executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
-    clock.end(Phase::Online);
-    clock.plaintext = Some(constants.plaintext() + plaintext);
-    Ok((outputs, clock.stats(&[&server, &dealer])))
+    admit(bundle, Party::Client, inputs)?.run_client(server, dealer, progress)
 }
 
 /// Runs the server: holds the private weights, learns the outputs declared for it.
@@ -122,56 +82,129 @@ pub fn run_client(
 pub fn run_server(
     bundle: &Bundle,
     inputs: BTreeMap<String, Tensor>,
-    mut client: Channel,
-    mut dealer: Channel,
+    client: Channel,
+    dealer: Channel,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
-    let program = bundle.program();
-    let (plan, mut clock) = (Plan::new(program), Clock::start(Role::Server));
-    admit(bundle, Party::Server, &inputs)?;
-    enter(Phase::Setup, &mut [&mut client, &mut dealer], progress);
-    let hello = Hello::new(Role::Server, Suite::Dealer, program.digest());
-    agree::party(&mut client, &hello)?;
-    agree::party(&mut dealer, &hello)?;
-    dealer.send(bundle.program_bytes())?;
-    let constants = Constants::new(bundle, &plan, Party::Server)?;
-    let indices = constants.mask_indices()?;
-    send_indices(&indices, &mut dealer)?;
-    weights::send_matrices(&constants, &mut dealer)?;
-    let weight_seed = receive_seed(&mut dealer)?;
-    if weights::send_masked(&constants, &weight_seed, &mut client)? {
-        client.end_round();
-    }
-    clock.end(Phase::Setup);
+    admit(bundle, Party::Server, inputs)?.run_server(client, dealer, progress)
+}
 
-    enter(Phase::Preprocess, &mut [&mut client, &mut dealer], progress);
-    let seed = receive_seed(&mut dealer)?;
-    let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
-    let mut beats = 0;
-    let mut heard = |done| {
-        progress(Progress::Step { done, total });
-        while beats < done / HEARTBEAT_BYTES {
-            client.send(&[])?;
-            beats += 1;
+impl Admitted<'_> {
+    /// As [`run_client`].
+    ///
+    /// # Errors
+    /// Those of [`run_client`], but for what admission has excluded.
+    pub fn run_client(
+        self,
+        mut server: Channel,
+        mut dealer: Channel,
+        progress: Listener<'_>,
+    ) -> Result<Outcome, RunError> {
+        let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
+        let program = bundle.program();
+        let mut clock = Clock::start(Role::Client);
+        enter(Phase::Setup, &mut [&mut server, &mut dealer], progress);
+        let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
+        agree::party(&mut server, &hello)?;
+        agree::party(&mut dealer, &hello)?;
+        let indices = constants.mask_indices()?;
+        let mut weights = MaskedWeights::receive(program, &mut server)?;
+        if !weights.is_empty() {
+            server.end_round();
         }
-        Ok(())
-    };
-    let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
-    let mut derived = Derived::new(program, &indices, &constants, &source)?;
-    (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
-    client.recv_into(&mut [])?;
-    dealer.end_round();
-    clock.end(Phase::Preprocess);
+        clock.end(Phase::Setup);
 
-    enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
-    let executor =
-        Executor::new(Party::Server, &plan, &constants, &mut source, Some(&mut derived), None, inputs);
-    let total = plan.rounds() as u64;
-    let (outputs, plaintext) =
-        executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
-    clock.end(Phase::Online);
-    clock.plaintext = Some(constants.plaintext() + plaintext);
-    Ok((outputs, clock.stats(&[&client, &dealer])))
+        enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
+        let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
+        let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
+        let mut derived = Derived::new(program, &indices, &constants, &source)?;
+        server.send(&[])?;
+        (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
+        clock.end(Phase::Preprocess);
+
+        enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
+        let executor = Executor::new(
+            Party::Client,
+            &plan,
+            &constants,
+            &mut source,
+            Some(&mut derived),
+            Some(&mut prepared),
+            inputs,
+            rehearsed,
+        );
+        let total = plan.rounds() as u64;
+        let (outputs, plaintext) =
+            executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
+        clock.end(Phase::Online);
+        clock.plaintext = Some(constants.plaintext() + plaintext);
+        Ok((outputs, clock.stats(&[&server, &dealer])))
+    }
+
+    /// As [`run_server`].
+    ///
+    /// # Errors
+    /// Those of [`run_server`], but for what admission has excluded.
+    pub fn run_server(
+        self,
+        mut client: Channel,
+        mut dealer: Channel,
+        progress: Listener<'_>,
+    ) -> Result<Outcome, RunError> {
+        let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
+        let program = bundle.program();
+        let mut clock = Clock::start(Role::Server);
+        enter(Phase::Setup, &mut [&mut client, &mut dealer], progress);
+        let hello = Hello::new(Role::Server, Suite::Dealer, program.digest());
+        agree::party(&mut client, &hello)?;
+        agree::party(&mut dealer, &hello)?;
+        dealer.send(bundle.program_bytes())?;
+        let indices = constants.mask_indices()?;
+        send_indices(&indices, &mut dealer)?;
+        weights::send_matrices(&constants, &mut dealer)?;
+        let weight_seed = receive_seed(&mut dealer)?;
+        if weights::send_masked(&constants, &weight_seed, &mut client)? {
+            client.end_round();
+        }
+        clock.end(Phase::Setup);
+
+        enter(Phase::Preprocess, &mut [&mut client, &mut dealer], progress);
+        let seed = receive_seed(&mut dealer)?;
+        let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
+        let mut beats = 0;
+        let mut heard = |done| {
+            progress(Progress::Step { done, total });
+            while beats < done / HEARTBEAT_BYTES {
+                client.send(&[])?;
+                beats += 1;
+            }
+            Ok(())
+        };
+        let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
+        let mut derived = Derived::new(program, &indices, &constants, &source)?;
+        (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
+        client.recv_into(&mut [])?;
+        dealer.end_round();
+        clock.end(Phase::Preprocess);
+
+        enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
+        let executor = Executor::new(
+            Party::Server,
+            &plan,
+            &constants,
+            &mut source,
+            Some(&mut derived),
+            None,
+            inputs,
+            rehearsed,
+        );
+        let total = plan.rounds() as u64;
+        let (outputs, plaintext) =
+            executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
+        clock.end(Phase::Online);
+        clock.plaintext = Some(constants.plaintext() + plaintext);
+        Ok((outputs, clock.stats(&[&client, &dealer])))
+    }
 }
 
 /// Runs the dealer, which sees the program and no data.

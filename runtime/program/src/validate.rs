@@ -1,12 +1,14 @@
 //! From hostile bytes to a [`ValidProgram`]: every value typed, every field in bounds, every reveal declared.
 
+mod functions;
+
 use std::collections::BTreeSet;
 
 use marill_plaintext::{DType, Op, TensorType, infer};
 use prost::Message;
 
 use crate::error::ProgramError;
-use crate::schema::{self, Basis, Instruction, Program};
+use crate::schema::{self, Instruction, Program};
 use crate::value::{Form, Owner, Target, ValueType};
 
 /// Elements of one value, at most.
@@ -635,94 +637,5 @@ impl Checker {
         }
         shape[axis] = p.size as usize;
         Ok((ty.form, shape))
-    }
-
-    fn piece_bits(&self, low: u32, index: u32, width: u32) -> Result<(), ProgramError> {
-        if !(1..=14).contains(&index) {
-            return Err(self.bounds("index bits", index.into(), "1 to 14"));
-        }
-        if low > 62 || low + index > width {
-            return Err(self.bounds(
-                "low bits",
-                low.into(),
-                "with the index bits at most the operand's width",
-            ));
-        }
-        Ok(())
-    }
-
-    fn entry_fracs(&self, entry: u32, power: u32) -> Result<u32, ProgramError> {
-        if entry > 40 || power > 30 {
-            return Err(self.bounds(
-                "fraction bits",
-                entry.max(power).into(),
-                "40 for entries, 30 for powers",
-            ));
-        }
-        self.frac(entry + power)
-    }
-
-    fn finite(&self, values: &[f64]) -> Result<(), ProgramError> {
-        match values.iter().find(|v| !v.is_finite() || v.abs() > 1e12) {
-            Some(&v) => Err(self.bounds("coefficient", v as i64, "finite and at most 1e12")),
-            None => Ok(()),
-        }
-    }
-
-    fn table(&self, t: &schema::Table) -> Result<(Form, Vec<usize>), ProgramError> {
-        let ((width, _), shape) = self.masked(t.arg)?;
-        self.piece_bits(t.low_bits, t.index_bits, width)?;
-        let basis: Basis = self.enumeration("basis", t.basis)?;
-        let degree = if basis == Basis::Exponential { 0 } else { t.degree };
-        if degree != t.degree || degree > 3 {
-            return Err(self.bounds("degree", t.degree.into(), "0 to 3, and 0 with the exponential basis"));
-        }
-        let expected = (1usize << t.index_bits) * (degree as usize + 1);
-        if t.coefficients.len() != expected {
-            let found = t.coefficients.len();
-            return Err(ProgramError::Length { at: self.at, field: "coefficients", found, expected });
-        }
-        self.finite(&t.coefficients)?;
-        let frac = self.entry_fracs(t.entry_frac, t.power_frac)?;
-        Ok((Form::Arithmetic { width: self.width("width", t.width)?, frac }, shape))
-    }
-
-    fn fourier(&self, f: &schema::Fourier) -> Result<(Form, Vec<usize>), ProgramError> {
-        let ((width, _), shape) = self.masked(f.arg)?;
-        if !(1..=24).contains(&f.period_bits) || f.period_bits > width {
-            return Err(self.bounds(
-                "period bits",
-                f.period_bits.into(),
-                "1 to 24, at most the operand's width",
-            ));
-        }
-        let terms = f.cos.len();
-        if terms == 0 || terms > 64 || f.sin.len() != terms {
-            return Err(ProgramError::Length {
-                at: self.at,
-                field: "sin",
-                found: f.sin.len(),
-                expected: terms,
-            });
-        }
-        self.finite(&f.cos)?;
-        self.finite(&f.sin)?;
-        self.finite(&[f.constant, f.window])?;
-        let frac = self.entry_fracs(f.entry_frac, f.power_frac)?;
-        Ok((Form::Arithmetic { width: self.width("width", f.width)?, frac }, shape))
-    }
-
-    fn compare(&self, c: &schema::Compare) -> Result<(Form, Vec<usize>), ProgramError> {
-        let digits = self.get(c.digits)?;
-        let opened = self.get(c.opened)?;
-        match (digits.form, opened.form) {
-            (Form::Boolean { width: w }, Form::MaskedBits { width: o })
-                if w.is_multiple_of(2) && w / 2 <= MAX_DIGITS && o == w - 1 =>
-            {
-                self.equal("shapes", &digits.shape, &opened.shape)?;
-                Ok((Form::Boolean { width: 1 }, digits.shape.clone()))
-            }
-            _ => Err(self.wrong(c.opened, "the digits' opened lower bits")),
-        }
     }
 }

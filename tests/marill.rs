@@ -265,7 +265,8 @@ fn trained_models_keep_their_accuracy() {
         for window in tokens.chunks(65).take(WINDOWS) {
             let ids = Tensor::i64([1, 64], window[..64].to_vec()).unwrap();
             let sample = BTreeMap::from([("input_ids".to_owned(), ids)]);
-            let calibration = marill_compiler::calibrate::calibrate(&compiled, &[sample.clone()]).unwrap();
+            let calibration =
+                marill_compiler::calibrate::calibrate(&compiled, std::slice::from_ref(&sample)).unwrap();
             let ring = calibration.check.outputs[0]["logits"].to_f32_vec().unwrap();
             let float = ir::interpret(&compiled.graph, &sample).unwrap()[0].1.to_f32_vec().unwrap();
             let hits = |logits: &[f32]| {

@@ -81,10 +81,10 @@ pub fn certify(graph: &Graph) -> Result<Certificates, Diagnostic> {
                 }
             }
             // Its gain becomes a factor; what is before a norm is not reached.
-            (Some(Op::LayerNorm { .. } | Op::RmsNorm { .. }), &[_, gain, ..]) => {
-                if is_public_constant(graph, gain) {
-                    certificates.insert(gain, factors(graph, gain)?);
-                }
+            (Some(Op::LayerNorm { .. } | Op::RmsNorm { .. }), &[_, gain, ..])
+                if is_public_constant(graph, gain) =>
+            {
+                certificates.insert(gain, factors(graph, gain)?);
             }
             (Some(Op::Neg | Op::Reshape { .. } | Op::Transpose { .. }), &[x]) => pending.push(x),
             _ => {}
@@ -176,8 +176,7 @@ fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
     for j in 0..n {
         let pivot_row: Vec<f64> = a.row(j).iter().take(j).copied().collect();
         let pivot = a[[j, j]] - pivot_row.iter().map(|v| v * v).sum::<f64>();
-        // Also true of a pivot that is not a number.
-        if !(pivot > floor) {
+        if pivot.is_nan() || pivot <= floor {
             return None;
         }
         let root = pivot.sqrt();

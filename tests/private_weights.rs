@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use marill_compiler::{Request, bundle, compile};
+use marill_compiler::{Request, Weights, bundle, compile};
 use onnx_protobuf::{Message, ModelProto};
 
 const FLOAT: i32 = 1;
@@ -29,10 +29,14 @@ fn model_with(element: impl Fn(usize, usize) -> f32) -> Vec<u8> {
 
 /// The client's files.
 fn client_files(model: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    client_files_with(model, &Request::default())
+}
+
+fn client_files_with(model: &[u8], request: &Request) -> BTreeMap<String, Vec<u8>> {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("model.onnx");
     fs::write(&path, model).unwrap();
-    let compiled = compile(&path, &Request::default()).unwrap();
+    let compiled = compile(&path, request).unwrap();
     bundle::write(scratch.path(), &compiled.graph, &compiled.lowered).unwrap();
     let entries = fs::read_dir(scratch.path().join("client")).unwrap().map(|e| e.unwrap().path());
     let named = entries.map(|path| {
@@ -65,4 +69,39 @@ fn the_clients_files_are_the_same_for_all_weights() {
             assert!(bytes == &expected[file], "{name}: {file} depends on private weights");
         }
     }
+}
+
+/// The shipped model with noise, by `seed`, in the place of its last block's weights.
+fn tuned(seed: usize) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/small_lm/model.onnx");
+    let mut model = ModelProto::parse_from_bytes(&fs::read(path).unwrap()).unwrap();
+    let mut replaced = 0;
+    for tensor in &mut model.graph.mut_or_insert_default().initializer {
+        let count = tensor.dims.iter().product::<i64>() as usize;
+        if tensor.data_type == FLOAT && count > 1 && tensor.name.contains("h.3.") {
+            let element = |i: usize| ((i * 7919 + seed * 104_729) % 2003) as f32 / 2003.0 - 0.5;
+            tensor.raw_data = (0..count).flat_map(|i| element(i).to_le_bytes()).collect();
+            replaced += 1;
+        }
+    }
+    assert!(replaced > 5);
+    model.write_to_bytes().unwrap()
+}
+
+#[test]
+fn the_clients_files_do_not_depend_on_what_the_base_model_has_not() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/small_lm/model.onnx");
+    let files = |seed: usize| {
+        let weights = Weights { base: Some(base.clone()), ..Weights::default() };
+        let request = Request { weights, ..Request::default() };
+        client_files_with(&tuned(seed), &request)
+    };
+    let (first, second) = (files(1), files(2));
+    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    for (file, bytes) in &first {
+        assert!(bytes == &second[file], "{file} depends on private weights");
+    }
+    // What is published is there: without a base model the client has no weights at all.
+    let alone = client_files_with(&tuned(1), &Request::default());
+    assert!(first["public.safetensors"].len() > 10 * alone["public.safetensors"].len());
 }

@@ -297,6 +297,12 @@ pub enum Bug {
         /// Why.
         source: marill_program::ProgramError,
     },
+    /// The lowered program would tell somebody what it must not.
+    #[error("the lowered program leaks: {source}")]
+    Flow {
+        /// What the check found.
+        source: marill_program::flow::FlowError,
+    },
     /// Values depend on themselves.
     #[error("the graph has a cycle")]
     Cycle,

@@ -144,7 +144,9 @@ pub fn lower_and_check(
     request.numerics.validate()?;
     let precision = precision::Precision::new(request.numerics);
     let lowered = lower::lower(graph, precision, request.network, name, &request.dims)?;
-    let program = ValidProgram::new(lowered.program.clone())
-        .map_err(|source| Diagnostic::new("", Problem::Bug(Box::new(Bug::Program { source }))))?;
+    let bug = |bug: Bug| Diagnostic::new("", Problem::Bug(Box::new(bug)));
+    let program =
+        ValidProgram::new(lowered.program.clone()).map_err(|source| bug(Bug::Program { source }))?;
+    marill_program::flow::check(&lowered.program).map_err(|source| bug(Bug::Flow { source }))?;
     Ok((lowered, program))
 }

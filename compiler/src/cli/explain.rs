@@ -7,6 +7,7 @@ use std::path::Path;
 use marill_compiler::bundle::Bundle;
 use marill_compiler::explain::{KindRow, Place, PlacedOperation, by_kind, placements};
 use marill_compiler::report::operator_rows;
+use marill_program::flow::{Statement, check};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ struct Explanation {
     program: String,
     kinds: Vec<KindRow>,
     operations: Vec<PlacedOperation>,
+    /// What each party holds, sees and may infer.
+    statement: Statement,
     /// What compiling found: weights, certificates, rules. Missing where `report.json` is.
     report: Option<Value>,
 }
@@ -31,12 +34,14 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let kinds = by_kind(&operations, &operator_rows(program));
     let report = read_report(&args.bundle.join("report.json"))?;
     let name = program.program().name.clone();
-    let explanation = Explanation { program: name, kinds, operations, report };
+    let statement = Statement::new(program, &check(program.program())?);
+    let explanation = Explanation { program: name, kinds, operations, statement, report };
     if args.json {
         return emit(&(serde_json::to_string_pretty(&explanation)? + "\n"));
     }
     let mut text = format!("{}\n", explanation.program);
     places(&explanation.kinds, &mut text);
+    let _ = write!(text, "\n{}", explanation.statement);
     if let Some(report) = &explanation.report {
         weights(&report["weights"], &mut text);
         certificates(&report["certificates"], &mut text);

@@ -63,13 +63,29 @@ pub fn rehearse(
             own.push(at);
         }
     }
+    // What a run does not use is freed after its last use here: openings come before their place in the plan.
+    let mut last_use = vec![None; program.len()];
+    own.iter().for_each(|&at| {
+        arguments(program.instruction(at as usize))
+            .iter()
+            .chain([&at])
+            .for_each(|&a| last_use[a as usize] = Some(at));
+    });
+    for at in (0..program.len()).filter(|&at| !done[at]) {
+        arguments(program.instruction(at)).iter().for_each(|&a| last_use[a as usize] = None);
+    }
+    program.program().outputs.iter().for_each(|output| last_use[output.value as usize] = None);
     let mut nothing = Nothing;
     let mut executor =
         Executor::new(party, plan, constants, &mut nothing, None, None, inputs, Rehearsed::default());
     for at in own {
         let value = executor.local(at)?;
         executor.values[at as usize] = Some(value);
-        executor.release(at);
+        for a in arguments(program.instruction(at as usize)).into_iter().chain([at]) {
+            if last_use[a as usize] == Some(at) {
+                executor.values[a as usize] = None;
+            }
+        }
     }
     Ok(Rehearsed { values: executor.values, done, plaintext: executor.plaintext })
 }

@@ -198,7 +198,7 @@ fn sockets_with_finite_buffers_do_not_deadlock() {
     check_many(&run.client.unwrap().0, &x);
 }
 
-/// The time of clear instructions counts at the parties that run them, at setup and online.
+/// The time of clear instructions counts at the parties that run them, before a run, at setup and online.
 #[test]
 fn clear_instructions_are_timed_where_they_run() {
     let program = |is_public: bool| {
@@ -215,14 +215,15 @@ fn clear_instructions_are_timed_where_they_run() {
     let data = Data::default().client("x", ones.clone()).public("w", ones);
     for is_public in [false, true] {
         let program = program(is_public);
+        let begin = std::time::Instant::now();
         let run = run_over(links(Duration::from_secs(30)), &bundles(&program, &program, &data), &data);
         let ((outputs, client), (_, server)) = (run.client.unwrap(), run.server.unwrap());
         let expected = if is_public { 200.0 } else { 40_000.0 };
         assert!(numbers(&outputs, "y").iter().all(|&y| y == expected));
         let (at_client, at_server) = (client.plaintext_seconds.unwrap(), server.plaintext_seconds.unwrap());
         assert!(at_client > 0.0 && at_server > 0.0, "setup is at both");
-        assert!(at_client < client.setup.seconds + client.online.seconds, "{at_client}");
-        assert!(at_server < server.setup.seconds + server.online.seconds, "{at_server}");
+        let all = begin.elapsed().as_secs_f64();
+        assert!(at_client < all && at_server < all, "{at_client} and {at_server} of {all}");
         assert_eq!(run.dealer.unwrap().plaintext_seconds, None);
     }
 }

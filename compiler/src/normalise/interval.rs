@@ -177,7 +177,8 @@ fn elementwise(op: &Op, ty: &TensorType, args: &[&Interval]) -> Option<Interval>
             zip(shape, &a.low, &b.high, |x, y| flag(x < y))?,
         ),
         (Op::LessOrEqual, [a, b]) | (Op::GreaterOrEqual, [b, a]) => truth(
-            zip(shape, &a.high, &b.low, |x, y| flag(x <= y))?,
+            // What is unbounded may be no number, which compares with nothing.
+            zip(shape, &a.high, &b.low, |x, y| flag(x < y || x == y && x.is_finite()))?,
             zip(shape, &a.low, &b.high, |x, y| flag(x <= y))?,
         ),
         (Op::Equal, [a, b]) => {
@@ -327,6 +328,18 @@ mod tests {
             graph.add_output("", id, Owner::Client);
         }
         graph
+    }
+
+    #[test]
+    fn an_unbounded_value_is_not_surely_above_minus_infinity() {
+        let mut graph = Graph::default();
+        let x = graph.add_input("x", TensorType::new(DType::F32, [1]));
+        let least = graph.add_constant("least", Tensor::f32([1], vec![f32::NEG_INFINITY]).unwrap());
+        for (op, args) in [(Op::GreaterOrEqual, [x, least]), (Op::LessOrEqual, [least, x])] {
+            let id = graph.apply(op, &args, "").unwrap();
+            let bounds = Intervals::default().of(&graph, id).unwrap();
+            assert_eq!((bounds.low[[0]], bounds.high[[0]]), (0.0, 1.0));
+        }
     }
 
     proptest! {

@@ -96,7 +96,8 @@ pub fn compile_observed(
     observer(Progress::Made(Stage::Normalise, &graph));
     observer(Progress::Begins(Stage::Published));
     let base = request.weights.base.as_deref().map(|path| base_graph(path, request)).transpose()?;
-    let (graph, weights) = published::publish(graph, base.as_ref(), &request.weights)?;
+    let initializers = import::initializers(path)?;
+    let (graph, weights) = published::publish(graph, base.as_ref(), &request.weights, &initializers)?;
     let graph = verified(graph)?;
     observer(Progress::Made(Stage::Published, &graph));
     observer(Progress::Begins(Stage::Ownership));

@@ -96,6 +96,17 @@ pub fn symbolic_dims(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
 }
 
 /// The model without its tensors' contents, and where those lie.
+/// Names of the model's initializers. What is computed of several has the name of a node's result, so it is none.
+///
+/// # Errors
+/// If the file cannot be read or is no ONNX model.
+pub fn initializers(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
+    let (model, _) = parse((*bytes).as_ref(), &name)?;
+    Ok(model.graph.initializer.iter().map(|tensor| tensor.name.clone()).collect())
+}
+
 fn parse(bytes: &[u8], name: &str) -> Result<(ModelProto, Vec<Payload>), Diagnostic> {
     let refuse = |problem: ImportProblem| Diagnostic::new(name, Problem::Import(problem));
     let skeleton = wire::scan(bytes).map_err(|error| refuse(error.into()))?;

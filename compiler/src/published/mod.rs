@@ -49,6 +49,8 @@ pub struct WeightRow {
 }
 
 /// Compares `graph` with the base model's graph as `weights` asks; what is known of every weight, in the graph's order.
+/// Of names, only those of `initializers` can make a weight public: other constants were computed, maybe of several
+/// initializers, not all of them public.
 ///
 /// # Errors
 /// A pattern that names no weight, or a constant that cannot be read.
@@ -56,9 +58,10 @@ pub fn publish(
     mut graph: Graph,
     base: Option<&Graph>,
     weights: &Weights,
+    initializers: &BTreeSet<String>,
 ) -> Result<(Graph, Vec<WeightRow>), Diagnostic> {
     let private: Vec<ValueId> = weights_of(&graph);
-    let named = Named::new(&graph, &private, weights)?;
+    let named = Named::new(&graph, &private, weights, initializers)?;
     let mut found: BTreeMap<ValueId, Status> = BTreeMap::new();
     let mut open: Vec<ValueId> = Vec::new();
     for &id in &private {
@@ -78,9 +81,10 @@ pub fn publish(
                 continue;
             };
             let status = Status::LowRank { in_base: base.node(counterpart).name.clone(), rank: split.rank };
-            let base_weight = constant(base, counterpart);
-            install(&mut graph, weight, base_weight, split, &mut found)?;
-            found.insert(weight, status);
+            if let Some(constant) = base.constant(counterpart) {
+                install(&mut graph, weight, constant.clone(), split)?;
+                found.insert(weight, status);
+            }
         }
     }
     let row = |&id: &ValueId| WeightRow {
@@ -107,18 +111,20 @@ fn weights_of(graph: &Graph) -> Vec<ValueId> {
     graph.topological().into_iter().filter(is_weight).collect()
 }
 
-fn constant(graph: &Graph, id: ValueId) -> Option<Constant> {
-    graph.constant(id).cloned()
-}
-
 /// What the request's patterns say of names.
-struct Named {
+struct Named<'n> {
     private: BTreeSet<ValueId>,
     public: BTreeSet<ValueId>,
+    initializers: &'n BTreeSet<String>,
 }
 
-impl Named {
-    fn new(graph: &Graph, ids: &[ValueId], weights: &Weights) -> Result<Named, Diagnostic> {
+impl<'n> Named<'n> {
+    fn new(
+        graph: &Graph,
+        ids: &[ValueId],
+        weights: &Weights,
+        initializers: &'n BTreeSet<String>,
+    ) -> Result<Named<'n>, Diagnostic> {
         let matching = |patterns: &[String], option: &'static str| {
             let mut found = BTreeSet::new();
             for pattern in patterns {
@@ -133,11 +139,12 @@ impl Named {
             Ok(found)
         };
         let private = matching(&weights.private, "--private")?;
-        let public = matching(&weights.public, "--public-weights")?;
+        let mut public = matching(&weights.public, "--public-weights")?;
+        public.retain(|&id| initializers.contains(&graph.node(id).name));
         if let Some(&both) = private.intersection(&public).next() {
             return Err(Diagnostic::new(graph.node(both).name.clone(), Problem::BothOwners));
         }
-        Ok(Named { private, public })
+        Ok(Named { private, public, initializers })
     }
 
     /// The owner that the names decide; `None` leaves it to the base model.
@@ -148,7 +155,9 @@ impl Named {
         let rest_is_public =
             !weights.private.is_empty() && weights.public.is_empty() && weights.base.is_none();
         // The exporter's numbers tell nobody whose weight it is: publishing needs a name.
-        let is_public = self.public.contains(&id) || rest_is_public && !is_anonymous(&graph.node(id).name);
+        let name = &graph.node(id).name;
+        let is_named = self.initializers.contains(name) && !is_anonymous(name);
+        let is_public = self.public.contains(&id) || rest_is_public && is_named;
         is_public.then_some(Owner::Public)
     }
 }
@@ -200,23 +209,52 @@ fn elements(graph: &Graph, id: ValueId) -> Result<Vec<f32>, Diagnostic> {
 }
 
 /// Puts `base + a b` in the place of `weight`.
-fn install(
-    graph: &mut Graph,
-    weight: ValueId,
-    base: Option<Constant>,
-    split: Split,
-    found: &mut BTreeMap<ValueId, Status>,
-) -> Result<(), Diagnostic> {
-    let Some(base) = base else { return Ok(()) };
+fn install(graph: &mut Graph, weight: ValueId, base: Constant, split: Split) -> Result<(), Diagnostic> {
     let name = graph.node(weight).name.clone();
     let base = graph.add_constant(format!("{name}.base"), base);
+    graph.node_mut(base).facts.owner = Some(Owner::Public);
     let a = graph.add_constant(format!("{name}.a"), split.a);
     let b = graph.add_constant(format!("{name}.b"), split.b);
     let made = |error| Diagnostic::new(name.clone(), Problem::Op(error));
     let product = graph.apply(Op::MatMul, &[a, b], name.as_str()).map_err(made)?;
     let sum = graph.apply(Op::Add, &[base, product], name.as_str()).map_err(made)?;
     graph.replace_uses(weight, sum);
-    found.insert(base, Status::Published { in_base: vec![name] });
     debug_assert!(is_constant(graph, sum));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir;
+
+    /// Names of weights that are declared public.
+    fn declared(weights: &Weights) -> Vec<String> {
+        let text = r#"
+            %0 = input "x" : f32[2,2]
+            %1 = constant "h.0.weight" : f32[2,2] [1, 2, 3, 4]
+            %2 = mat_mul(%0, %1) : f32[2,2]
+            %3 = constant "h.6.weight" : f32[2,2] [1, 2, 3, 4]
+            %4 = mat_mul(%2, %3) : f32[2,2]
+            %5 = constant "permute_4" : f32[2,2] [5, 6, 7, 8]
+            %6 = mat_mul(%4, %5) : f32[2,2]
+            %7 = constant "onnx::MatMul_9" : f32[2,2] [5, 6, 7, 8]
+            %8 = mat_mul(%6, %7) : f32[2,2]
+            output "y" = %8 reveal=client
+        "#;
+        let initializers = ["h.0.weight", "h.6.weight", "onnx::MatMul_9"].map(str::to_owned).into();
+        let (_, rows) = publish(ir::parse(text).unwrap(), None, weights, &initializers).unwrap();
+        let public = rows.into_iter().filter(|row| row.status == Status::Declared);
+        public.map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn what_was_computed_or_has_a_made_up_name_is_not_published_by_others_names() {
+        let private = Weights { private: vec!["h.6.*".into()], ..Weights::default() };
+        assert_eq!(declared(&private), ["h.0.weight"]);
+        // `permute_4` may be made of anything.
+        let public = Weights { public: vec!["*_*".into(), "h.6.*".into()], ..Weights::default() };
+        assert_eq!(declared(&public), ["h.6.weight", "onnx::MatMul_9"]);
+        assert_eq!(declared(&Weights::default()), [""; 0]);
+    }
 }

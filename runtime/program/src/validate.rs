@@ -237,7 +237,7 @@ impl Checker {
         }
     }
 
-    /// Ring elements that everybody knows before a run.
+    /// Ring elements of f32 numbers that everybody knows before a run.
     fn is_public_constant(&self, value: u32) -> bool {
         let is_public = |ty: &ValueType| matches!(ty.form, Form::Known { owner: Owner::Public, .. });
         self.types.get(value as usize).is_some_and(is_public) && self.constant[value as usize]
@@ -331,7 +331,7 @@ impl Checker {
                 if ty.dtype == DType::Bool || self.revealed[e.arg as usize] {
                     return Err(self.wrong(e.arg, "a clear f32 or i64 tensor that no reveal goes into"));
                 }
-                constant = self.constant[e.arg as usize];
+                constant = self.constant[e.arg as usize] && ty.dtype == DType::F32;
                 (
                     Form::Known { owner, width: self.width("width", e.width)?, frac: self.frac(e.frac)? },
                     ty.shape,

@@ -16,7 +16,7 @@ use crate::protocol::panels;
 use crate::transport::Channel;
 
 /// Most bytes of public matrices that the dealer takes.
-const LIMIT_BYTES: u64 = 1 << 37;
+const LIMIT_BYTES: u64 = 1 << 35;
 
 /// The matrices, on disk.
 pub struct ReceivedMatrices<'a> {

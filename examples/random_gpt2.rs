@@ -3,6 +3,10 @@
 
 #[path = "../tests/support/gpt2.rs"]
 mod gpt2;
+#[path = "../tests/support/onnx.rs"]
+mod onnx;
+#[path = "../tests/support/tuning.rs"]
+mod tuning;
 
 use std::path::Path;
 
@@ -18,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let tuning = rest.get(2).map_or("base", String::as_str);
     model.tuning =
-        gpt2::Tuning::named(tuning, model.layers).ok_or(format!("there is no tuning \"{tuning}\""))?;
+        tuning::Tuning::named(tuning, model.layers).ok_or(format!("there is no tuning \"{tuning}\""))?;
     model.write(Path::new(path))?;
     println!("{path}: {model:?}");
     Ok(())

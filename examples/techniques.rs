@@ -1,71 +1,126 @@
-//! What each of Marill's techniques saves, at GPT-2 small's size with random weights: `techniques [TOKENS]`.
+//! What each of Marill's techniques saves: `techniques [gpt2|llama [TOKENS]]`, or everything that docs/marill.md shows.
 //!
 //! Every row is one fine-tuned model, compiled against its base model. Bytes and rounds are exact, seconds predicted.
 
 #[path = "../tests/support/gpt2.rs"]
 mod gpt2;
+#[path = "../tests/support/llama.rs"]
+mod llama;
+#[path = "../tests/support/onnx.rs"]
+mod onnx;
+#[path = "../tests/support/tuning.rs"]
+mod tuning;
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 
 use marill_compiler::report::{Prediction, predict};
 use marill_compiler::{Request, Weights, compile};
 use marill_program::Network;
+use tuning::Tuning;
 
 /// Tuning and what it stands for.
 const ROWS: [(&str, &str); 7] = [
     ("full", "standard fine-tuning"),
     ("frozen", "first half frozen"),
     ("lora", "LoRA r=8, all linear layers"),
-    ("lora-attention", "LoRA r=8, c_attn"),
+    ("lora-attention", "LoRA r=8, attention"),
     ("heads", "heads merged x4"),
     ("all", "all, LoRA in all linear layers"),
-    ("all-attention", "all, LoRA in c_attn"),
+    ("all-attention", "all, LoRA in attention"),
 ];
 
+type Model = (PathBuf, Weights);
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let tokens = std::env::args().nth(1).map_or(Ok(128), |text| text.parse())?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let tokens = arguments.get(1).map(|text| text.parse()).transpose()?;
+    match arguments.first().map(String::as_str) {
+        Some("gpt2") => gpt2_table(tokens.unwrap_or(128)),
+        Some("llama") => llama_table(tokens.unwrap_or(128)),
+        Some(other) => Err(format!("\"{other}\" is no model, expected is gpt2 or llama").into()),
+        None => {
+            gpt2_table(64)?;
+            gpt2_table(128)?;
+            llama_table(128)
+        }
+    }
+}
+
+/// GPT-2 small, its weights compared with its base model's.
+fn gpt2_table(tokens: usize) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
-    let write = |tuning: &str| -> Result<_, Box<dyn Error>> {
+    let write = |tuning: &str| -> Result<PathBuf, Box<dyn Error>> {
         let mut model = gpt2::Gpt2::small(tokens);
-        model.tuning = gpt2::Tuning::named(tuning, model.layers).ok_or("no such tuning")?;
+        model.tuning = Tuning::named(tuning, model.layers).ok_or("no such tuning")?;
         let path = scratch.path().join(format!("{tuning}.onnx"));
         model.write(&path)?;
         Ok(path)
     };
     let base = write("base")?;
-    println!("GPT-2 small, {tokens} tokens\n");
+    table(&format!("GPT-2 small, {tokens} tokens"), &|tuning| {
+        Ok((write(tuning)?, Weights { base: Some(base.clone()), ..Weights::default() }))
+    })
+}
+
+/// Llama 7B. Its weights are not there, so names tell which are published.
+fn llama_table(tokens: usize) -> Result<(), Box<dyn Error>> {
+    let scratch = tempfile::tempdir()?;
+    let model = llama::Llama::large(tokens);
+    model.write_data(scratch.path())?;
+    table(&format!("Llama 7B, {tokens} tokens"), &|name| {
+        let tuning = Tuning::named(name, model.layers).ok_or("no such tuning")?;
+        let path = scratch.path().join(format!("{name}.onnx"));
+        llama::Llama { tuning, ..model }.write(&path)?;
+        Ok((path, llama_weights(&tuning, model.layers)))
+    })
+}
+
+/// Names of Llama's weights that are the server's.
+fn llama_weights(tuning: &Tuning, layers: usize) -> Weights {
+    let mut weights = Weights::default();
+    if !tuning.full {
+        weights.private = vec!["*.lora_*".into()];
+    } else if tuning.frozen > 0 {
+        weights.private = (tuning.frozen..layers).map(|layer| format!("model.layers.{layer}.*")).collect();
+        weights.private.push("model.norm.weight".into());
+    }
+    weights
+}
+
+/// Prints a row for each tuning.
+fn table(title: &str, write: &dyn Fn(&str) -> Result<Model, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    println!("{title}\n");
     println!(
         "| model | online MB | rounds | preprocess MB | setup MB | LAN s | WAN s | LAN total s | WAN total s |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-    let mut first: Option<Prediction> = None;
     for (tuning, title) in ROWS {
-        let path = write(tuning)?;
-        let weights = Weights { base: Some(base.clone()), ..Weights::default() };
-        let mut cells = Vec::new();
-        let mut exact = None;
-        for network in [Network::LAN, Network::WAN] {
-            let request = Request { network, weights: weights.clone(), ..Request::default() };
-            let compiled = compile(&path, &request)?;
-            let prediction = predict(&compiled.program, network);
-            cells.push((prediction.online.seconds, prediction.total_seconds()));
-            exact.get_or_insert(prediction);
-        }
-        let Some(p) = exact else { continue };
-        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-        println!(
-            "| {title} | {} | {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            megabytes(p.online.total_bytes()),
-            p.online.rounds,
-            megabytes(p.preprocess.total_bytes()),
-            megabytes(p.setup.total_bytes()),
-            cells[0].0,
-            cells[1].0,
-            cells[0].1,
-            cells[1].1,
-        );
+        let (path, weights) = write(tuning)?;
+        println!("| {title} | {} |", row(&path, &weights)?);
         std::fs::remove_file(&path)?;
-        first.get_or_insert(p);
     }
+    println!();
     Ok(())
+}
+
+fn row(path: &Path, weights: &Weights) -> Result<String, Box<dyn Error>> {
+    let prediction = |network| -> Result<Prediction, Box<dyn Error>> {
+        let request = Request { network, weights: weights.clone(), ..Request::default() };
+        Ok(predict(&compile(path, &request)?.program, network))
+    };
+    let (lan, wan) = (prediction(Network::LAN)?, prediction(Network::WAN)?);
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let seconds = |seconds: f64| format!("{seconds:.2}");
+    Ok([
+        megabytes(lan.online.total_bytes()),
+        lan.online.rounds.to_string(),
+        megabytes(lan.preprocess.total_bytes()),
+        megabytes(lan.setup.total_bytes()),
+        seconds(lan.online.seconds),
+        seconds(wan.online.seconds),
+        seconds(lan.total_seconds()),
+        seconds(wan.total_seconds()),
+    ]
+    .join(" | "))
 }

@@ -1,18 +1,15 @@
 //! GPT-2-shaped ONNX models with random weights, spelled as the TorchScript exporter does at opset 17, and models
 //! fine-tuned from them: a tensor's elements follow from its name, so those that are not tuned are the base model's.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
-};
-use protobuf::{EnumOrUnknown, Message, MessageField};
+use onnx_protobuf::AttributeProto;
+use onnx_protobuf::attribute_proto::AttributeType;
+use protobuf::EnumOrUnknown;
 
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
+use super::onnx::{GraphWriter, INT64, int, ints};
+use super::tuning::Tuning;
 
 /// A model's sizes.
 #[derive(Clone, Copy, Debug)]
@@ -27,43 +24,6 @@ pub struct Gpt2 {
     pub head: bool,
     /// How it differs from the base model.
     pub tuning: Tuning,
-}
-
-/// How a model was fine-tuned.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tuning {
-    /// Whether every weight changed, but for those of frozen blocks and, with these, the embeddings and the head.
-    pub full: bool,
-    /// Blocks from the first on that did not change.
-    pub frozen: usize,
-    /// Rank of unmerged adapters beside the linear layers of the blocks that are not frozen; 0 for none.
-    pub lora_rank: usize,
-    /// Whether only the layers that make queries, keys and values have adapters, or else all linear layers.
-    pub lora_attention_only: bool,
-    /// Heads that became one, in the blocks that are not frozen; 0 and 1 leave them.
-    pub merged_heads: usize,
-}
-
-impl Tuning {
-    /// What the table of techniques compares, by name.
-    #[allow(dead_code, reason = "not every test that includes this file compares techniques")]
-    pub fn named(name: &str, layers: usize) -> Option<Tuning> {
-        let base = Tuning::default();
-        let frozen = layers / 2;
-        Some(match name {
-            "base" => base,
-            "full" => Tuning { full: true, ..base },
-            "frozen" => Tuning { full: true, frozen, ..base },
-            "lora" => Tuning { lora_rank: 8, ..base },
-            "lora-attention" => Tuning { lora_rank: 8, lora_attention_only: true, ..base },
-            "heads" => Tuning { full: true, merged_heads: 4, ..base },
-            "all" => Tuning { frozen, lora_rank: 8, merged_heads: 4, ..base },
-            "all-attention" => {
-                Tuning { frozen, lora_rank: 8, lora_attention_only: true, merged_heads: 4, ..base }
-            }
-            _ => return None,
-        })
-    }
 }
 
 impl Gpt2 {
@@ -90,32 +50,40 @@ impl Gpt2 {
 
     /// Writes the model to `path`.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let mut writer = Writer { graph: GraphProto::new(), count: 0, tuned: false };
+        let mut writer = Writer { graph: GraphWriter::default(), tuned: false };
+        writer.graph.input("input_ids", INT64, &[1, self.tokens]);
         let output = writer.model(self);
         let shape = [1, self.tokens, if self.head { self.vocabulary } else { self.width }];
-        writer.graph.input = vec![value("input_ids", INT64, &[1, self.tokens])];
-        writer.graph.output = vec![value(&output, FLOAT, &shape)];
-        let mut model = ModelProto::new();
-        model.ir_version = 8;
-        model.opset_import = vec![OperatorSetIdProto { version: 17, ..Default::default() }];
-        model.graph = MessageField::some(writer.graph);
-        let mut file = BufWriter::new(File::create(path)?);
-        model.write_to_writer(&mut file).map_err(std::io::Error::other)
+        writer.graph.output(&output, &shape);
+        writer.graph.write(path)
     }
 }
 
 struct Writer {
-    graph: GraphProto,
-    count: usize,
+    graph: GraphWriter,
     /// Whether weights made now differ from the base model's.
     tuned: bool,
 }
 
+impl Deref for Writer {
+    type Target = GraphWriter;
+
+    fn deref(&self) -> &GraphWriter {
+        &self.graph
+    }
+}
+
+impl DerefMut for Writer {
+    fn deref_mut(&mut self) -> &mut GraphWriter {
+        &mut self.graph
+    }
+}
+
 /// A stream of numbers that a name stands for.
-struct Numbers(u64);
+pub struct Numbers(u64);
 
 impl Numbers {
-    fn of(name: &str) -> Numbers {
+    pub fn of(name: &str) -> Numbers {
         // FNV-1a.
         let hash = name
             .bytes()
@@ -124,7 +92,7 @@ impl Numbers {
     }
 
     /// Roughly normal: the sum of four uniform bytes pairs.
-    fn normal(&mut self) -> f32 {
+    pub fn normal(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -252,74 +220,4 @@ impl Writer {
         }
         self.floats(name, &data, shape)
     }
-
-    fn axis(&mut self, value: usize) -> String {
-        self.integers("", &[value as i64], &[1])
-    }
-
-    fn shape(&mut self, shape: &[usize]) -> String {
-        let values: Vec<i64> = shape.iter().map(|&v| v as i64).collect();
-        self.integers("", &values, &[shape.len()])
-    }
-
-    fn floats(&mut self, name: &str, data: &[f32], shape: &[usize]) -> String {
-        let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializer(name, FLOAT, bytes, shape)
-    }
-
-    fn integers(&mut self, name: &str, data: &[i64], shape: &[usize]) -> String {
-        let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializer(name, INT64, bytes, shape)
-    }
-
-    fn initializer(&mut self, name: &str, data_type: i32, raw_data: Vec<u8>, shape: &[usize]) -> String {
-        let name = if name.is_empty() { self.fresh() } else { name.to_owned() };
-        let dims = shape.iter().map(|&d| d as i64).collect();
-        let tensor = TensorProto { name: name.clone(), dims, data_type, raw_data, ..Default::default() };
-        self.graph.initializer.push(tensor);
-        name
-    }
-
-    fn fresh(&mut self) -> String {
-        self.count += 1;
-        format!("value_{}", self.count)
-    }
-
-    fn node(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
-        let output = self.fresh();
-        self.graph.node.push(NodeProto {
-            name: format!("{op_type}_{}", self.count),
-            op_type: op_type.into(),
-            input: inputs.iter().map(|&i| i.to_owned()).collect(),
-            output: vec![output.clone()],
-            attribute,
-            ..Default::default()
-        });
-        output
-    }
-}
-
-fn int(name: &str, i: i64) -> AttributeProto {
-    let mut attribute = AttributeProto { name: name.into(), i, ..Default::default() };
-    attribute.type_ = EnumOrUnknown::new(AttributeType::INT);
-    attribute
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    let mut attribute = AttributeProto { name: name.into(), ints: values.to_vec(), ..Default::default() };
-    attribute.type_ = EnumOrUnknown::new(AttributeType::INTS);
-    attribute
-}
-
-fn value(name: &str, elem_type: i32, shape: &[usize]) -> ValueInfoProto {
-    let dimension = |&d: &usize| {
-        let mut dim = tensor_shape_proto::Dimension::new();
-        dim.value = Some(tensor_shape_proto::dimension::Value::DimValue(d as i64));
-        dim
-    };
-    let mut tensor = type_proto::Tensor { elem_type, ..Default::default() };
-    tensor.shape.mut_or_insert_default().dim = shape.iter().map(dimension).collect();
-    let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
-    info.type_.mut_or_insert_default().value = Some(type_proto::Value::TensorType(tensor));
-    info
 }

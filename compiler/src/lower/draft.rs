@@ -82,9 +82,6 @@ pub struct Builder {
     weights: BTreeMap<(Id, u32), Id>,
 }
 
-/// How many times fewer elements must be opened for work under a mask to pay: they are opened in a wider ring.
-const OPENING_GAIN: usize = 2;
-
 /// Bits of a ring in which values up to `bound` can be lifted: |x| < 2^(k-2).
 pub fn signed_bits(bound: f64, frac: u32) -> u32 {
     let magnitude = bound.max(f64::MIN_POSITIVE).log2() + f64::from(frac);
@@ -372,13 +369,12 @@ impl Builder {
         }
     }
 
-    /// Public linear work on shares is done on the masked value instead where what must be opened for that is much
-    /// less, or opened anyway: the opened factor of a product with a public matrix gives the product, masked.
+    /// Public linear work on shares is done on the masked value instead where that is open: the opened factor of a
+    /// product with a public matrix gives the product, masked.
     fn open_before_product(&mut self, arg: Id, to: Target) -> Option<Id> {
         let source = self.product_source(arg)?;
         let is_opened = self.opened.contains_key(&(source, to as i32));
-        let is_less = OPENING_GAIN * self.get(source).len() <= self.get(arg).len();
-        (to == Target::Both && (is_opened || is_less)).then(|| self.under_mask(arg)).flatten()
+        (to == Target::Both && is_opened).then(|| self.under_mask(arg)).flatten()
     }
 
     /// Whether ring elements are an encoded public constant.

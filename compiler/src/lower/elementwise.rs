@@ -7,12 +7,19 @@ use super::draft::{Id, Kind, Operand, signed_bits};
 use super::{Lowering, Result, Value};
 use crate::ir::ValueId;
 
+/// Fraction bits by which a product is scaled up rather than another truncated for their sum.
+const MORE_FRAC: u32 = 4;
+
 impl Lowering<'_> {
     /// `a + b` or `a - b`.
     pub(super) fn sum(&mut self, a: ValueId, b: ValueId, subtract: bool) -> Result<Id> {
         let (left, right) = match (self.value(a)?, self.value(b)?) {
             (Value::Shared(x), Value::Shared(y)) => {
-                let frac = self.builder.frac(x).min(self.builder.frac(y));
+                let (less, more) = (self.builder.frac(x), self.builder.frac(y));
+                let (less, more) = (less.min(more), less.max(more));
+                // Two products: their sum is truncated once.
+                let are_products = less > self.precision.hidden_frac && more - less <= MORE_FRAC;
+                let frac = if are_products { more } else { less };
                 (self.builder.at_frac(x, frac), self.builder.at_frac(y, frac))
             }
             (Value::Shared(x), Value::Plain(y)) => {
@@ -21,7 +28,9 @@ impl Lowering<'_> {
             }
             (Value::Plain(x), Value::Shared(y)) => {
                 let frac = self.builder.frac(y);
-                (self.builder.encode(x, frac, self.precision.hidden_bound), y)
+                let known = self.builder.encode(x, frac, self.precision.hidden_bound);
+                // What is known stands last where it can: such a sum can be had under a mask.
+                if subtract { (known, y) } else { (y, known) }
             }
             (Value::Plain(x), Value::Plain(y)) => {
                 let frac = self.precision.hidden_frac;

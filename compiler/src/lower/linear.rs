@@ -16,6 +16,9 @@ impl Lowering<'_> {
             (Value::Shared(x), Value::Plain(w)) => {
                 if matches!(self.builder.get(w).kind, Kind::Plain { owner: Party::Public, .. }) {
                     let x = self.builder.at_frac(x, p.linear_frac.min(self.builder.frac(x)));
+                    if self.mask_sources.contains(&a) {
+                        self.builder.open(x, Target::Both);
+                    }
                     let known = self.builder.encode(w, p.weight_frac, p.hidden_bound);
                     return self.builder.matmul(x, known, p.hidden_bound);
                 }

@@ -15,6 +15,7 @@ mod linear;
 mod norm;
 mod positive;
 mod reduce;
+mod under_mask;
 pub mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,8 @@ struct Lowering<'g> {
     builder: Builder,
     precision: Precision,
     network: Network,
+    /// Values that are opened for public linear work under their masks.
+    mask_sources: BTreeSet<ValueId>,
     values: BTreeMap<ValueId, Value>,
     constants: Vec<BundleConstant>,
     names: BTreeSet<String>,
@@ -106,6 +109,7 @@ pub fn lower(
         builder: Builder::default(),
         precision,
         network,
+        mask_sources: under_mask::sources(graph, network),
         values: BTreeMap::new(),
         constants: Vec::new(),
         names: BTreeSet::new(),
@@ -113,7 +117,7 @@ pub fn lower(
     };
     lowering.run()?;
     let Lowering { mut builder, constants, .. } = lowering;
-    if let Err(id) = width::solve(&mut builder) {
+    if let Err(id) = width::solve(&mut builder, network) {
         let node = builder.groups.get(builder.get(id).group as usize).cloned().unwrap_or_default();
         return Err(Diagnostic::new(node, Problem::RingTooNarrow));
     }

@@ -5,7 +5,7 @@
 //! opened in its own narrow ring and lifted.
 
 use marill_program::schema::{self, Instruction};
-use marill_program::{Target, plan};
+use marill_program::{Network, Target, plan};
 
 use super::draft::{Builder, Draft, Id, Kind, Operand, signed_bits};
 
@@ -16,11 +16,13 @@ pub const MAX_WIDTH: u32 = 64;
 ///
 /// # Errors
 /// The value whose ring would have to be wider than 64 bits.
-pub fn solve(builder: &mut Builder) -> Result<(), Id> {
+pub fn solve(builder: &mut Builder, network: Network) -> Result<(), Id> {
+    // A lift takes a round, in which so many bits could have passed.
+    let round_bits = network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second;
     remove_dead(builder);
     loop {
         match needs(builder) {
-            Ok(needs) => match worthwhile_lift(builder, &needs) {
+            Ok(needs) => match worthwhile_lift(builder, &needs, round_bits) {
                 Some(id) => insert_lift(builder, id),
                 None => {
                     patch(builder, &needs);
@@ -28,6 +30,10 @@ pub fn solve(builder: &mut Builder) -> Result<(), Id> {
                 }
             },
             Err(Overflow::At(id)) => insert_lift(builder, id),
+            Err(Overflow::Masked(id, needs)) => match lift_behind(builder, &needs, id) {
+                Some(lifted) => insert_lift(builder, lifted),
+                None => return Err(id),
+            },
             Err(Overflow::Hopeless(id)) => return Err(id),
         }
     }
@@ -36,6 +42,8 @@ pub fn solve(builder: &mut Builder) -> Result<(), Id> {
 enum Overflow {
     /// This truncated value must be lifted.
     At(Id),
+    /// This masked value cannot be lifted, but what is made of it may; the needs of all values behind it.
+    Masked(Id, Vec<u32>),
     /// Nothing can be lifted here.
     Hopeless(Id),
 }
@@ -97,7 +105,7 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
                     return Err(if is_shared {
                         Overflow::At(at as Id)
                     } else {
-                        Overflow::Hopeless(at as Id)
+                        Overflow::Masked(at as Id, needs)
                     });
                 }
                 demand(t.arg, w + t.shift);
@@ -139,12 +147,14 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
     Ok(needs)
 }
 
-/// A truncated product of two masked matrices whose openings cost more in the wide ring than a lift would.
-fn worthwhile_lift(builder: &Builder, needs: &[u32]) -> Option<Id> {
+/// A truncated product of two masked matrices whose openings cost more in the wide ring than a lift and its round.
+fn worthwhile_lift(builder: &Builder, needs: &[u32], round_bits: f64) -> Option<Id> {
     (0..builder.drafts.len() as Id).rev().find(|&at| {
         let draft = builder.get(at);
         let Instruction::Truncate(t) = &draft.instruction else { return false };
-        let Instruction::MatMul(p) = &builder.get(t.arg).instruction else { return false };
+        let Instruction::MatMul(p) = &builder.get(before_moves(builder, t.arg)).instruction else {
+            return false;
+        };
         let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
         if !both(p.a) || !both(p.b) {
             return false;
@@ -153,8 +163,33 @@ fn worthwhile_lift(builder: &Builder, needs: &[u32]) -> Option<Id> {
         let need = needs[at as usize];
         let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
         let saved = opened * f64::from(need.saturating_sub(narrow));
-        saved > 1.25 * draft.len() as f64 * f64::from(narrow)
+        saved > draft.len() as f64 * f64::from(narrow) + round_bits
     })
+}
+
+/// The first truncated value that is made of a masked one and would be narrower if it was lifted.
+fn lift_behind(builder: &Builder, needs: &[u32], id: Id) -> Option<Id> {
+    let mut is_behind = vec![false; builder.drafts.len()];
+    is_behind[id as usize] = true;
+    (id as usize + 1..builder.drafts.len()).map(|at| at as Id).find(|&at| {
+        let draft = builder.get(at);
+        let made = plan::arguments(&draft.instruction).iter().any(|&arg| is_behind[arg as usize]);
+        is_behind[at as usize] = made;
+        let is_wide = signed_bits(draft.bound, draft.frac) < needs[at as usize];
+        made && is_wide
+            && draft.kind == Kind::Arithmetic
+            && matches!(draft.instruction, Instruction::Truncate(_))
+    })
+}
+
+/// What a value was before it was only moved.
+fn before_moves(builder: &Builder, mut id: Id) -> Id {
+    while let Instruction::Move(m) = &builder.get(id).instruction
+        && let [arg] = m.args[..]
+    {
+        id = arg;
+    }
+    id
 }
 
 /// Puts an opening and a lift behind `id`; its users get the lifted value.

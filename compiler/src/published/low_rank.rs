@@ -12,19 +12,21 @@ pub struct Factors {
     pub rank: usize,
 }
 
-/// Rows and columns of the piece that is tried first.
-const SAMPLE: usize = 192;
+/// Rows and columns of the piece that is tried first: more than [`MAX_RANK`], so that it can tell that a rank is above.
+const SAMPLE: usize = 256;
 /// Columns of the range finder beyond the rank that the piece shows.
 const MARGIN: usize = 8;
 /// Above this share of the shorter side, thin factors save nothing.
 const MAX_RANK_SHARE: usize = 4;
+/// Ranks above this are not looked for.
+const MAX_RANK: usize = 192;
 
 /// Factors of the row-major `[rows, columns]` matrix `d` with `|d - a b| <= tolerance |d|` (Frobenius), of the least
-/// rank found; `None` if that needs more than a quarter of the shorter side, and for a zero matrix or one with
-/// elements that are not finite.
+/// rank found; `None` if that is above a quarter of the shorter side or above 192, and for a zero matrix or one
+/// with elements that are not finite.
 pub fn factors(d: &[f32], rows: usize, columns: usize, tolerance: f64) -> Option<Factors> {
     let norm = frobenius(d);
-    let max_rank = rows.min(columns) / MAX_RANK_SHARE;
+    let max_rank = (rows.min(columns) / MAX_RANK_SHARE).min(MAX_RANK);
     if norm == 0.0 || !norm.is_finite() || max_rank == 0 {
         return None;
     }

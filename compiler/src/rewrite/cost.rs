@@ -14,6 +14,8 @@ const ONE_WAY_BITS: f64 = 50.0;
 const MATRIX_OPEN_BITS: f64 = 36.0;
 /// Bits of an element of an element-wise product's operand that is opened both ways, in each direction.
 const ELEMENT_OPEN_BITS: f64 = 22.0;
+/// Bits of an element that is opened both ways so that public linear work can be done under its mask, in each direction.
+const WIDE_OPEN_BITS: f64 = 56.0;
 /// Bits of an element of an output.
 const REVEAL_BITS: f64 = 26.0;
 /// Bits of preprocessing for each element of a product's result.
@@ -28,6 +30,8 @@ const RING_PRODUCT_S: f64 = 2e-10;
 const RING_MOVE_S: f64 = 2e-10;
 /// Bytes per element of rescaling after a product with a public number: some of these are followed by an extension.
 const RESCALE_BYTES: f64 = 0.1;
+/// Bytes per element of the operand that a mean takes: its ring must hold the sum, and the quotient's fraction.
+const MEAN_BYTES: f64 = 12.0;
 /// Starting any operation on shares.
 const SHARED_OP_S: f64 = 1e-6;
 /// An operation in the clear, on constants or by one party: next to nothing, but fewer are better.
@@ -38,8 +42,11 @@ const LOOKUP_BITS: f64 = 40.0;
 /// Bytes per element, both ways, and rounds of the operations that need interaction of their own.
 fn interactive(op: &Op) -> Option<(f64, f64)> {
     Some(match op {
-        Op::LayerNorm { .. } | Op::RmsNorm { .. } => (14.0, 6.0),
-        Op::Gelu { .. } | Op::Silu => (12.0, 2.0),
+        // Centring in the ring takes ten bits of every hidden state, and with them openings that would not be needed.
+        Op::LayerNorm { .. } => (18.0, 7.0),
+        Op::RmsNorm { .. } => (10.0, 5.0),
+        // Besides the argument's opening.
+        Op::Gelu { .. } | Op::Silu => (6.5, 1.5),
         Op::Softmax { .. } | Op::AttentionSoftmax => (14.0, 15.0),
         Op::Relu | Op::Abs | Op::Clip { .. } | Op::Max | Op::Min => (6.0, 3.0),
         Op::Equal | Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual => (4.0, 2.0),
@@ -114,6 +121,11 @@ impl NetworkCost {
         self.bytes_s(ty.len() as f64 * bits / 8.0) + OPENING_ROUNDS * self.rtt_s
     }
 
+    /// Time of opening a value for work under its mask, however many results of that are used.
+    pub fn wide_opening_s(&self, ty: &TensorType) -> f64 {
+        self.bytes_s(ty.len() as f64 * 2.0 * WIDE_OPEN_BITS / 8.0) + OPENING_ROUNDS * self.rtt_s
+    }
+
     /// Time of `op` on operands of which `operands` is known, with a result of type `result`; openings apart.
     pub fn of(&self, op: &Op, operands: &[&Fact], result: &TensorType) -> OpCost {
         let owner = operands.iter().map(|fact| fact.owner).fold(Owner::Public, Owner::join);
@@ -128,6 +140,10 @@ impl NetworkCost {
         let elements = result.len() as f64;
         let moved_s = SHARED_OP_S + elements * RING_MOVE_S;
         match op {
+            Op::ReduceMean { .. } => {
+                let bytes = operands[0].ty.len() as f64 * MEAN_BYTES;
+                OpCost { own_s: moved_s + self.bytes_s(bytes) + self.rtt_s, openings: Vec::new() }
+            }
             Op::MatMul | Op::Conv { .. } => self.product(op, operands, elements),
             Op::Mul => self.product(op, operands, elements),
             Op::LayerNorm { .. } | Op::RmsNorm { .. } if operands.len() > 1 => {
@@ -146,6 +162,9 @@ impl NetworkCost {
             }
             Op::Rotary => {
                 OpCost { own_s: 2.0 * moved_s + self.bytes_s(elements * RESCALE_BYTES), openings: Vec::new() }
+            }
+            Op::Gelu { .. } | Op::Silu => {
+                OpCost { own_s: self.interaction_s(op, elements), openings: vec![(0, Opening::Elements)] }
             }
             op if interactive(op).is_some() => {
                 OpCost { own_s: self.interaction_s(op, elements), openings: Vec::new() }
@@ -176,11 +195,15 @@ impl NetworkCost {
         own_s += self.bytes_s(elements * PRODUCT_BITS / 8.0);
         // The party that knows an operand needs the other one opened; a constant of the server's is opened at setup.
         let known = [is_known(left), is_known(right)];
+        // A private factor that is no matrix on the right is opened under a mask like what it multiplies.
+        let is_batched =
+            !is_elementwise && (left.is_constant || right.is_constant && right.ty.shape.len() != 2);
         let openings = match known {
-            [true, true] | [false, true] if right.owner == Owner::Server || !known[0] => {
+            [true, true] | [false, true] if !is_batched && (right.owner == Owner::Server || !known[0]) => {
                 vec![(0, Opening::OneWay)]
             }
-            [true, _] => vec![(1, Opening::OneWay)],
+            [true, _] if !is_batched => vec![(1, Opening::OneWay)],
+            _ if is_batched => vec![(0, Opening::Matrix), (1, Opening::Matrix)],
             _ => {
                 let opening = if is_elementwise { Opening::Elements } else { Opening::Matrix };
                 vec![(0, opening), (1, opening)]
@@ -193,6 +216,24 @@ impl NetworkCost {
             own_s += self.bytes_s(operands[1 - opened].ty.len() as f64 * SETUP_BITS / 8.0);
         }
         OpCost { own_s, openings }
+    }
+}
+
+/// The operand whose opening serves for the result's: public linear work can be done under a mask.
+pub fn under_mask(op: &Op, operands: &[&Fact], result: &Fact) -> Option<usize> {
+    if result.owner != Owner::Shared {
+        return None;
+    }
+    let is_public = |fact: &Fact| fact.is_constant && fact.owner == Owner::Public;
+    let keeps_type = |fact: &Fact| fact.ty == result.ty;
+    match (op, operands) {
+        (Op::MatMul, [_, w]) if is_public(w) && w.ty.shape.len() == 2 => Some(0),
+        (Op::Add | Op::Sub, [x, c]) if is_public(c) && keeps_type(x) => Some(0),
+        (Op::Add, [c, x]) if is_public(c) && keeps_type(x) => Some(1),
+        (Op::Mul, [x, a]) if a.scalar.is_some() && keeps_type(x) => Some(0),
+        (Op::Mul, [a, x]) if a.scalar.is_some() && keeps_type(x) => Some(1),
+        (Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. }, [_]) => Some(0),
+        _ => None,
     }
 }
 

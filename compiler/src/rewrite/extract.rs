@@ -11,7 +11,7 @@ use std::rc::Rc;
 use egg::Id;
 
 use super::analysis::{Classes, Fact};
-use super::cost::{NetworkCost, Opening};
+use super::cost::{NetworkCost, Opening, under_mask};
 use super::language::Term;
 
 /// Passes over all choices in the second step.
@@ -28,6 +28,8 @@ struct Form {
     own_s: f64,
     /// Classes that must be opened, and what that costs.
     openings: Vec<(u32, f64)>,
+    /// The operand whose opening serves for the result's.
+    under_mask: Option<u32>,
 }
 
 /// The e-graph in dense numbers, costs worked out.
@@ -37,6 +39,8 @@ pub struct Forms {
     places: BTreeMap<Id, u32>,
     is_constant: Vec<bool>,
     forms: Vec<Vec<Form>>,
+    /// What it costs to open a class for work under its mask.
+    wide_s: Vec<f64>,
 }
 
 /// The form chosen for each class, where there is one.
@@ -72,12 +76,15 @@ impl Forms {
                 (operands[operand], network.opening_s(&facts[operand].ty, opening))
             };
             let openings = cost.openings.iter().map(opening).collect();
-            Form { term: term.clone(), operands, own_s: cost.own_s, openings }
+            let under_mask = term.op().and_then(|op| under_mask(op, &facts, &classes[id].data));
+            let under_mask = under_mask.map(|operand| operands[operand]);
+            Form { term: term.clone(), operands, own_s: cost.own_s, openings, under_mask }
         };
         let forms =
             ids.iter().map(|&id| classes[id].nodes.iter().map(|term| form(id, term)).collect()).collect();
         let is_constant = ids.iter().map(|&id| classes[id].data.is_constant).collect();
-        Forms { ids, places, is_constant, forms }
+        let wide_s = ids.iter().map(|&id| network.wide_opening_s(&classes[id].data.ty)).collect();
+        Forms { ids, places, is_constant, forms, wide_s }
     }
 
     /// Number of a class.
@@ -176,7 +183,14 @@ impl Forms {
             return Some(Best { form, total_s: 0.0, constant_s, below: Rc::default() });
         }
         let mut items: Vec<(u32, f64)> = vec![(place, own_s + CONSTANT_S + constant_s)];
-        items.extend(openings.iter().map(|&(opened, cost_s)| (self.ids.len() as u32 + opened, cost_s)));
+        let form_of = |place: u32| best[place as usize].as_ref().map(|best| best.form);
+        for &(opened, cost_s) in openings {
+            let key = self.ids.len() as u32 + self.mask_source(opened, &form_of);
+            match items.iter_mut().find(|item| item.0 == key) {
+                Some(item) => item.1 = cost_s.max(item.1),
+                None => items.push((key, cost_s)),
+            }
+        }
         items.sort_unstable_by_key(|item| item.0);
         let mut united = items;
         for best in below {
@@ -187,6 +201,17 @@ impl Forms {
         }
         let total_s = united.iter().map(|item| item.1).sum();
         Some(Best { form, total_s, constant_s: 0.0, below: Rc::new(united) })
+    }
+
+    /// The class whose opening serves for that of `place`: itself, or what public linear work made it of.
+    fn mask_source(&self, mut place: u32, form_of: &dyn Fn(u32) -> Option<u32>) -> u32 {
+        // A cyclic choice has no cost, but is asked for it.
+        for _ in 0..self.ids.len() {
+            let Some(form) = form_of(place) else { break };
+            let Some(source) = self.forms[place as usize][form as usize].under_mask else { break };
+            place = source;
+        }
+        place
     }
 
     fn improve(&self, choice: &mut Choice, roots: &[u32]) {
@@ -243,13 +268,16 @@ fn unite(a: &[(u32, f64)], b: &[(u32, f64)]) -> Vec<(u32, f64)> {
 struct Scratch {
     /// 0 not seen, 1 on the path, 2 done; relative to `epoch`.
     marks: Vec<u64>,
+    /// What was paid for opening a class, and for the openings that one of it could serve for.
     opened: Vec<(u64, f64)>,
+    sources: Vec<(u64, f64)>,
     epoch: u64,
 }
 
 impl Scratch {
     fn new(classes: usize) -> Scratch {
-        Scratch { marks: vec![0; classes], opened: vec![(0, 0.0); classes], epoch: 0 }
+        let nothing = vec![(0, 0.0); classes];
+        Scratch { marks: vec![0; classes], opened: nothing.clone(), sources: nothing, epoch: 0 }
     }
 
     fn needed(&mut self, forms: &Forms, choice: &Choice, roots: &[u32]) -> Vec<u32> {
@@ -261,17 +289,26 @@ impl Scratch {
     fn cost_s(&mut self, forms: &Forms, choice: &Choice, roots: &[u32]) -> Option<f64> {
         let mut total_s = 0.0;
         let mut opened = std::mem::take(&mut self.opened);
+        let mut sources = std::mem::take(&mut self.sources);
         let epoch = self.epoch + 3;
         let complete = self.walk(forms, choice, roots, &mut |_, form| {
             total_s += form.own_s;
             for &(place, cost_s) in &form.openings {
                 let slot = &mut opened[place as usize];
                 let paid_s = if slot.0 == epoch { slot.1 } else { 0.0 };
-                total_s += (cost_s - paid_s).max(0.0);
                 *slot = (epoch, cost_s.max(paid_s));
+                // One opening of the source, wide, or one of each result.
+                let source = forms.mask_source(place, &|place| choice[place as usize]);
+                let slot = &mut sources[source as usize];
+                let before_s = if slot.0 == epoch { slot.1 } else { 0.0 };
+                let sum_s = before_s + (cost_s - paid_s).max(0.0);
+                *slot = (epoch, sum_s);
+                let wide_s = forms.wide_s[source as usize];
+                total_s += sum_s.min(wide_s) - before_s.min(wide_s);
             }
         });
         self.opened = opened;
+        self.sources = sources;
         complete.then_some(total_s)
     }
 

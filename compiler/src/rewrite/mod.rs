@@ -40,7 +40,7 @@ pub struct RewriteOptions {
 
 impl Default for RewriteOptions {
     fn default() -> RewriteOptions {
-        RewriteOptions { network: NetworkCost::default(), max_terms: 200_000, max_iterations: 16 }
+        RewriteOptions { network: NetworkCost::default(), max_terms: 200_000, max_iterations: 8 }
     }
 }
 
@@ -82,7 +82,15 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     let certificates = certificate::certify(&graph)?;
     let mut space = Space::new(&graph, &certificates);
     let mut report = RewriteReport::default();
+    let t0 = std::time::Instant::now();
     space.saturate(RULES, options, &mut report);
+    eprintln!(
+        "SAT {:?} terms {} classes {} saturated {}",
+        t0.elapsed(),
+        space.classes.total_number_of_nodes(),
+        space.classes.number_of_classes(),
+        report.is_saturated
+    );
     let classes = &space.classes;
     let forms = Forms::new(classes, &options.network);
     let roots: Vec<u32> = space.roots.iter().map(|&root| forms.place(classes, root)).collect();
@@ -105,15 +113,39 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     report.cost_after_s = after_s;
     report.classes = classes.number_of_classes();
     report.terms = classes.total_number_of_nodes();
-    for at in 0..report.fired.len() {
-        let without: Vec<Rule> =
-            RULES.iter().copied().filter(|rule| rule.name != report.fired[at].name).collect();
-        let cost_s = cost_with(&without, &graph, &certificates, options);
-        report.fired[at].saves_s = cost_s.map_or(0.0, |cost_s| (cost_s - report.cost_after_s).max(0.0));
+    let costs_s = costs_without(&report.fired, &graph, &certificates, options);
+    for (fired, cost_s) in report.fired.iter_mut().zip(costs_s) {
+        fired.saves_s = cost_s.map_or(0.0, |cost_s| (cost_s - report.cost_after_s).max(0.0));
     }
     report.certificates = certificates.into_values().collect();
     let graph = rebuild::rebuild(&graph, &space, &forms, &choice)?;
     Ok((graph, report))
+}
+
+/// For each rule the estimated cost of the cheapest graph that all others find.
+fn costs_without(
+    fired: &[Fired],
+    graph: &Graph,
+    certificates: &Certificates,
+    options: &RewriteOptions,
+) -> Vec<Option<f64>> {
+    let without = |fired: &Fired| {
+        let rules: Vec<Rule> = RULES.iter().copied().filter(|rule| rule.name != fired.name).collect();
+        cost_with(&rules, graph, certificates, options)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let share = fired.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for part in fired.chunks(share) {
+            handles.push(scope.spawn(|| part.iter().map(without).collect::<Vec<_>>()));
+        }
+        let costs_s = |handle: std::thread::ScopedJoinHandle<'_, Vec<_>>| match handle.join() {
+            Ok(costs_s) => costs_s,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        handles.into_iter().flat_map(costs_s).collect()
+    })
 }
 
 /// The estimated cost of the cheapest graph that `rules` find.

@@ -12,6 +12,7 @@ mod relocate;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use egg::Id;
 use marill_plaintext::{DType, Op, TensorType, infer};
@@ -66,6 +67,10 @@ pub const RULES: &[Rule] = &[
     rule("scale-down-movement", movement::scale_below),         // move(x) * a              = move(x * a)
     rule("scale-up-movement",   movement::scale_above),         // move(x * a)              = move(x) * a
     rule("norm-affine",         norm::split_affine),            // norm(x, c, d)            = norm(x) * c + d
+    rule("norm-centre",         norm::centre_first),            // layer_norm(x)            = rms_norm(x - mean(x))
+    rule("centre-sum",          norm::centre_sum),              // (x + y) - mean           = (x - mean) + (y - mean)
+    rule("centre-product",      norm::centre_product),          // x W - mean               = x (W - mean), by rows
+    rule("centre-rows",         norm::centre_rows),             // W[i] - mean, reshape(x) - mean = (W - mean)[i], reshape(x - mean)
     rule("scale-product",       linear::scale_product),         // (x y) * a                = (x * a) y, x W * a = x (W * a)
     rule("scaled-operand",      linear::scaled_operand),        // (x * a) W, x (y * a)     = (x W) * a, (x y) * a
     rule("gain-into-product",   linear::gain_into_product),     // (x * c) W                = x (c[:, None] * W)
@@ -76,6 +81,10 @@ pub const RULES: &[Rule] = &[
     rule("product-of-products", linear::associate),             // (x W) V                  = x (W V)
     rule("split-product",       linear::dissociate),            // x (W V)                  = (x W) V
     rule("split-sum",           linear::split_sum),             // x (W + V)                = x W + x V, of different owners
+    rule("move-thin-sum",       thin::move_thin_sum),           // move(x + z B)            = move(x) + move(z B), B thin, private
+    rule("heads-of-thin",       thin::heads_of_thin),           // heads(z B)               = z heads(B)
+    rule("product-of-thin-sum", thin::product_of_thin_sum),     // (x + z C) y              = x y + (z C) y
+    rule("thin-last",           thin::thin_last),               // (z C) y, x (C z)         = z (C y), (x C) z
     rule("select-rows-first",   rows::select_first),            // f(x)[i, ..]              = f(x[i, ..]), f by rows
     rule("reveal-earlier",      relocate::reveal_earlier),      // reveal(f(x))             = f(reveal(x)), f public, injective
     rule("merge-products",      linear::merge_products),        // x W + x V                = x (W + V)

@@ -112,7 +112,7 @@ fn main() -> Result<(), RunError> {
     thread::scope(|scope| {
         let client = scope.spawn(|| run_client(&client_bundle, inputs, c, cd, &mut |_| {}));
         let server = scope.spawn(|| run_server(&server_bundle, BTreeMap::new(), s, sd, &mut |_| {}));
-        let dealer = run_dealer(dc, ds, &mut |_| {});
+        let dealer = run_dealer(None, dc, ds, &mut |_| {});
         let client = client.join().expect("the client does not panic")?;
         let server = server.join().expect("the server does not panic")?;
         for stats in [&client.1, &server.1, &dealer?] {

@@ -49,7 +49,10 @@ pub fn run(
             let bundle = open(directory, Party::Server);
             run_server(&bundle, server_inputs.clone(), server_client, server_dealer, &mut |_| {}).unwrap()
         });
-        let dealer = scope.spawn(|| run_dealer(dealer_client, dealer_server, &mut |_| {}).unwrap());
+        let dealer = scope.spawn(|| {
+            let public = open(directory, Party::Client);
+            run_dealer(Some(&public), dealer_client, dealer_server, &mut |_| {}).unwrap()
+        });
         let (outputs, client) = client.join().unwrap();
         let (_, server) = server.join().unwrap();
         Run { outputs, stats: [client, server, dealer.join().unwrap()] }

@@ -18,6 +18,8 @@ pub const CHUNK_BYTES: u64 = 1 << 20;
 pub const HEARTBEAT_BYTES: u64 = 1 << 24;
 /// The greeting that opens every connection, each way.
 pub const HELLO_BYTES: u64 = 64;
+/// A digest of published weights.
+pub const DIGEST_BYTES: u64 = 32;
 /// One seed of the pseudo-random streams.
 pub const SEED_BYTES: u64 = 16;
 
@@ -116,9 +118,9 @@ pub fn index_bytes(program: &ValidProgram) -> u64 {
     correlation::mask_indices(program).iter().map(|&v| 8 * program.ty(v).len() as u64).sum()
 }
 
-/// Bytes of the public matrices that multiply masks, which the dealer has from the server as f32.
-pub fn matrix_bytes(program: &ValidProgram) -> u64 {
-    correlation::mask_matrices(program).iter().map(|&v| 4 * program.ty(v).len() as u64).sum()
+/// Bytes of a digest of the public matrices that multiply masks, if there are any: the dealer has them.
+pub fn digest_bytes(program: &ValidProgram) -> u64 {
+    if correlation::mask_matrices(program).is_empty() { 0 } else { DIGEST_BYTES }
 }
 
 /// The cost of one instruction.
@@ -193,7 +195,7 @@ pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
             + program_bytes
             + FRAME_HEADER_BYTES
             + streamed_bytes(index_bytes(program))
-            + streamed_bytes(matrix_bytes(program)),
+            + streamed_bytes(digest_bytes(program)),
         dealer_to_client: hello,
         dealer_to_server: hello + seed,
     };

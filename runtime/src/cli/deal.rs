@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use marill_runtime::bundle::Bundle;
 use marill_runtime::error::Role;
 use marill_runtime::report::Report;
 use marill_runtime::session::run_dealer;
+use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Ends, Listener};
 
 use super::progress::Progress;
@@ -18,6 +20,10 @@ pub(super) struct Arguments {
     /// Own address for both parties, HOST:PORT; port 0 takes a free one, and "listening on ADDRESS" tells which
     #[arg(long, value_name = "ADDRESS")]
     listen: String,
+    /// A directory with the model's public.safetensors and program, such as the client's: for models of which published
+    /// weights multiply masks
+    #[arg(long, value_name = "DIRECTORY")]
+    public: Option<PathBuf>,
     /// The client's certificate.pem
     #[arg(long, value_name = "FILE")]
     trust_client: Option<PathBuf>,
@@ -47,8 +53,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         let server = wire.accept(&listener, ends(Role::Server), &of_server)?;
         let client = wire.accept(&listener, ends(Role::Client), &of_client)?;
         drop(listener);
+        let public = arguments.public.as_deref().map(|path| Bundle::open(path, Party::Client)).transpose()?;
         let mut progress = Progress::new(Role::Dealer, wire.supervised);
-        let result = run_dealer(client, server, &mut |p| progress.hear(p));
+        let result = run_dealer(public.as_ref(), client, server, &mut |p| progress.hear(p));
         progress.finish();
         let report = Report::new(None, &result?);
         write_stats(arguments.stats.as_deref(), &report)?;

@@ -128,7 +128,8 @@ impl Arguments {
             ["deal".into(), "".into()],
             [("--trust-client", Role::Client), ("--trust-server", Role::Server)],
         );
-        supervisor.spawn(Role::Dealer, &deal.with("--listen", anywhere).0)?;
+        let deal = deal.with("--listen", anywhere).with("--public", self.party_directory(Role::Client));
+        supervisor.spawn(Role::Dealer, &deal.0)?;
         let dealer = supervisor.address_of(Role::Dealer)?;
         let serve = self.line(
             desk,

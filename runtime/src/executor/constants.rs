@@ -121,6 +121,14 @@ impl<'a> Constants<'a> {
         }
     }
 
+    /// The tensor of constant `at`.
+    ///
+    /// # Errors
+    /// Of the bundle, and where this party does not know it.
+    pub fn constant(&self, at: u32) -> Result<Tensor, RunError> {
+        self.tensor(at, at)
+    }
+
     pub(super) fn tensor(&self, at: u32, value: u32) -> Result<Tensor, RunError> {
         self.plain(value)?.ok_or_else(|| not_held(at, "a clear tensor"))
     }

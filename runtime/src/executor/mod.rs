@@ -4,7 +4,7 @@
 //! about how values are shared.
 
 pub mod constants;
-mod encode;
+pub(crate) mod encode;
 mod local;
 mod rehearse;
 mod round;

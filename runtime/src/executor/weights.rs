@@ -3,8 +3,7 @@
 use marill_kernels::matmul::MatShape;
 use marill_kernels::pack::pack;
 use marill_kernels::{Prg, Seed};
-use marill_plaintext::{DType, Op};
-use marill_program::correlation::mask_matrices;
+use marill_plaintext::Op;
 use marill_program::{Instruction, Ring};
 
 use super::constants::Constants;
@@ -51,26 +50,6 @@ pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel)
         any |= !values.is_empty();
     }
     Ok(any)
-}
-
-/// Sends the dealer the public matrices that multiply masks, as f32.
-///
-/// # Errors
-/// Of the bundle and the channel.
-pub fn send_matrices(constants: &Constants<'_>, dealer: &mut Channel) -> Result<(), RunError> {
-    let program = constants.program();
-    let mut out = Chunks::new(dealer);
-    for matrix in mask_matrices(program) {
-        let Instruction::Encode(e) = program.instruction(matrix as usize) else {
-            return Err(not_held(matrix, "an encoding"));
-        };
-        let values = constants.tensor(matrix, e.arg)?.cast(DType::F32);
-        let array = values.as_f32().map_err(failed(matrix))?;
-        for part in array.iter().copied().collect::<Vec<f32>>().chunks(BLOCK) {
-            out.write(&part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
-        }
-    }
-    out.finish()
 }
 
 impl Matrices for Constants<'_> {

@@ -104,8 +104,18 @@ pub(super) fn dealer(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], Run
 
 /// Compares the digests of two programs.
 pub(super) fn same_program(peer: Role, ours: &[u8; 32], theirs: &[u8; 32]) -> Result<(), RunError> {
+    same("program digest", peer, ours, theirs)
+}
+
+/// Compares two digests of `what`.
+pub(super) fn same(
+    what: &'static str,
+    peer: Role,
+    ours: &[u8; 32],
+    theirs: &[u8; 32],
+) -> Result<(), RunError> {
     if ours == theirs {
         return Ok(());
     }
-    Err(RunError::PeerIncompatible { peer, what: "program digest", ours: short(ours), theirs: short(theirs) })
+    Err(RunError::PeerIncompatible { peer, what, ours: short(ours), theirs: short(theirs) })
 }

@@ -2,7 +2,7 @@
 //! word, a party makes sure that it wants to run this program ([`admit`]).
 //!
 //! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
-//! the public matrices that multiply them; the dealer sends the server the weights' seed; the server sends the client
+//! a digest of the public matrices that multiply them, which the dealer has; the dealer sends the server the weights' seed; the server sends the client
 //! every weight masked. Preprocess: the dealer seeds both parties and streams corrections to the server; the client
 //! multiplies its masks with the masked weights, and both theirs with the public matrices; the server sends the client
 //! empty messages as the stream comes, so that neither is silent for long, and both say when they are ready. Online: the rounds of the program between client and server.
@@ -17,11 +17,13 @@ use marill_kernels::Seed;
 use marill_plaintext::Tensor;
 use marill_program::ValidProgram;
 use marill_program::correlation::mask_indices;
-use marill_program::cost::{HEARTBEAT_BYTES, SEED_BYTES, correction_bytes, heartbeats, index_bytes};
+use marill_program::cost::{
+    DIGEST_BYTES, HEARTBEAT_BYTES, SEED_BYTES, correction_bytes, heartbeats, index_bytes,
+};
 
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
 use crate::correlation::dealer::make::Seeds;
-use crate::correlation::dealer::{ClientSource, ReceivedMatrices, ServerSource, make};
+use crate::correlation::dealer::{ClientSource, HeldMatrices, ServerSource, make, matrices};
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
@@ -161,7 +163,9 @@ impl Admitted<'_> {
         dealer.send(bundle.program_bytes())?;
         let indices = constants.mask_indices()?;
         send_indices(&indices, &mut dealer)?;
-        weights::send_matrices(&constants, &mut dealer)?;
+        if let Some(digest) = matrices::digest(program, &|at| constants.constant(at))? {
+            dealer.send(&digest)?;
+        }
         let weight_seed = receive_seed(&mut dealer)?;
         if weights::send_masked(&constants, &weight_seed, &mut client)? {
             client.end_round();
@@ -207,12 +211,15 @@ impl Admitted<'_> {
     }
 }
 
-/// Runs the dealer, which sees the program and no data.
+/// Runs the dealer, which sees the program and no data. `public` has the program's published weights, which it needs
+/// where masks are multiplied by them.
 ///
 /// # Errors
-/// `PeerIncompatible` where client and server do not run the program that the server sends; `BadProgram` where that
-/// is not valid; whatever the phases meet.
+/// `PeerIncompatible` where client and server do not run the program that the server sends, or the published weights
+/// are not the server's; `BadProgram` where the program is not valid; `BadInput` without weights that it needs;
+/// whatever the phases meet.
 pub fn run_dealer(
+    public: Option<&Bundle>,
     mut client: Channel,
     mut server: Channel,
     progress: Listener<'_>,
@@ -227,7 +234,7 @@ pub fn run_dealer(
         agree::same_program(role, &program.digest(), &digest)?;
     }
     let indices = receive_indices(&program, &mut server)?;
-    let matrices = ReceivedMatrices::receive(&program, &mut server)?;
+    let matrices = held_matrices(&program, public, &mut server)?;
     let weight = fresh_seed()?;
     server.send(weight.expose())?;
     clock.end(Phase::Setup);
@@ -242,6 +249,24 @@ pub fn run_dealer(
     server.end_round();
     clock.end(Phase::Preprocess);
     Ok(clock.stats(&[&client, &server]))
+}
+
+/// The published weights that multiply masks, which must be those that the server has.
+fn held_matrices<'a>(
+    program: &'a ValidProgram,
+    public: Option<&'a Bundle>,
+    server: &mut Channel,
+) -> Result<HeldMatrices<'a>, RunError> {
+    if let Some(public) = public {
+        agree::same_program(Role::Dealer, &program.digest(), &public.program().digest())?;
+    }
+    let held = HeldMatrices::new(program, public);
+    if let Some(ours) = matrices::digest(program, &|at| held.tensor(at))? {
+        let mut theirs = [0; DIGEST_BYTES as usize];
+        server.recv_into(&mut theirs)?;
+        agree::same("digest of published weights", Role::Server, &ours, &theirs)?;
+    }
+    Ok(held)
 }
 
 fn enter(phase: Phase, channels: &mut [&mut Channel], progress: Listener<'_>) {

@@ -231,7 +231,7 @@ fn dealer_against(program_bytes: Vec<u8>, client: [u8; 32], server: [u8; 32]) ->
             let _ = to_server.send(&program_bytes);
             let _ = to_server.recv_at_most(1 << 10);
         });
-        run_dealer(client_end, server_end, &mut |_| {}).err().unwrap()
+        run_dealer(None, client_end, server_end, &mut |_| {}).err().unwrap()
     })
 }
 

@@ -89,7 +89,8 @@ pub fn run_over(links: Links, bundles: &(Bundle, Bundle), data: &Data) -> Run {
         let server = scope.spawn(|| {
             run_server(&bundles.1, data.server.clone(), client_server.1, server_dealer.0, &mut |_| {})
         });
-        let dealer = scope.spawn(|| run_dealer(client_dealer.1, server_dealer.1, &mut |_| {}));
+        let dealer =
+            scope.spawn(|| run_dealer(Some(&bundles.0), client_dealer.1, server_dealer.1, &mut |_| {}));
         Run { client: client.join().unwrap(), server: server.join().unwrap(), dealer: dealer.join().unwrap() }
     })
 }

@@ -1,77 +1,101 @@
-//! The public matrices that multiply masks, as the server sent them to the dealer.
+//! The public matrices that multiply masks, as the dealer has them: in a bundle of its own, of which it needs nothing
+//! but the published weights.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use marill_kernels::matmul::MatShape;
+use marill_plaintext::{DType, Tensor};
 use marill_program::correlation::mask_matrices;
-use marill_program::cost::matrix_bytes;
-use marill_program::fixed::encode;
 use marill_program::{Instruction, Ring, ValidProgram};
 
+use crate::bundle::Bundle;
 use crate::correlation::masks::Matrices;
-use crate::correlation::spool::Spool;
-use crate::error::{Misbehaviour, Role, RunError};
+use crate::error::{InputFault, RunError};
+use crate::executor::encode::{Layout, encode_slice, origin};
 use crate::protocol::panels;
-use crate::transport::Channel;
 
-/// Most bytes of public matrices that the dealer takes.
-const LIMIT_BYTES: u64 = 1 << 35;
+/// Length of [`digest`].
+pub use marill_program::cost::DIGEST_BYTES;
 
-/// The matrices, on disk.
-pub struct ReceivedMatrices<'a> {
-    program: &'a ValidProgram,
-    spool: RefCell<Spool>,
-    offsets: BTreeMap<u32, u64>,
+/// What every matrix that multiplies masks is made of, in order, so that two who have them can tell that they are
+/// equal: BLAKE3 of the elements as little-endian f32. Nothing if no mask is multiplied.
+///
+/// # Errors
+/// Whatever `tensor` meets, which reads the constant of that number.
+pub fn digest(
+    program: &ValidProgram,
+    tensor: &dyn Fn(u32) -> Result<Tensor, RunError>,
+) -> Result<Option<[u8; DIGEST_BYTES as usize]>, RunError> {
+    let matrices = mask_matrices(program);
+    if matrices.is_empty() {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = Vec::new();
+    for matrix in matrices {
+        for part in floats(&tensor(constant(program, matrix))?)?.chunks(1 << 14) {
+            bytes.clear();
+            part.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+            hasher.update(&bytes);
+        }
+    }
+    Ok(Some(*hasher.finalize().as_bytes()))
 }
 
-impl<'a> ReceivedMatrices<'a> {
-    /// Receives all of them.
-    ///
-    /// # Errors
-    /// Of the channel and of the temporary file; `Exhausted` for more than the dealer takes.
-    pub fn receive(
-        program: &'a ValidProgram,
-        server: &mut Channel,
-    ) -> Result<ReceivedMatrices<'a>, RunError> {
-        let needed_bytes = matrix_bytes(program);
-        if needed_bytes > LIMIT_BYTES {
-            let limit_bytes = LIMIT_BYTES;
-            return Err(RunError::Exhausted { what: "public matrices", needed_bytes, limit_bytes });
-        }
-        let mut spool = Spool::new()?;
-        spool.receive(server, needed_bytes, &mut |_| Ok(()))?;
-        let (mut offsets, mut offset) = (BTreeMap::new(), 0);
-        for value in mask_matrices(program) {
-            offsets.insert(value, offset);
-            offset += 4 * program.ty(value).len() as u64;
-        }
-        Ok(ReceivedMatrices { program, spool: RefCell::new(spool), offsets })
+/// The constant that encoded matrix `matrix` is made of.
+fn constant(program: &ValidProgram, matrix: u32) -> u32 {
+    match program.instruction(matrix as usize) {
+        Instruction::Encode(e) => e.arg,
+        _ => matrix,
     }
 }
 
-impl Matrices for ReceivedMatrices<'_> {
+fn floats(tensor: &Tensor) -> Result<Vec<f32>, RunError> {
+    let bad = |error| RunError::BadProgram { reason: Box::new(error) };
+    tensor.cast(DType::F32).to_f32_vec().map_err(bad)
+}
+
+/// The matrices of a bundle.
+pub struct HeldMatrices<'a> {
+    program: &'a ValidProgram,
+    bundle: Option<&'a Bundle>,
+    /// The one read last: two parties' masks are multiplied one after the other.
+    last: RefCell<Option<(u32, Vec<f32>)>>,
+}
+
+impl<'a> HeldMatrices<'a> {
+    /// Of `bundle`, which must be of `program`.
+    pub fn new(program: &'a ValidProgram, bundle: Option<&'a Bundle>) -> HeldMatrices<'a> {
+        HeldMatrices { program, bundle, last: RefCell::default() }
+    }
+
+    /// Reads a constant.
+    ///
+    /// # Errors
+    /// `BadInput` where there is no bundle or no such constant in it.
+    pub fn tensor(&self, at: u32) -> Result<Tensor, RunError> {
+        let missing = || RunError::BadInput { name: "--public".into(), reason: InputFault::Missing };
+        self.bundle.ok_or_else(missing)?.constant(at)
+    }
+}
+
+impl Matrices for HeldMatrices<'_> {
     fn product(&self, matrix: u32, x: &Ring, shape: &[usize]) -> Result<Ring, RunError> {
         let ty = self.program.ty(matrix);
         let (k, m) = (ty.shape[0], ty.shape[1]);
-        let (width, frac) = match self.program.instruction(matrix as usize) {
-            Instruction::Encode(e) => (e.width, e.frac),
-            _ => (64, 0),
+        let Instruction::Encode(e) = self.program.instruction(matrix as usize) else {
+            return Err(RunError::BadInput { name: format!("value {matrix}"), reason: InputFault::Missing });
         };
-        let start = self.offsets.get(&matrix).copied().unwrap_or(0);
+        let mut last = self.last.borrow_mut();
+        if last.as_ref().is_none_or(|(of, _)| *of != matrix) {
+            *last = Some((matrix, floats(&self.tensor(e.arg)?)?));
+        }
+        let values = last.as_ref().map_or(&[][..], |(_, values)| values);
         let n = shape.iter().product::<usize>() / m.max(1);
+        let layout = Layout { width: e.width, frac: e.frac };
+        let name = || origin(self.program, matrix);
         let data = panels::product(&x.data, MatShape { n, k, m }, |range, panel| {
-            let bytes = self.spool.borrow_mut().read(start + 4 * range.start as u64, 4 * range.len())?;
-            for chunk in bytes.as_chunks::<4>().0 {
-                let value = f32::from_le_bytes(*chunk);
-                panel.push(encode(f64::from(value), width, frac).ok_or_else(|| {
-                    RunError::PeerMisbehaved {
-                        peer: Role::Server,
-                        reason: Misbehaviour::Malformed { what: "public matrix", found: value.to_string() },
-                    }
-                })?);
-            }
-            Ok(())
+            encode_slice(&values[range.clone()], layout, &name, range.start, panel)
         })?;
         Ok(Ring::new(shape, data))
     }

@@ -11,5 +11,5 @@ pub mod party;
 pub mod stream;
 
 pub use make::make;
-pub use matrices::ReceivedMatrices;
+pub use matrices::HeldMatrices;
 pub use party::{ClientSource, ServerSource};

@@ -345,14 +345,22 @@ pub struct Calibration {
     pub agreements: Vec<Agreement>,
 }
 
-/// Runs the graph in f32 and the program in exact ring arithmetic on every sample.
+impl Calibration {
+    /// Largest error of any output; not a number where one is.
+    pub fn max_error(&self) -> f64 {
+        let errors = self.agreements.iter().map(|agreement| agreement.max_abs_error);
+        errors.fold(0.0, |a: f64, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+    }
+}
+
+/// Runs the model as it was in f32 and the program in exact ring arithmetic on every sample.
 ///
 /// # Errors
 /// A sample that does not fit, or that the model fails on.
 pub fn calibrate(compiled: &Compiled, samples: &[Sample]) -> Result<Calibration, CalibrationError> {
     let mut expected = Vec::with_capacity(samples.len());
     for sample in samples {
-        expected.push(ir::interpret(&compiled.graph, sample)?.into_iter().collect::<Sample>());
+        expected.push(ir::interpret(&compiled.reference, sample)?.into_iter().collect::<Sample>());
     }
     let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, samples)?;
     let agreements = compare(&check.outputs, &expected, &[])?;

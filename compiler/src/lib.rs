@@ -5,6 +5,8 @@
 pub mod diagnostic;
 pub mod request;
 
+pub mod approximation;
+
 pub mod bundle;
 pub mod import;
 pub mod ir;
@@ -22,6 +24,7 @@ pub mod export;
 pub mod merge_heads;
 pub mod report;
 
+pub use approximation::Approximate;
 pub use diagnostic::{Bug, Diagnostic, Problem};
 pub use marill_plaintext::npz;
 pub use request::{Numerics, Request, Reveal, Weights};
@@ -33,6 +36,8 @@ use marill_program::ValidProgram;
 /// What compiling yields.
 #[derive(Debug)]
 pub struct Compiled {
+    /// The graph before it was rewritten: what the model says.
+    pub reference: ir::Graph,
     /// The graph that was lowered; constants still lie in the model's file.
     pub graph: ir::Graph,
     /// The program and the constants it names.
@@ -106,7 +111,9 @@ pub fn compile_observed(
     let graph = verified(graph)?;
     observer(Progress::Made(Stage::Ownership, &graph));
     observer(Progress::Begins(Stage::Rewrite));
-    let options = rewrite::RewriteOptions { network: request.network.into(), ..Default::default() };
+    let reference = graph.clone();
+    let cost = rewrite::cost::CostModel { network: request.network, approximate: request.approximate };
+    let options = rewrite::RewriteOptions { cost, ..Default::default() };
     let (graph, rewrites) = rewrite::rewrite(graph, &options)?;
     let graph = verified(graph)?;
     observer(Progress::Made(Stage::Rewrite, &graph));
@@ -114,7 +121,7 @@ pub fn compile_observed(
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (lowered, program) = lower_and_check(&graph, request, &name)?;
     let graph = verified(report::with_encodings(&graph, &lowered, &program))?;
-    Ok(Compiled { graph, lowered, program, weights, rewrites })
+    Ok(Compiled { reference, graph, lowered, program, weights, rewrites })
 }
 
 /// The base model in the preferred form, at the same sizes.
@@ -144,7 +151,7 @@ pub fn lower_and_check(
 ) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
     request.numerics.validate()?;
     let precision = precision::Precision::new(request.numerics);
-    let lowered = lower::lower(graph, precision, request.network, name, &request.dims)?;
+    let lowered = lower::lower(graph, precision, request.network, request.approximate, name, &request.dims)?;
     let bug = |bug: Bug| Diagnostic::new("", Problem::Bug(Box::new(bug)));
     let program =
         ValidProgram::new(lowered.program.clone()).map_err(|source| bug(Bug::Program { source }))?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use marill_plaintext::Op;
 use marill_program::network::Network;
 
+use crate::approximation::Approximate;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, Owner};
 
@@ -108,6 +109,8 @@ pub struct Request {
     pub numerics: Numerics,
     /// The network that the e-graph chooses for.
     pub network: Network,
+    /// How far activations may be from what the model says.
+    pub approximate: Approximate,
 }
 
 impl Default for Request {
@@ -119,6 +122,7 @@ impl Default for Request {
             weights: Weights::default(),
             numerics: Numerics::default(),
             network: Network::LAN,
+            approximate: Approximate::default(),
         }
     }
 }

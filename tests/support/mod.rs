@@ -4,4 +4,6 @@
 
 pub mod fixtures;
 pub mod gpt2;
+pub mod onnx;
+pub mod tuning;
 pub mod three;

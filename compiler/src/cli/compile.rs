@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use marill_compiler::calibrate::{self, Calibration, Sample};
 use marill_compiler::precision::headroom;
 use marill_compiler::report::report;
-use marill_compiler::{Progress, Request, Stage, bundle, compile_observed, import};
+use marill_compiler::{Approximate, Compiled, Progress, Request, Stage, bundle, compile_observed, import};
 
-use super::{CompileArgs, SuiteName, emit, print, warn};
+use super::{CompileArgs, Level, SuiteName, emit, print, warn};
 
 /// A spinner with the current step; nothing unless standard error is a terminal.
 pub struct Spinner(ProgressBar);
@@ -55,28 +55,29 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     }
     let request = Request { network: args.network, ..args.request.request() };
     let spinner = Spinner::new();
-    let compiled = compile_observed(model, &request, &mut |progress| spinner.stage(&progress))?;
     let mut warnings = unused_dims(model, args)?;
-
-    let samples = if args.skip_check {
-        warnings.push("the program was not checked on samples".to_owned());
-        Vec::new()
-    } else if args.calibrate.is_empty() {
-        warnings.push(
-            "no --calibrate given: the program was checked on made-up inputs, real ones may need more --range-bits"
-                .to_owned(),
-        );
-        vec![calibrate::synthesise(&compiled.graph)]
-    } else {
-        let inputs = calibrate::inputs(&compiled.graph);
-        let read = args.calibrate.iter().map(|path| calibrate::read_sample(path, &inputs));
-        read.collect::<Result<Vec<Sample>, _>>()?
+    let mut samples: Option<Vec<Sample>> = None;
+    let levels = levels(args);
+    let mut tried = Vec::new();
+    let (compiled, calibration) = loop {
+        let Some(&approximate) = levels.get(tried.len()) else { return Err(too_far(args, &tried)) };
+        let request = Request { approximate, ..request.clone() };
+        let compiled = compile_observed(model, &request, &mut |progress| spinner.stage(&progress))?;
+        let samples = match &samples {
+            Some(samples) => samples,
+            None => samples.insert(read_samples(&compiled, args, &mut warnings)?),
+        };
+        spinner.step("checking on samples");
+        let calibration = calibrate::calibrate(&compiled, samples)?;
+        if let Some(overflow) = headroom::first_overflow(&calibration.check) {
+            return Err(overflow.into());
+        }
+        if args.max_error.is_none_or(|most| calibration.max_error() <= most) {
+            break (compiled, calibration);
+        }
+        tried.push((approximate, calibration.max_error()));
     };
-    spinner.step("checking on samples");
-    let calibration = calibrate::calibrate(&compiled, &samples)?;
-    if let Some(overflow) = headroom::first_overflow(&calibration.check) {
-        return Err(overflow.into());
-    }
+    let samples = samples.unwrap_or_default();
     warnings.extend(poor_agreement(&calibration));
 
     spinner.step("writing");
@@ -104,6 +105,49 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
         "\nwrote {out}/client and {out}/server; {out}/report.json depends on private weights, keep it with the server\n"
     ));
     emit(&text)
+}
+
+/// What is tried in turn, the cheapest first.
+fn levels(args: &CompileArgs) -> Vec<Approximate> {
+    match (args.approximate, args.max_error) {
+        (Some(Level::Quad), _) => vec![Approximate::Quad],
+        (Some(Level::Balanced), _) => vec![Approximate::Balanced],
+        (None, Some(_)) => vec![Approximate::Balanced, Approximate::Exact],
+        (Some(Level::Exact), _) | (None, None) => vec![Approximate::Exact],
+    }
+}
+
+/// That no level keeps the error which is asked for.
+fn too_far(args: &CompileArgs, tried: &[(Approximate, f64)]) -> anyhow::Error {
+    let found: Vec<String> = tried.iter().map(|(level, error)| format!("{error:.2e} with {level}")).collect();
+    let most = args.max_error.unwrap_or_default();
+    anyhow::anyhow!(
+        "the samples' outputs are off by {}, more than --max-error {most:e}: more --frac-bits make them finer, \
+         --approximate exact makes activations exact",
+        found.join(", ")
+    )
+}
+
+/// The samples to check on; none if that is not wanted.
+fn read_samples(
+    compiled: &Compiled,
+    args: &CompileArgs,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Vec<Sample>> {
+    if args.skip_check {
+        warnings.push("the program was not checked on samples".to_owned());
+        return Ok(Vec::new());
+    }
+    if args.calibrate.is_empty() {
+        warnings.push(
+            "no --calibrate given: the program was checked on made-up inputs, real ones may need more --range-bits"
+                .to_owned(),
+        );
+        return Ok(vec![calibrate::synthesise(&compiled.graph)]);
+    }
+    let inputs = calibrate::inputs(&compiled.graph);
+    let read = args.calibrate.iter().map(|path| calibrate::read_sample(path, &inputs));
+    Ok(read.collect::<Result<Vec<Sample>, _>>()?)
 }
 
 const SUITE_NOTE: &str = "predictions are for the dealer suite; the two-party suite cannot run yet";

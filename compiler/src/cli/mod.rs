@@ -64,6 +64,12 @@ struct CompileArgs {
     /// The network that times are predicted for: loopback, lan, wan, or bandwidth and round trip as in 200Mbit,40ms
     #[arg(long, value_name = "NETWORK", default_value = "lan")]
     network: Network,
+    /// How far activations may be from what the model says [default: exact, or with --max-error the cheapest that keeps it]
+    #[arg(long, value_name = "LEVEL")]
+    approximate: Option<Level>,
+    /// Largest error of an output on the samples, in exact ring arithmetic against f32
+    #[arg(long, value_name = "E", value_parser = parse_error, conflicts_with = "skip_check")]
+    max_error: Option<f64>,
     /// Do not run the program on samples: values beyond its bounds are then found by nobody
     #[arg(long, conflicts_with = "calibrate")]
     skip_check: bool,
@@ -169,6 +175,16 @@ struct SimulateArgs {
     /// Outputs to compare with, arrays named like the outputs
     #[arg(long, value_name = "R.npz")]
     reference: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// To within 2e-4, which fixed point hides
+    Exact,
+    /// To within 4e-3
+    Balanced,
+    /// GELU is x^2 / 8 + x / 4 + 1 / 2, for models that were fine-tuned so
+    Quad,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -292,6 +308,11 @@ fn parse_reveal(text: &str) -> Result<(String, Reveal), String> {
         _ => return Err(format!("\"{value}\" cannot learn an output, expected is client, server or both")),
     };
     Ok((name.to_owned(), Reveal { to, argmax }))
+}
+
+fn parse_error(text: &str) -> Result<f64, String> {
+    let error = text.parse().ok().filter(|error: &f64| error.is_finite() && *error > 0.0);
+    error.ok_or_else(|| format!("\"{text}\" is no error, expected is a number above 0 such as 0.01"))
 }
 
 /// Prints to standard output. That its reader has gone, as in `| head`, is no error.

@@ -1,7 +1,8 @@
 //! Smooth activations: a trigonometric series inside a window, straight lines outside.
 //!
 //! For GELU and SiLU there is a form of one round less, a series of more terms over the whole of the bound: half the
-//! argument and that series, from a single opening. Its correlations are larger, so the network decides. Else:
+//! argument and that series, from a single opening. Its correlations are larger, so the network decides, and the error
+//! that is allowed (see [`crate::approximation`]). Else:
 //!
 //! The argument is opened once. The series comes from cosines and sines of its mask; truth tables on its high bits
 //! say, softly at the borders, whether it lies inside the window or above it. One more opening of those bits and of
@@ -13,8 +14,9 @@ use marill_program::Target;
 use marill_program::schema::{Basis, BitTable, Fourier, Table};
 
 use super::draft::{Id, Operand, signed_bits};
-use super::fit::{Parity, series};
+use super::fit::{self, Parity, series};
 use super::{Lowering, Result};
+use crate::approximation::{self, Series, Span};
 use crate::ir::ValueId;
 
 /// What an activation is made of: `line * x + offset + series` inside the window; `above` and `below` outside.
@@ -80,11 +82,7 @@ fn shape(op: &Op) -> Shape {
     }
 }
 
-/// Largest bound that one series spans, with its harmonics and the shrinking of its argument, 7/8: error 1.2e-4.
-const WHOLE_BOUND: f64 = 16.0;
-const WHOLE_TERMS: usize = 20;
-/// Bits by which its correlations exceed what the other form opens and consumes beyond it, per element.
-const WHOLE_MORE_BITS: f64 = 1000.0;
+/// The argument of a series that spans the bound shrinks to 7/8.
 const SHRINK_FACTOR: i64 = 7;
 const SHRINK_LOG2: u32 = 3;
 
@@ -93,18 +91,31 @@ const PIECE_LOG2: i32 = -2;
 const ENTRY_FRAC: u32 = 15;
 const POWER_FRAC: u32 = 14;
 
+/// The series inside the window.
+fn windowed(shape: &Shape) -> fit::Series {
+    let (margin, period) = (2f64.powi(PIECE_LOG2), 2f64.powi(shape.period_log2 as i32));
+    series(shape.part, shape.parity, shape.window + margin, period, shape.terms)
+}
+
+/// The series over all of `bound`, of an argument that has shrunk.
+fn spanning(shape: &Shape, bound: f64, terms: usize) -> fit::Series {
+    let shrink = SHRINK_FACTOR as f64 / 2f64.powi(SHRINK_LOG2 as i32);
+    let (part, period) = (shape.part, 2f64.powi((2.0 * bound).log2().ceil() as i32));
+    series(|y| part(y / shrink), shape.parity, bound * shrink, period, terms)
+}
+
 impl Lowering<'_> {
     /// GELU, SiLU, tanh, sigmoid or erf.
     pub(super) fn activation(&mut self, op: &Op, x: ValueId) -> Result<Id> {
         let shape = shape(op);
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
-        let has_whole = shape.above == Outside::Identity && self.precision.activation_bound <= WHOLE_BOUND;
-        let more_s =
-            self.builder.get(x).len() as f64 * WHOLE_MORE_BITS / self.network.bandwidth_bits_per_second;
-        if has_whole && more_s < self.network.rtt_seconds / 2.0 {
-            return self.whole_activation(&shape, x);
+        let (elements, bound) = (self.builder.get(x).len(), self.precision.activation_bound);
+        let series = approximation::cheapest(op, elements, bound, self.network, self.approximate);
+        if let Some(Series { span: Span::Bound, terms, .. }) = series {
+            return self.whole_activation(&shape, x, terms);
         }
+        let shape = Shape { terms: series.map_or(shape.terms, |series| series.terms), ..shape };
         let x = self.builder.at_frac(x, frac);
         let bound = self.precision.activation_bound.max(2f64.powi(shape.period_log2 as i32 - 1));
         self.builder.set_bound(x, bound);
@@ -113,8 +124,7 @@ impl Lowering<'_> {
         self.builder.require_width(opened, ring);
 
         let margin = 2f64.powi(PIECE_LOG2);
-        let period = 2f64.powi(shape.period_log2 as i32);
-        let fit = series(shape.part, shape.parity, shape.window + margin, period, shape.terms);
+        let fit = windowed(&shape);
         let (constant, waves) = match shape.parity {
             Parity::Even => (fit.coefficients[0], fit.coefficients[1..].to_vec()),
             Parity::Odd => (0.0, fit.coefficients.clone()),
@@ -183,7 +193,7 @@ impl Lowering<'_> {
 
     /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
     /// room between the window's ends for the series to turn round.
-    fn whole_activation(&mut self, shape: &Shape, x: Id) -> Result<Id> {
+    fn whole_activation(&mut self, shape: &Shape, x: Id, terms: usize) -> Result<Id> {
         let frac = self.precision.activation_frac;
         let bound = self.precision.activation_bound;
         let shrink = SHRINK_FACTOR as f64 / 2f64.powi(SHRINK_LOG2 as i32);
@@ -194,15 +204,14 @@ impl Lowering<'_> {
         let opened = self.builder.open(small, Target::Both);
         let period_bits = (2.0 * bound).log2().ceil() as u32 + frac;
         self.builder.require_width(opened, period_bits);
-        let period = 2f64.powi((period_bits - frac) as i32);
-        let (window, part) = (bound * shrink, shape.part);
-        let fit = series(|y| part(y / shrink), shape.parity, window, period, WHOLE_TERMS);
+        let fit = spanning(shape, bound, terms);
+        let window = bound * shrink;
         let fourier = Fourier {
             arg: opened,
             period_bits,
             constant: fit.coefficients[0],
             cos: fit.coefficients[1..].to_vec(),
-            sin: vec![0.0; WHOLE_TERMS],
+            sin: vec![0.0; terms],
             entry_frac: ENTRY_FRAC,
             power_frac: POWER_FRAC,
             width: 0,
@@ -267,4 +276,45 @@ fn truth_table(index_bits: u32, test: impl Fn(i64) -> bool) -> Vec<u64> {
         words[p / 64] |= u64::from(test(signed)) << (p % 64);
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_errors_are_those_of_the_series() {
+        for op in [Op::Gelu { form: GeluForm::Erf }, Op::Gelu { form: GeluForm::Tanh }, Op::Silu] {
+            for listed in approximation::series(&op) {
+                let shape = Shape { terms: listed.terms, ..shape(&op) };
+                let fit = match listed.span {
+                    Span::Window => windowed(&shape),
+                    Span::Bound => spanning(&shape, approximation::SPANNED_BOUND, listed.terms),
+                };
+                assert!(
+                    fit.error <= listed.error && fit.error > listed.error / 8.0,
+                    "{listed:?}: {}",
+                    fit.error
+                );
+            }
+        }
+    }
+
+    /// The cheapest form depends on the network and on the error that is allowed.
+    #[test]
+    fn forms_are_chosen_by_cost_and_error() {
+        use crate::Approximate;
+        use marill_program::Network;
+        let gelu = Op::Gelu { form: GeluForm::Erf };
+        let choose = |elements, network, approximate| {
+            let series = approximation::cheapest(&gelu, elements, 16.0, network, approximate).unwrap();
+            (series.span, series.terms)
+        };
+        assert_eq!(choose(1 << 20, Network::LAN, Approximate::Exact), (Span::Window, 8));
+        assert_eq!(choose(1 << 10, Network::WAN, Approximate::Exact), (Span::Bound, 20));
+        assert_eq!(choose(1 << 20, Network::LAN, Approximate::Balanced), (Span::Window, 5));
+        assert_eq!(choose(1 << 10, Network::WAN, Approximate::Balanced), (Span::Bound, 14));
+        let wide = approximation::cheapest(&gelu, 1, 32.0, Network::WAN, Approximate::Exact).unwrap();
+        assert_eq!(wide.span, Span::Window);
+    }
 }

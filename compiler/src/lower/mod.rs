@@ -24,6 +24,7 @@ use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
 use marill_program::schema::{Output, Program, Step, VERSION};
 use marill_program::{Network, Owner as Party, Target, ValidProgram};
 
+use crate::approximation::Approximate;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Constant, Encoding, Graph, NodeKind, Owner, ValueId};
 use crate::ownership::is_constant;
@@ -85,6 +86,7 @@ struct Lowering<'g> {
     builder: Builder,
     precision: Precision,
     network: Network,
+    approximate: Approximate,
     /// Values that are opened for public linear work under their masks.
     mask_sources: BTreeSet<ValueId>,
     values: BTreeMap<ValueId, Value>,
@@ -93,7 +95,7 @@ struct Lowering<'g> {
     made: BTreeMap<String, Id>,
 }
 
-/// Lowers `graph`, for a network where that makes a difference; `name` is what the program is called.
+/// Lowers `graph`, for a network and with approximations where that makes a difference; `name` is what the program is called.
 ///
 /// # Errors
 /// An operation that cannot be computed on shared values, at its node.
@@ -101,6 +103,7 @@ pub fn lower(
     graph: &Graph,
     precision: Precision,
     network: Network,
+    approximate: Approximate,
     name: &str,
     dims: &BTreeMap<String, usize>,
 ) -> Result<Lowered> {
@@ -109,6 +112,7 @@ pub fn lower(
         builder: Builder::default(),
         precision,
         network,
+        approximate,
         mask_sources: under_mask::sources(graph, network),
         values: BTreeMap::new(),
         constants: Vec::new(),

@@ -7,11 +7,11 @@ use marill_program::Network;
 use crate::ir::{Graph, NodeKind, Owner, ValueId};
 use crate::ownership::is_constant;
 use crate::rewrite::analysis::Fact;
-use crate::rewrite::cost::{NetworkCost, under_mask};
+use crate::rewrite::cost::{CostModel, under_mask};
 
 /// The values whose opening, wide enough for the work, is estimated to take less time than opening what comes of it.
 pub(super) fn sources(graph: &Graph, network: Network) -> BTreeSet<ValueId> {
-    let network = NetworkCost::from(network);
+    let network = CostModel { network, ..CostModel::default() };
     let mut opened: BTreeMap<ValueId, f64> = BTreeMap::new();
     for id in graph.topological() {
         let NodeKind::Apply(op) = &graph.node(id).kind else { continue };

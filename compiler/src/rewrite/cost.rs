@@ -4,6 +4,7 @@
 //! A masked value is opened once however many operations use it, so openings are costs of the value, not of its uses.
 
 use super::analysis::Fact;
+use crate::approximation::{self, Approximate};
 use crate::ir::Owner;
 use marill_plaintext::{Op, Receiver, TensorType};
 use marill_program::network::Network;
@@ -45,8 +46,6 @@ fn interactive(op: &Op) -> Option<(f64, f64)> {
         // Centring in the ring takes ten bits of every hidden state, and with them openings that would not be needed.
         Op::LayerNorm { .. } => (18.0, 7.0),
         Op::RmsNorm { .. } => (10.0, 5.0),
-        // Besides the argument's opening.
-        Op::Gelu { .. } | Op::Silu => (6.5, 1.5),
         Op::Softmax { .. } | Op::AttentionSoftmax => (14.0, 15.0),
         Op::Relu | Op::Abs | Op::Clip { .. } | Op::Max | Op::Min => (6.0, 3.0),
         Op::Equal | Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual => (4.0, 2.0),
@@ -61,28 +60,19 @@ fn interactive(op: &Op) -> Option<(f64, f64)> {
     })
 }
 
-/// The network between the parties.
+/// What costs depend on beside the graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NetworkCost {
-    /// Throughput in each direction.
-    pub bandwidth_bytes_per_s: f64,
-    /// Time of one round trip.
-    pub rtt_s: f64,
+pub struct CostModel {
+    /// The network between the parties.
+    pub network: Network,
+    /// What activations may become.
+    pub approximate: Approximate,
 }
 
-impl From<Network> for NetworkCost {
-    fn from(network: Network) -> NetworkCost {
-        NetworkCost {
-            bandwidth_bytes_per_s: network.bandwidth_bits_per_second / 8.0,
-            rtt_s: network.rtt_seconds,
-        }
-    }
-}
-
-impl Default for NetworkCost {
-    /// [`Network::LAN`].
-    fn default() -> NetworkCost {
-        Network::LAN.into()
+impl Default for CostModel {
+    /// [`Network::LAN`] and exact activations.
+    fn default() -> CostModel {
+        CostModel { network: Network::LAN, approximate: Approximate::Exact }
     }
 }
 
@@ -106,9 +96,9 @@ pub struct OpCost {
     pub openings: Vec<(usize, Opening)>,
 }
 
-impl NetworkCost {
+impl CostModel {
     fn bytes_s(&self, bytes: f64) -> f64 {
-        bytes / self.bandwidth_bytes_per_s
+        8.0 * bytes / self.network.bandwidth_bits_per_second
     }
 
     /// Time of opening a value.
@@ -118,12 +108,12 @@ impl NetworkCost {
             Opening::Elements => 2.0 * ELEMENT_OPEN_BITS,
             Opening::Matrix => 2.0 * MATRIX_OPEN_BITS,
         };
-        self.bytes_s(ty.len() as f64 * bits / 8.0) + OPENING_ROUNDS * self.rtt_s
+        self.bytes_s(ty.len() as f64 * bits / 8.0) + OPENING_ROUNDS * self.network.rtt_seconds
     }
 
     /// Time of opening a value for work under its mask, however many results of that are used.
     pub fn wide_opening_s(&self, ty: &TensorType) -> f64 {
-        self.bytes_s(ty.len() as f64 * 2.0 * WIDE_OPEN_BITS / 8.0) + OPENING_ROUNDS * self.rtt_s
+        self.bytes_s(ty.len() as f64 * 2.0 * WIDE_OPEN_BITS / 8.0) + OPENING_ROUNDS * self.network.rtt_seconds
     }
 
     /// Time of `op` on operands of which `operands` is known, with a result of type `result`; openings apart.
@@ -142,7 +132,10 @@ impl NetworkCost {
         match op {
             Op::ReduceMean { .. } => {
                 let bytes = operands[0].ty.len() as f64 * MEAN_BYTES;
-                OpCost { own_s: moved_s + self.bytes_s(bytes) + self.rtt_s, openings: Vec::new() }
+                OpCost {
+                    own_s: moved_s + self.bytes_s(bytes) + self.network.rtt_seconds,
+                    openings: Vec::new(),
+                }
             }
             Op::MatMul | Op::Conv { .. } => self.product(op, operands, elements),
             Op::Mul => self.product(op, operands, elements),
@@ -157,14 +150,17 @@ impl NetworkCost {
             Op::Gather { .. } | Op::GatherNd { .. } if operands[1].owner != Owner::Public => {
                 let rows = operands[0].ty.shape.first().copied().unwrap_or(1) as f64;
                 let looked_up = operands[1].ty.len() as f64;
-                let own_s = self.bytes_s(looked_up * rows * LOOKUP_BITS / 8.0) + self.rtt_s;
+                let own_s = self.bytes_s(looked_up * rows * LOOKUP_BITS / 8.0) + self.network.rtt_seconds;
                 OpCost { own_s, openings: Vec::new() }
             }
             Op::Rotary => {
                 OpCost { own_s: 2.0 * moved_s + self.bytes_s(elements * RESCALE_BYTES), openings: Vec::new() }
             }
             Op::Gelu { .. } | Op::Silu => {
-                OpCost { own_s: self.interaction_s(op, elements), openings: vec![(0, Opening::Elements)] }
+                let bound = approximation::SPANNED_BOUND;
+                let series = approximation::cheapest(op, result.len(), bound, self.network, self.approximate);
+                let series_s = series.map_or(0.0, |series| series.seconds(result.len(), self.network));
+                OpCost { own_s: moved_s + series_s, openings: vec![(0, Opening::Elements)] }
             }
             op if interactive(op).is_some() => {
                 OpCost { own_s: self.interaction_s(op, elements), openings: Vec::new() }
@@ -175,7 +171,7 @@ impl NetworkCost {
 
     fn interaction_s(&self, op: &Op, elements: f64) -> f64 {
         let (bytes, rounds) = interactive(op).unwrap_or_default();
-        SHARED_OP_S + self.bytes_s(elements * bytes) + rounds * self.rtt_s
+        SHARED_OP_S + self.bytes_s(elements * bytes) + rounds * self.network.rtt_seconds
     }
 
     /// `MatMul`, `Conv`, `Mul`, or `Div` by a value that one party knows.

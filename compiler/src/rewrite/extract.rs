@@ -11,7 +11,7 @@ use std::rc::Rc;
 use egg::Id;
 
 use super::analysis::{Classes, Fact};
-use super::cost::{NetworkCost, Opening, under_mask};
+use super::cost::{CostModel, Opening, under_mask};
 use super::language::Term;
 
 /// Passes over all choices in the second step.
@@ -60,7 +60,7 @@ struct Best {
 
 impl Forms {
     /// Works out what every form costs.
-    pub fn new(classes: &Classes, network: &NetworkCost) -> Forms {
+    pub fn new(classes: &Classes, network: &CostModel) -> Forms {
         let mut ids: Vec<Id> = classes.classes().map(|class| class.id).collect();
         ids.sort_unstable();
         let places: BTreeMap<Id, u32> =

@@ -17,21 +17,22 @@ use std::collections::BTreeMap;
 
 use egg::Id;
 
+use crate::approximation::Approximate;
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, NodeKind, Owner, ValueId};
 use analysis::{Classes, Fact, Known};
 use certificate::{Certificate, Certificates};
-use cost::NetworkCost;
+use cost::CostModel;
 use extract::Forms;
 use language::{Head, Symbol, Term};
 use marill_plaintext::{DType, Op, Receiver, Tensor, TensorType};
-use rules::{Expr, RULES, Rule, Site};
+use rules::{Expr, QUAD_RULES, RULES, Rule, Site};
 
 /// Limits and the network to choose for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RewriteOptions {
-    /// Between the parties.
-    pub network: NetworkCost,
+    /// What the extraction minimises.
+    pub cost: CostModel,
     /// The e-graph stops growing beyond this many terms.
     pub max_terms: usize,
     /// Times that all rules are tried.
@@ -40,7 +41,7 @@ pub struct RewriteOptions {
 
 impl Default for RewriteOptions {
     fn default() -> RewriteOptions {
-        RewriteOptions { network: NetworkCost::default(), max_terms: 200_000, max_iterations: 8 }
+        RewriteOptions { cost: CostModel::default(), max_terms: 200_000, max_iterations: 8 }
     }
 }
 
@@ -83,7 +84,8 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     let mut space = Space::new(&graph, &certificates);
     let mut report = RewriteReport::default();
     let t0 = std::time::Instant::now();
-    space.saturate(RULES, options, &mut report);
+    let rules = rules_for(options.cost.approximate);
+    space.saturate(&rules, options, &mut report);
     eprintln!(
         "SAT {:?} terms {} classes {} saturated {}",
         t0.elapsed(),
@@ -92,7 +94,7 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
         report.is_saturated
     );
     let classes = &space.classes;
-    let forms = Forms::new(classes, &options.network);
+    let forms = Forms::new(classes, &options.cost);
     let roots: Vec<u32> = space.roots.iter().map(|&root| forms.place(classes, root)).collect();
 
     let mut original: BTreeMap<u32, Term> = BTreeMap::new();
@@ -122,6 +124,12 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     Ok((graph, report))
 }
 
+/// The rules for requests that allow so much.
+fn rules_for(approximate: Approximate) -> Vec<Rule> {
+    let changing = if approximate == Approximate::Quad { QUAD_RULES } else { &[] };
+    RULES.iter().chain(changing).copied().collect()
+}
+
 /// For each rule the estimated cost of the cheapest graph that all others find.
 fn costs_without(
     fired: &[Fired],
@@ -130,7 +138,8 @@ fn costs_without(
     options: &RewriteOptions,
 ) -> Vec<Option<f64>> {
     let without = |fired: &Fired| {
-        let rules: Vec<Rule> = RULES.iter().copied().filter(|rule| rule.name != fired.name).collect();
+        let rules: Vec<Rule> =
+            rules_for(options.cost.approximate).into_iter().filter(|rule| rule.name != fired.name).collect();
         cost_with(&rules, graph, certificates, options)
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -157,7 +166,7 @@ fn cost_with(
 ) -> Option<f64> {
     let mut space = Space::new(graph, certificates);
     space.saturate(rules, options, &mut RewriteReport::default());
-    let forms = Forms::new(&space.classes, &options.network);
+    let forms = Forms::new(&space.classes, &options.cost);
     let roots: Vec<u32> = space.roots.iter().map(|&root| forms.place(&space.classes, root)).collect();
     forms.cost_s(&forms.extract(&roots), &roots)
 }

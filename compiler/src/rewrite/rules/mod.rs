@@ -8,6 +8,7 @@ mod algebra;
 mod linear;
 mod movement;
 mod norm;
+mod quad;
 mod relocate;
 mod rows;
 #[cfg(test)]
@@ -88,6 +89,11 @@ pub const RULES: &[Rule] = &[
     rule("select-rows-first",   rows::select_first),            // f(x)[i, ..]              = f(x[i, ..]), f by rows
     rule("reveal-earlier",      relocate::reveal_earlier),      // reveal(f(x))             = f(reveal(x)), f public, injective
     rule("merge-products",      linear::merge_products),        // x W + x V                = x (W + V)
+];
+
+/// What is not equal, for requests that ask for it.
+pub const QUAD_RULES: &[Rule] = &[
+    rule("quad-gelu", quad::quad_gelu), // gelu(x) becomes x^2 / 8 + x / 4 + 1 / 2
 ];
 
 /// One operation of a class, and the e-graph around it.

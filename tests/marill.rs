@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 
 use marill_compiler::explain::{Place, placements};
 use marill_compiler::ir::{self, Owner};
-use marill_compiler::npz;
 use marill_compiler::published::Status;
 use marill_compiler::report::operator_rows;
 use marill_compiler::{Compiled, Request, Reveal, Weights, bundle, compile};
-use marill_plaintext::Tensor;
 use marill_program::cost::{Bytes, cost};
 use marill_program::{Instruction, Network};
 use support::fixtures::{Fixture, compare, shared};
 use support::three::run;
+use support::trained;
 
 /// Every member of the pairs, by folder.
 const MEMBERS: [&str; 10] = [
@@ -251,36 +250,31 @@ const WINDOWS: usize = 6;
 fn trained_models_keep_their_accuracy() {
     let Some(shared) = shared() else { return };
     let folder = shared.join("trained");
-    let tokens = npz::read(&folder.join("eval_tokens.npz")).unwrap()["tokens"].to_i64_vec().unwrap();
-    for (name, base) in [
-        ("full", "base"),
-        ("frozen", "base"),
-        ("lora", "base"),
-        ("headmerge", "base"),
-        ("marill", "base_paired"),
-    ] {
-        let request = against(folder.join(format!("{base}.onnx")));
-        let compiled = compile(&folder.join(format!("{name}.onnx")), &request).unwrap();
-        let (mut secure, mut clear, mut total) = (0usize, 0usize, 0usize);
-        for window in tokens.chunks(65).take(WINDOWS) {
-            let ids = Tensor::i64([1, 64], window[..64].to_vec()).unwrap();
-            let sample = BTreeMap::from([("input_ids".to_owned(), ids)]);
-            let calibration =
-                marill_compiler::calibrate::calibrate(&compiled, std::slice::from_ref(&sample)).unwrap();
-            let ring = calibration.check.outputs[0]["logits"].to_f32_vec().unwrap();
-            let float = ir::interpret(&compiled.graph, &sample).unwrap()[0].1.to_f32_vec().unwrap();
-            let hits = |logits: &[f32]| {
-                let rows = logits.chunks(logits.len() / 64).zip(&window[1..]);
-                let best = |row: &[f32]| (0..row.len()).max_by(|&i, &j| row[i].total_cmp(&row[j])).unwrap();
-                rows.filter(|(row, next)| best(row) as i64 == **next).count()
-            };
-            secure += hits(&ring);
-            clear += hits(&float);
-            total += 64;
-        }
-        println!("{name}: {secure} and {clear} of {total} right");
+    let windows = trained::held_out(&folder, WINDOWS).unwrap();
+    for (name, base) in trained::TRAINED {
+        let compiled = trained::compile_trained(&folder, name, base).unwrap();
+        let found = trained::score(&compiled, &windows).unwrap();
+        println!("{name}: {found:?}");
         // 0.3 points of 384 tokens is one.
-        assert!(secure.abs_diff(clear) <= 1, "{name}: {secure} and {clear} of {total}");
-        assert!(clear * 4 > total, "{name} knows nothing");
+        assert!(found.ring.abs_diff(found.clear) <= 1, "{name}: {found:?}");
+        assert!(found.clear * 4 > found.tokens, "{name} knows nothing");
+    }
+}
+
+/// Two parties answer as the trained model does in the clear, window after window.
+#[test]
+fn parties_answer_as_the_trained_model() {
+    let Some(shared) = shared() else { return };
+    let folder = shared.join("trained");
+    let compiled = trained::compile_trained(&folder, "marill", "base_paired").unwrap();
+    let out = tempfile::tempdir().unwrap();
+    bundle::write(out.path(), &compiled.graph, &compiled.lowered).unwrap();
+    for window in trained::held_out(&folder, 2).unwrap() {
+        let sample = trained::input(&window).unwrap();
+        let outputs = run(out.path(), &sample, &BTreeMap::new()).outputs;
+        let clear: BTreeMap<_, _> = ir::interpret(&compiled.graph, &sample).unwrap().into_iter().collect();
+        let found = compare(&outputs["logits"], &clear["logits"], None);
+        assert!(found.max_abs_error < 1e-2, "{}", found.max_abs_error);
+        assert_eq!((found.same_top, found.rows), (trained::TOKENS, trained::TOKENS));
     }
 }

@@ -23,16 +23,30 @@ pub const MODELS: &[&str] = &[
     "vit_legacy17",
 ];
 
-/// The folder of shared models; `None`, having said so, where there is none and none is required.
-pub fn shared() -> Option<PathBuf> {
+/// The folder of shared models.
+///
+/// # Errors
+/// A sentence that says where they were looked for and are not.
+pub fn find_shared() -> Result<PathBuf, String> {
     let path = std::env::var_os("MARILL_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    if path.join("models").is_dir() {
-        return Some(path.join("models"));
+    let models = path.join("models");
+    if models.is_dir() {
+        return Ok(models);
     }
-    assert!(std::env::var_os("MARILL_REQUIRE_SHARED").is_none(), "{} has no models", path.display());
-    println!("skipped: shared models missing");
-    None
+    Err(format!("there are no shared models in {}; MARILL_SHARED may name their folder", path.display()))
+}
+
+/// The folder of shared models; `None`, having said so, where there is none and none is required.
+pub fn shared() -> Option<PathBuf> {
+    match find_shared() {
+        Ok(models) => Some(models),
+        Err(problem) => {
+            assert!(std::env::var_os("MARILL_REQUIRE_SHARED").is_none(), "{problem}");
+            println!("skipped: shared models missing");
+            None
+        }
+    }
 }
 
 /// A model with its sample.

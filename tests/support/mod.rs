@@ -7,3 +7,4 @@ pub mod gpt2;
 pub mod onnx;
 pub mod tuning;
 pub mod three;
+pub mod trained;

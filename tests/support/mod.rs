@@ -5,6 +5,6 @@
 pub mod fixtures;
 pub mod gpt2;
 pub mod onnx;
-pub mod tuning;
 pub mod three;
 pub mod trained;
+pub mod tuning;

@@ -175,10 +175,9 @@ fn lift_behind(builder: &Builder, needs: &[u32], id: Id) -> Option<Id> {
         let draft = builder.get(at);
         let made = plan::arguments(&draft.instruction).iter().any(|&arg| is_behind[arg as usize]);
         is_behind[at as usize] = made;
-        let is_wide = signed_bits(draft.bound, draft.frac) < needs[at as usize];
-        made && is_wide
-            && draft.kind == Kind::Arithmetic
-            && matches!(draft.instruction, Instruction::Truncate(_))
+        let is_truncated =
+            draft.kind == Kind::Arithmetic && matches!(draft.instruction, Instruction::Truncate(_));
+        made && is_truncated && signed_bits(draft.bound, draft.frac) < needs[at as usize]
     })
 }
 

@@ -6,9 +6,11 @@
 //! eigenvalue bounds W's condition number from above. A factor for each element is injective if none is near zero.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use marill_plaintext::{DType, Op};
-use ndarray::Array2;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use serde::Serialize;
 
 use crate::bundle::constant_value;
@@ -17,10 +19,12 @@ use crate::ir::{Graph, NodeKind, Owner, ValueId};
 
 /// Largest condition number that is taken for injective: f32 tells such directions from noise by a wide margin.
 pub const MAX_CONDITION: f64 = 1e5;
-/// Columns that are looked at first, for each row.
-const COLUMNS_PER_ROW: usize = 2;
+/// Columns that are looked at for each row, until that is enough; at last all.
+const COLUMNS_PER_ROW: [f64; 2] = [1.25, 2.0];
 /// More rows are not looked at: the certificate would take minutes.
-const MAX_ROWS: usize = 4096;
+const MAX_ROWS: usize = 8192;
+/// Rows and columns of a block.
+const BLOCK: usize = 128;
 /// Steps of inverse iteration, and how far below its estimate the eigenvalue may lie.
 const STEPS: usize = 30;
 const SAFETY: f64 = 0.5;
@@ -134,8 +138,8 @@ fn matrix(graph: &Graph, id: ValueId, rows: usize, columns: usize) -> Result<Cer
     }
     let data = elements(graph, id)?;
     let largest = data.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-    let first = columns.min(COLUMNS_PER_ROW * rows);
-    for count in [first, columns] {
+    let parts = COLUMNS_PER_ROW.map(|share| columns.min((share * rows as f64) as usize));
+    for count in parts.into_iter().chain([columns]) {
         let Some(least) = least_singular_value(&data, rows, columns, count) else { continue };
         let condition = largest / least;
         certificate.rank = rows;
@@ -153,8 +157,7 @@ fn least_singular_value(data: &[f32], rows: usize, columns: usize, count: usize)
     let part = Array2::from_shape_fn((rows, count), |(i, j)| {
         f64::from(data[i * columns + j * columns / count.max(1)])
     });
-    let gram = part.dot(&part.t());
-    let factor = cholesky(gram)?;
+    let factor = cholesky(gram(&part))?;
     // Inverse iteration from a vector that no structured matrix is orthogonal to.
     let mut v: Vec<f64> = (0..rows).map(|i| 1.0 + ((i * 7919) % 101) as f64 / 101.0).collect();
     let mut eigenvalue = f64::INFINITY;
@@ -168,23 +171,79 @@ fn least_singular_value(data: &[f32], rows: usize, columns: usize, count: usize)
     (bound.is_finite() && bound > 0.0).then_some(bound)
 }
 
-/// `L` with `L L^T = a`; `None` if `a` is not positive definite in f64.
+/// The lower blocks of `a a^T`.
+fn gram(a: &Array2<f64>) -> Array2<f64> {
+    let n = a.nrows();
+    let mut gram = Array2::zeros((n, n));
+    by_block_rows(gram.view_mut(), &|start, mut rows| {
+        let left = a.slice(s![start..start + rows.nrows(), ..]);
+        let end = start + rows.nrows();
+        general_mat_mul(1.0, &left, &a.slice(s![..end, ..]).t(), 0.0, &mut rows.slice_mut(s![.., ..end]));
+    });
+    gram
+}
+
+/// Calls `work` with the first row of every block of rows, and the block; on all processors.
+fn by_block_rows(a: ArrayViewMut2<'_, f64>, work: &(dyn Fn(usize, ArrayViewMut2<'_, f64>) + Sync)) {
+    let mut blocks: Vec<(usize, ArrayViewMut2<'_, f64>)> = Vec::new();
+    let (mut start, mut rest) = (0, a);
+    while rest.nrows() > 0 {
+        let count = rest.nrows().min(BLOCK);
+        let (block, others) = rest.split_at(Axis(0), count);
+        blocks.push((start, block));
+        start += count;
+        rest = others;
+    }
+    // Later blocks of a triangle are longer: they are taken first.
+    let queue = Mutex::new(blocks);
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(|| {
+                while let Some((start, block)) = take() {
+                    work(start, block);
+                }
+            });
+        }
+    });
+}
+
+/// `L` with `L L^T = a`, of the lower triangle of `a`, block by block; `None` if `a` is not positive definite in f64.
 fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
     let n = a.nrows();
     let scale = a.diag().iter().copied().fold(0.0, f64::max);
     let floor = scale * f64::EPSILON * n as f64;
-    for j in 0..n {
-        let pivot_row: Vec<f64> = a.row(j).iter().take(j).copied().collect();
-        let pivot = a[[j, j]] - pivot_row.iter().map(|v| v * v).sum::<f64>();
-        if pivot.is_nan() || pivot <= floor {
-            return None;
+    for start in (0..n).step_by(BLOCK) {
+        let end = n.min(start + BLOCK);
+        for j in start..end {
+            let row: Vec<f64> = a.slice(s![j, start..j]).to_vec();
+            let pivot = a[[j, j]] - row.iter().map(|v| v * v).sum::<f64>();
+            if pivot.is_nan() || pivot <= floor {
+                return None;
+            }
+            let root = pivot.sqrt();
+            a[[j, j]] = root;
+            for i in j + 1..end {
+                let done: f64 = a.slice(s![i, start..j]).iter().zip(&row).map(|(a, b)| a * b).sum();
+                a[[i, j]] = (a[[i, j]] - done) / root;
+            }
         }
-        let root = pivot.sqrt();
-        a[[j, j]] = root;
-        for i in j + 1..n {
-            let done: f64 = a.row(i).iter().take(j).zip(&pivot_row).map(|(a, b)| a * b).sum();
-            a[[i, j]] = (a[[i, j]] - done) / root;
-        }
+        let block = a.slice(s![start..end, start..end]).to_owned();
+        // Below the block: its columns of L, then what they take from the columns to their right.
+        by_block_rows(a.slice_mut(s![end.., start..end]), &|_, mut rows| {
+            for mut row in rows.rows_mut() {
+                for j in 0..block.nrows() {
+                    let done: f64 = (0..j).map(|i| row[i] * block[[j, i]]).sum();
+                    row[j] = (row[j] - done) / block[[j, j]];
+                }
+            }
+        });
+        let panel = a.slice(s![end.., start..end]).to_owned();
+        by_block_rows(a.slice_mut(s![end.., end..]), &|first, mut rows| {
+            let last = first + rows.nrows();
+            let (left, right) = (panel.slice(s![first..last, ..]), panel.slice(s![..last, ..]));
+            general_mat_mul(-1.0, &left, &right.t(), 1.0, &mut rows.slice_mut(s![.., ..last]));
+        });
     }
     Some(a)
 }
@@ -223,5 +282,20 @@ mod tests {
         data[12..].copy_from_slice(&sum);
         assert_eq!(least_singular_value(&data, 3, 6, 6), None);
         assert_eq!(least_singular_value(&[f32::NAN; 6], 2, 3, 3), None);
+    }
+
+    /// More rows than a block has: the factor times its transpose is the matrix.
+    #[test]
+    fn blocks_factor_as_a_whole() {
+        let n = 2 * BLOCK + 37;
+        let a =
+            Array2::from_shape_fn((n, n + 5), |(i, j)| ((i * 31 + j * 17 + i * j) % 23) as f64 / 23.0 - 0.5);
+        let a = a + Array2::from_shape_fn((n, n + 5), |(i, j)| if i == j { 4.0 } else { 0.0 });
+        let mut factor = cholesky(gram(&a)).unwrap();
+        for i in 0..n {
+            factor.slice_mut(s![i, i + 1..]).fill(0.0);
+        }
+        let difference = factor.dot(&factor.t()) - a.dot(&a.t());
+        assert!(difference.iter().all(|v| v.abs() < 1e-9));
     }
 }

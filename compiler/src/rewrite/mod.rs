@@ -83,16 +83,8 @@ pub fn rewrite(graph: Graph, options: &RewriteOptions) -> Result<(Graph, Rewrite
     let certificates = certificate::certify(&graph)?;
     let mut space = Space::new(&graph, &certificates);
     let mut report = RewriteReport::default();
-    let t0 = std::time::Instant::now();
     let rules = rules_for(options.cost.approximate);
     space.saturate(&rules, options, &mut report);
-    eprintln!(
-        "SAT {:?} terms {} classes {} saturated {}",
-        t0.elapsed(),
-        space.classes.total_number_of_nodes(),
-        space.classes.number_of_classes(),
-        report.is_saturated
-    );
     let classes = &space.classes;
     let forms = Forms::new(classes, &options.cost);
     let roots: Vec<u32> = space.roots.iter().map(|&root| forms.place(classes, root)).collect();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use marill_program::cost::{self, Bytes, Cost, PhaseCost};
 use marill_program::plan::{Batch, Plan};
+use marill_program::work::{Products, work};
 use marill_program::{Form, Network, Owner as Party, ValidProgram};
 use serde::Serialize;
 
@@ -17,8 +18,42 @@ use crate::precision::headroom::GroupHeadroom;
 use crate::published::WeightRow;
 use crate::rewrite::certificate::Certificate;
 
-/// Ring multiplications and additions per second that predictions assume of each party.
-pub const RING_PRODUCTS_PER_SECOND: f64 = 5e9;
+/// The machine that predictions assume: two cores of a first-generation EPYC at 2 GHz, with AVX2, as measured
+/// (docs/marill.md has the figures). Where three processes share one, their work adds up.
+pub mod machine {
+    /// Seconds of a ring multiplication and addition in a matrix product.
+    pub const PRODUCT_S: f64 = 3.8e-10;
+    /// Seconds of a byte of masked weights.
+    pub const SETUP_BYTE_S: f64 = 3.6e-9;
+    /// Seconds of a byte of correlations, half of them the dealer's.
+    pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
+    /// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.
+    pub const ONLINE_BYTE_S: f64 = 3e-8;
+}
+
+/// Where the three processes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machines {
+    /// Each on its own.
+    Own,
+    /// All on one, as `marill demo` runs them.
+    One,
+}
+
+impl Machines {
+    fn products_s(self, products: &Products) -> f64 {
+        machine::PRODUCT_S
+            * match self {
+                Machines::Own => products.most(),
+                Machines::One => products.total(),
+            } as f64
+    }
+
+    fn bytes_s(self, bytes: u64, byte_s: f64) -> f64 {
+        let share = if self == Machines::One { 1.0 } else { 0.5 };
+        share * bytes as f64 * byte_s
+    }
+}
 
 /// One number for each process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -40,7 +75,7 @@ pub struct PhaseReport {
     pub bytes_received: ByProcess,
     /// Exchanges.
     pub rounds: u64,
-    /// Time that the network and the matrix products take.
+    /// Time that the network and the work take.
     pub seconds: f64,
 }
 
@@ -151,17 +186,27 @@ impl Prediction {
     }
 }
 
-/// What a run of `program` takes, with times on `network`.
+/// What a run of `program` takes, with times on `network`: on one machine over loopback, else on three.
 pub fn predict(program: &ValidProgram, network: Network) -> Prediction {
-    prediction(&cost::cost(program, program.encode().len() as u64), network)
+    let machines = if network == Network::LOOPBACK { Machines::One } else { Machines::Own };
+    predict_on(program, network, machines)
 }
 
-fn prediction(cost: &Cost, network: Network) -> Prediction {
-    let products = cost.instructions.iter().map(|i| i.ring_products).sum();
+/// As [`predict`], for given machines.
+pub fn predict_on(program: &ValidProgram, network: Network, machines: Machines) -> Prediction {
+    let cost = cost::cost(program, program.encode().len() as u64);
+    let work = work(program);
+    let total = |cost: &PhaseCost| cost.bytes.total();
+    let setup_s = machines.bytes_s(total(&cost.setup), machine::SETUP_BYTE_S);
+    let preprocess_s = machines.products_s(&work.preprocess)
+        + machines.bytes_s(total(&cost.preprocess), machine::PREPROCESS_BYTE_S);
+    let online_s =
+        machines.products_s(&work.online) + machines.bytes_s(total(&cost.online), machine::ONLINE_BYTE_S);
     Prediction {
-        setup: phase(&cost.setup, 0, network),
-        preprocess: phase(&cost.preprocess, 0, network),
-        online: phase(&cost.online, products, network),
+        setup: phase(&cost.setup, network, |network_s| network_s + setup_s),
+        // What comes of it streams while the rest is made.
+        preprocess: phase(&cost.preprocess, network, |network_s| network_s.max(preprocess_s)),
+        online: phase(&cost.online, network, |network_s| network_s + online_s),
     }
 }
 
@@ -175,7 +220,7 @@ pub fn report(
 ) -> Report {
     let program = &compiled.program;
     let cost = cost::cost(program, program.encode().len() as u64);
-    let predicted = prediction(&cost, network);
+    let predicted = predict(program, network);
     let mut headroom = calibration.check.headroom.clone();
     headroom.sort_by(|a, b| a.spare_bits.total_cmp(&b.spare_bits));
     let dims = program.program().dims.iter();
@@ -198,9 +243,9 @@ pub fn report(
     }
 }
 
-/// Half a round trip for each round, in which both ends send at once; then the busiest direction of any process; then
-/// the products.
-fn phase(cost: &PhaseCost, ring_products: u64, network: Network) -> PhaseReport {
+/// Half a round trip for each round, in which both ends send at once, and the busiest direction of any process; `seconds`
+/// adds what is computed.
+fn phase(cost: &PhaseCost, network: Network, seconds: impl Fn(f64) -> f64) -> PhaseReport {
     let Bytes {
         client_to_server,
         server_to_client,
@@ -221,10 +266,8 @@ fn phase(cost: &PhaseCost, ring_products: u64, network: Network) -> PhaseReport 
     };
     let busiest = [bytes_sent, bytes_received].iter().map(|b| b.client.max(b.server).max(b.dealer)).max();
     let bits = busiest.unwrap_or(0) as f64 * 8.0;
-    let seconds = cost.rounds as f64 * network.rtt_seconds / 2.0
-        + bits / network.bandwidth_bits_per_second
-        + ring_products as f64 / RING_PRODUCTS_PER_SECOND;
-    PhaseReport { bytes_sent, bytes_received, rounds: cost.rounds, seconds }
+    let network_s = cost.rounds as f64 * network.rtt_seconds / 2.0 + bits / network.bandwidth_bits_per_second;
+    PhaseReport { bytes_sent, bytes_received, rounds: cost.rounds, seconds: seconds(network_s) }
 }
 
 /// What every graph node costs; those that cost nothing are left out.

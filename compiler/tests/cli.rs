@@ -88,6 +88,58 @@ fn compiles_reports_and_simulates() {
     assert!(compared.contains("max error 0.00e0") && compared.contains("top-1 2/2"), "{compared}");
 }
 
+/// A model of one GELU on what a private matrix makes.
+fn with_gelu(folder: &Path) {
+    let mut model = Model::new(20);
+    model.input("x", &Tensor::f32([2, 4], vec![0.0; 8]).unwrap().ty());
+    let weights: Vec<f32> = (0..12).map(|i| i as f32 / 8.0 - 0.6).collect();
+    model.initializer("w", &Tensor::f32([4, 3], weights).unwrap());
+    model.node("MatMul", &["x", "w"], &["product"], &[]);
+    model.node("Gelu", &["product"], &["y"], &[]);
+    model.output("y");
+    fs::write(folder.join("gelu.onnx"), model.bytes()).unwrap();
+}
+
+#[test]
+fn approximations_are_chosen_by_cost_and_error() {
+    let folder = folder();
+    with_gelu(folder.path());
+    let compile = |extra: &[&str]| {
+        let args = ["gelu.onnx", "-o", "out", "--suite", "dealer", "--calibrate", "x.npz", "--json"];
+        marillc(folder.path(), &[&args[..], extra].concat())
+    };
+    let preprocess = |extra: &[&str]| -> u64 {
+        let run = compile(extra);
+        assert!(run.status.success(), "{extra:?}: {}", text(&run.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        report["preprocess"]["bytes_sent"]["dealer"].as_u64().unwrap()
+    };
+    let exact = preprocess(&[]);
+    assert_eq!(preprocess(&["--approximate", "exact"]), exact);
+    let balanced = preprocess(&["--approximate", "balanced"]);
+    assert!(balanced < exact, "{balanced} {exact}");
+    // Rough errors allow the cheap form, fine ones do not.
+    assert_eq!(preprocess(&["--max-error", "0.01"]), balanced);
+    assert_eq!(preprocess(&["--max-error", "0.0006"]), exact);
+    assert_eq!(preprocess(&["--max-error", "0.01", "--approximate", "exact"]), exact);
+    assert!(preprocess(&["--approximate", "quad"]) < balanced / 2);
+    let simulated = marillc(folder.path(), &["simulate", "out", "--input", "x.npz", "--output", "y.npz"]);
+    assert!(simulated.status.success(), "{}", text(&simulated.stderr));
+    let y = npz::read(&folder.path().join("y.npz")).unwrap()["y"].to_f32_vec().unwrap();
+    let quad = |x: f32| x * x / 8.0 + x / 4.0 + 0.5;
+    assert!((y[0] - quad(0.6)).abs() < 1e-3 && (y[1] - quad(0.94375)).abs() < 1e-3, "{y:?}");
+    for (extra, parts) in [
+        (&["--max-error", "1e-9"][..], &["with balanced", "with exact", "more than --max-error 1e-9"][..]),
+        (&["--max-error", "0.01", "--approximate", "quad"], &["with quad", "--max-error 1e-2"]),
+        (&["--max-error", "none"], &["is no error"]),
+        (&["--max-error", "0.01", "--skip-check"], &["--skip-check"]),
+    ] {
+        let run = compile(extra);
+        let error = text(&run.stderr);
+        assert!(!run.status.success() && parts.iter().all(|part| error.contains(part)), "{extra:?}: {error}");
+    }
+}
+
 #[test]
 fn the_terminal_report_names_what_matters() {
     let folder = folder();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use marill_compiler::bundle::Bundle;
-use marill_compiler::report::{Prediction, predict};
+use marill_compiler::report::{Machines, Prediction, predict, predict_on};
 use marill_program::Network;
 use serde::Serialize;
 
@@ -29,7 +29,11 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     let row = |path: &std::path::PathBuf| -> anyhow::Result<Row> {
         let bundle = Bundle::open(&party(path))?;
         let program = bundle.program();
-        let timed = |&network: &Network| Timed { network, prediction: predict(program, network) };
+        let predicted = |network| match args.one_machine {
+            true => predict_on(program, network, Machines::One),
+            false => predict(program, network),
+        };
+        let timed = |&network: &Network| Timed { network, prediction: predicted(network) };
         Ok(Row {
             bundle: path.display().to_string(),
             program: program.program().name.clone(),

@@ -146,6 +146,9 @@ struct CompareArgs {
     /// Networks that times are predicted for
     #[arg(long, value_name = "NETWORK", default_values = ["lan", "wan"])]
     network: Vec<Network>,
+    /// Predict for all processes on one machine, as `marill demo` runs them, whatever the network
+    #[arg(long)]
+    one_machine: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -26,7 +26,7 @@ const OPENING_ROUNDS: f64 = 0.5;
 /// Bits that the server sends at setup for each element of a private matrix; a session is one run.
 const SETUP_BITS: f64 = 50.0;
 /// One multiplication and addition in the ring.
-const RING_PRODUCT_S: f64 = 2e-10;
+const RING_PRODUCT_S: f64 = crate::report::machine::PRODUCT_S;
 /// One addition or copy of an element.
 const RING_MOVE_S: f64 = 2e-10;
 /// Bytes per element of rescaling after a product with a public number: some of these are followed by an extension.

@@ -5,7 +5,7 @@
 //! beside it, never in it.
 //!
 //! Data flows `schema` (bytes) -> `validate` (a [`ValidProgram`], every value typed) -> `plan` (rounds, lifetimes)
-//! -> `correlation` (what preprocessing must make) and `cost` (what it all takes) -> `interpret` (the exact ring
+//! -> `correlation` (what preprocessing must make), `cost` and `work` (what it all takes) -> `interpret` (the exact ring
 //! arithmetic in the clear). [`flow`] looks at the schema anew: who learns what, and whether a party agrees to it.
 
 pub mod correlation;
@@ -22,6 +22,7 @@ pub mod tables;
 pub mod text;
 pub mod validate;
 pub mod value;
+pub mod work;
 
 pub use error::ProgramError;
 pub use network::{Network, NetworkError};

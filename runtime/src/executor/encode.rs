@@ -10,13 +10,13 @@ use crate::error::{InputFault, RunError};
 
 /// A ring's layout.
 #[derive(Clone, Copy)]
-pub(crate) struct Layout {
-    pub(crate) width: u32,
-    pub(crate) frac: u32,
+pub(super) struct Layout {
+    pub(super) width: u32,
+    pub(super) frac: u32,
 }
 
 /// The name of the first input or constant that value `at` is computed from.
-pub(crate) fn origin(program: &ValidProgram, at: u32) -> String {
+pub(super) fn origin(program: &ValidProgram, at: u32) -> String {
     let mut value = at;
     loop {
         match program.instruction(value as usize) {
@@ -35,7 +35,7 @@ const PART: usize = 1 << 17;
 
 /// Encodes `values`, of which the first is element `first`, at the end of `out`; a number that does not fit is an
 /// error that carries `name`.
-pub(crate) fn encode_slice(
+pub(super) fn encode_slice(
     values: &[f32],
     layout: Layout,
     name: &dyn Fn() -> String,

@@ -4,8 +4,9 @@
 //! about how values are shared.
 
 pub mod constants;
-pub(crate) mod encode;
+mod encode;
 mod local;
+pub mod published;
 mod rehearse;
 mod round;
 mod value;

@@ -23,12 +23,13 @@ use marill_program::cost::{
 
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
 use crate::correlation::dealer::make::Seeds;
-use crate::correlation::dealer::{ClientSource, HeldMatrices, ServerSource, make, matrices};
+use crate::correlation::dealer::{ClientSource, ServerSource, make};
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
 use crate::correlation::{Suite, fresh_seed};
 use crate::error::{Misbehaviour, Role, RunError};
+use crate::executor::published::{self, HeldMatrices};
 use crate::executor::{Executor, weights};
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
@@ -163,7 +164,7 @@ impl Admitted<'_> {
         dealer.send(bundle.program_bytes())?;
         let indices = constants.mask_indices()?;
         send_indices(&indices, &mut dealer)?;
-        if let Some(digest) = matrices::digest(program, &|at| constants.constant(at))? {
+        if let Some(digest) = published::digest(program, &|at| constants.constant(at))? {
             dealer.send(&digest)?;
         }
         let weight_seed = receive_seed(&mut dealer)?;
@@ -261,7 +262,7 @@ fn held_matrices<'a>(
         agree::same_program(Role::Dealer, &program.digest(), &public.program().digest())?;
     }
     let held = HeldMatrices::new(program, public);
-    if let Some(ours) = matrices::digest(program, &|at| held.tensor(at))? {
+    if let Some(ours) = published::digest(program, &|at| held.tensor(at))? {
         let mut theirs = [0; DIGEST_BYTES as usize];
         server.recv_into(&mut theirs)?;
         agree::same("digest of published weights", Role::Server, &ours, &theirs)?;

@@ -1,8 +1,14 @@
 //! Public linear work on masked values: products, sums, multiples, truncation, and what they are used for.
 
+use std::thread;
+use std::time::Duration;
+
 use marill_plaintext::Tensor;
 use marill_program::schema::*;
 use marill_program::{Owner, Target};
+use marill_runtime::bundle::Bundle;
+use marill_runtime::error::RunError;
+use marill_runtime::session::{run_client, run_dealer, run_server};
 
 use crate::build::Builder;
 use crate::run::*;
@@ -71,6 +77,37 @@ fn linear_work_keeps_its_mask() {
         let squares: Vec<f64> = expected.iter().map(|v| v * v).collect();
         close(&numbers(&outputs, "square"), &squares, 2.0 * 24.0 * 1.6 / 16384.0);
     }
+}
+
+/// The dealer multiplies masks by weights of its own copy, which must be there and be the server's.
+#[test]
+fn the_dealer_needs_the_same_published_weights() {
+    let Case { data, .. } = case(3);
+    let (mut b, x) = start();
+    let masked = work(&mut b, x);
+    let lifted = b.lift(masked, 40);
+    b.show("value", lifted);
+    let program = b.finish();
+    let bundles = bundles(&program, &program, &data);
+    let dealer_with = |public: Option<&Bundle>| -> RunError {
+        let Links { client_server, client_dealer, server_dealer } = links(Duration::from_secs(5));
+        thread::scope(|scope| {
+            let (client, server) = (data.client.clone(), data.server.clone());
+            scope.spawn(|| run_client(&bundles.0, client, client_server.0, client_dealer.0, &mut |_| {}));
+            scope.spawn(|| run_server(&bundles.1, server, client_server.1, server_dealer.0, &mut |_| {}));
+            run_dealer(public, client_dealer.1, server_dealer.1, &mut |_| {}).err().unwrap()
+        })
+    };
+    assert_eq!(dealer_with(None).to_string(), "input --public: it is missing");
+    let mut public = data.public.clone();
+    public.insert("matrix".into(), Tensor::f32([INNER, COLUMNS], vec![0.5; INNER * COLUMNS]).unwrap());
+    let other = Bundle::in_memory(program.clone(), public, None);
+    let error = dealer_with(Some(&other)).to_string();
+    assert!(error.contains("the digest of published weights of the server does not fit"), "{error}");
+    let (b, _) = start();
+    let other = Bundle::in_memory(b.finish(), data.public.clone(), None);
+    let error = dealer_with(Some(&other)).to_string();
+    assert!(error.contains("program digest"), "{error}");
 }
 
 #[test]

@@ -6,10 +6,8 @@
 
 pub mod fields;
 pub mod make;
-pub mod matrices;
 pub mod party;
 pub mod stream;
 
 pub use make::make;
-pub use matrices::HeldMatrices;
 pub use party::{ClientSource, ServerSource};

@@ -1,21 +1,18 @@
-//! The public matrices that multiply masks, as the dealer has them: in a bundle of its own, of which it needs nothing
-//! but the published weights.
+//! The published matrices that multiply masks, as the dealer has them: in a bundle of which it needs nothing else.
 
 use std::cell::RefCell;
 
 use marill_kernels::matmul::MatShape;
 use marill_plaintext::{DType, Tensor};
 use marill_program::correlation::mask_matrices;
+use marill_program::cost::DIGEST_BYTES;
 use marill_program::{Instruction, Ring, ValidProgram};
 
+use super::encode::{Layout, encode_slice, origin};
 use crate::bundle::Bundle;
 use crate::correlation::masks::Matrices;
 use crate::error::{InputFault, RunError};
-use crate::executor::encode::{Layout, encode_slice, origin};
 use crate::protocol::panels;
-
-/// Length of [`digest`].
-pub use marill_program::cost::DIGEST_BYTES;
 
 /// What every matrix that multiplies masks is made of, in order, so that two who have them can tell that they are
 /// equal: BLAKE3 of the elements as little-endian f32. Nothing if no mask is multiplied.

@@ -31,18 +31,20 @@ const ROWS: [(&str, &str); 7] = [
 ];
 
 type Model = (PathBuf, Weights);
+/// Writes the model of a tuning.
+type Write<'a> = &'a dyn Fn(&str) -> Result<Model, Box<dyn Error>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let tokens = arguments.get(1).map(|text| text.parse()).transpose()?;
     match arguments.first().map(String::as_str) {
         Some("gpt2") => gpt2_table(tokens.unwrap_or(128)),
-        Some("llama") => llama_table(tokens.unwrap_or(128)),
+        Some("llama") => llama_table(tokens.unwrap_or(64)),
         Some(other) => Err(format!("\"{other}\" is no model, expected is gpt2 or llama").into()),
         None => {
             gpt2_table(64)?;
             gpt2_table(128)?;
-            llama_table(128)
+            llama_table(64)
         }
     }
 }
@@ -89,7 +91,7 @@ fn llama_weights(tuning: &Tuning, layers: usize) -> Weights {
 }
 
 /// Prints a row for each tuning.
-fn table(title: &str, write: &dyn Fn(&str) -> Result<Model, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+fn table(title: &str, write: Write<'_>) -> Result<(), Box<dyn Error>> {
     println!("{title}\n");
     println!(
         "| model | online MB | rounds | preprocess MB | setup MB | LAN s | WAN s | LAN total s | WAN total s |"

@@ -2,9 +2,8 @@
 //! of their programs: `held_out [WINDOWS]`, all windows by default. The models are the trained ones of the
 //! shared folder.
 
-#[path = "../tests/support/fixtures.rs"]
-#[allow(dead_code, reason = "where the models are is all that is needed")]
-mod fixtures;
+#[path = "../tests/support/models.rs"]
+mod models;
 #[path = "../tests/support/trained.rs"]
 mod trained;
 
@@ -29,7 +28,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Some(Ok(count)) if count > 0 => count,
         Some(_) => return Err("WINDOWS is a number from 1 on".into()),
     };
-    let folder = fixtures::find_shared()?.join("trained");
+    let folder = models::find_shared()?.join("trained");
     let windows = trained::held_out(&folder, count)?;
     let metrics: Value = serde_json::from_slice(&std::fs::read(folder.join("metrics.json"))?)?;
     println!("| model | windows | tokens | f32 % | ring % | difference, points | metrics.json % |");

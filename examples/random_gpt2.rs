@@ -3,6 +3,8 @@
 
 #[path = "../tests/support/gpt2.rs"]
 mod gpt2;
+#[path = "../tests/support/numbers.rs"]
+mod numbers;
 #[path = "../tests/support/onnx.rs"]
 mod onnx;
 #[path = "../tests/support/tuning.rs"]

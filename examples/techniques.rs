@@ -6,6 +6,8 @@
 mod gpt2;
 #[path = "../tests/support/llama.rs"]
 mod llama;
+#[path = "../tests/support/numbers.rs"]
+mod numbers;
 #[path = "../tests/support/onnx.rs"]
 mod onnx;
 #[path = "../tests/support/tuning.rs"]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use marill_compiler::{Compiled, Request, bundle, compile, npz};
 use marill_plaintext::Tensor;
 
+use super::models::find_shared;
+
 /// Families that must work, all without a key-value cache.
 pub const MODELS: &[&str] = &[
     "gpt2_legacy14",
@@ -22,20 +24,6 @@ pub const MODELS: &[&str] = &[
     "roberta_dynamo18",
     "vit_legacy17",
 ];
-
-/// The folder of shared models.
-///
-/// # Errors
-/// A sentence that says where they were looked for and are not.
-pub fn find_shared() -> Result<PathBuf, String> {
-    let path = std::env::var_os("MARILL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let models = path.join("models");
-    if models.is_dir() {
-        return Ok(models);
-    }
-    Err(format!("there are no shared models in {}; MARILL_SHARED may name their folder", path.display()))
-}
 
 /// The folder of shared models; `None`, having said so, where there is none and none is required.
 pub fn shared() -> Option<PathBuf> {

@@ -8,6 +8,7 @@ use onnx_protobuf::AttributeProto;
 use onnx_protobuf::attribute_proto::AttributeType;
 use protobuf::EnumOrUnknown;
 
+use super::numbers::Numbers;
 use super::onnx::{GraphWriter, INT64, int, ints};
 use super::tuning::Tuning;
 
@@ -79,28 +80,6 @@ impl DerefMut for Writer {
     }
 }
 
-/// A stream of numbers that a name stands for.
-pub struct Numbers(u64);
-
-impl Numbers {
-    pub fn of(name: &str) -> Numbers {
-        // FNV-1a.
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        Numbers(hash | 1)
-    }
-
-    /// Roughly normal: the sum of four uniform bytes pairs.
-    pub fn normal(&mut self) -> f32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let sum: i64 = (0..4).map(|i| (self.0 >> (16 * i)) as i64 & 0xffff).sum();
-        (sum - 2 * 0xffff) as f32 / (0xffff as f32 * 0.577_35)
-    }
-}
-
 impl Writer {
     fn model(&mut self, m: &Gpt2) -> String {
         let d = m.width;
@@ -112,10 +91,7 @@ impl Writer {
         let tokens = self.node("Gather", &[&wte, "input_ids"], vec![]);
         let places = self.node("Gather", &[&wpe, &positions], vec![]);
         let mut h = self.node("Add", &[&tokens, &places], vec![]);
-        let triangle: Vec<f32> = (0..m.tokens * m.tokens)
-            .map(|i| if i % m.tokens <= i / m.tokens { 0.0 } else { f32::MIN })
-            .collect();
-        let mask = self.floats("causal_mask", &triangle, &[1, 1, m.tokens, m.tokens]);
+        let mask = self.causal_mask(m.tokens);
         for layer in 0..m.layers {
             let is_tuned = layer >= tuning.frozen;
             self.tuned = tuning.full && is_tuned;
@@ -136,15 +112,7 @@ impl Writer {
             let q = part(self, 0, &[0, 2, 1, 3]);
             let k = part(self, 1, &[0, 2, 3, 1]);
             let v = part(self, 2, &[0, 2, 1, 3]);
-            let scores = self.node("MatMul", &[&q, &k], vec![]);
-            let root = self.floats("", &[((d / heads) as f32).sqrt()], &[]);
-            let scores = self.node("Div", &[&scores, &root], vec![]);
-            let scores = self.node("Add", &[&scores, &mask], vec![]);
-            let p = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
-            let mixed = self.node("MatMul", &[&p, &v], vec![]);
-            let mixed = self.node("Transpose", &[&mixed], vec![ints("perm", &[0, 2, 1, 3])]);
-            let flat = self.shape(&[1, m.tokens, d]);
-            let mixed = self.node("Reshape", &[&mixed, &flat], vec![]);
+            let mixed = self.attention([&q, &k, &v], &mask, m.tokens, [heads, d / heads]);
             let mixed = self.linear(&format!("h.{layer}.attn.c_proj"), &mixed, [d, d], other_rank);
             h = self.node("Add", &[&h, &mixed], vec![]);
             let normed = self.norm(&format!("h.{layer}.ln_2"), &h, d);
@@ -198,11 +166,7 @@ impl Writer {
         }
         let a = self.weight(&format!("{name}.lora_A"), &[from, lora_rank], 1.0 / (from as f32).sqrt());
         let b = self.weight(&format!("{name}.lora_B"), &[lora_rank, to], 0.1);
-        let thin = self.node("MatMul", &[x, &a], vec![]);
-        let change = self.node("MatMul", &[&thin, &b], vec![]);
-        let scale = self.floats("", &[2.0], &[]);
-        let change = self.node("Mul", &[&change, &scale], vec![]);
-        self.node("Add", &[&sum, &change], vec![])
+        self.adapter(&sum, x, [&a, &b])
     }
 
     fn weight(&mut self, name: &str, shape: &[usize], deviation: f32) -> String {

@@ -4,6 +4,8 @@
 
 pub mod fixtures;
 pub mod gpt2;
+pub mod models;
+pub mod numbers;
 pub mod onnx;
 pub mod three;
 pub mod trained;

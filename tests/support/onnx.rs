@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, ValueInfoProto, attribute_proto::AttributeType, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
 };
 use protobuf::{EnumOrUnknown, Message, MessageField};
 
@@ -42,69 +41,49 @@ impl GraphWriter {
         model.write_to_writer(&mut file).map_err(std::io::Error::other)
     }
 
+    /// A tensor of one index.
     pub fn axis(&mut self, value: usize) -> String {
         self.integers("", &[value as i64], &[1])
     }
 
+    /// A shape as a tensor.
     pub fn shape(&mut self, shape: &[usize]) -> String {
         let values: Vec<i64> = shape.iter().map(|&v| v as i64).collect();
         self.integers("", &values, &[shape.len()])
     }
 
+    /// An initializer; without a name it is counted.
     pub fn floats(&mut self, name: &str, data: &[f32], shape: &[usize]) -> String {
         let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, FLOAT, bytes, shape)
     }
 
+    /// As [`Self::floats`].
     pub fn integers(&mut self, name: &str, data: &[i64], shape: &[usize]) -> String {
         let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, INT64, bytes, shape)
     }
 
-    pub fn initializer(&mut self, name: &str, data_type: i32, raw_data: Vec<u8>, shape: &[usize]) -> String {
+    fn initializer(&mut self, name: &str, data_type: i32, raw_data: Vec<u8>, shape: &[usize]) -> String {
         let name = if name.is_empty() { self.fresh() } else { name.to_owned() };
         let dims = shape.iter().map(|&d| d as i64).collect();
-        let tensor = TensorProto { name: name.clone(), dims, data_type, raw_data, ..Default::default() };
+        self.tensor(TensorProto { name, dims, data_type, raw_data, ..Default::default() })
+    }
+
+    /// Any initializer.
+    pub fn tensor(&mut self, tensor: TensorProto) -> String {
+        let name = tensor.name.clone();
         self.graph.initializer.push(tensor);
         name
     }
 
-    #[allow(dead_code, reason = "not every example that includes this file has a file beside the model")]
-    /// Floats that lie in the file `location` beside the model, from `offset_bytes` on.
-    pub fn external_floats(
-        &mut self,
-        name: &str,
-        location: &str,
-        offset_bytes: u64,
-        shape: &[usize],
-    ) -> String {
-        let entry = |key: &str, value: String| StringStringEntryProto {
-            key: key.into(),
-            value,
-            ..Default::default()
-        };
-        let length = 4 * shape.iter().product::<usize>();
-        let tensor = TensorProto {
-            name: name.into(),
-            dims: shape.iter().map(|&d| d as i64).collect(),
-            data_type: FLOAT,
-            data_location: EnumOrUnknown::new(DataLocation::EXTERNAL),
-            external_data: vec![
-                entry("location", location.into()),
-                entry("offset", offset_bytes.to_string()),
-                entry("length", length.to_string()),
-            ],
-            ..Default::default()
-        };
-        self.graph.initializer.push(tensor);
-        name.to_owned()
-    }
-
+    /// A name that nothing else has.
     pub fn fresh(&mut self) -> String {
         self.count += 1;
         format!("value_{}", self.count)
     }
 
+    /// A node; its output's name.
     pub fn node(&mut self, op_type: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         let output = self.fresh();
         self.graph.node.push(NodeProto {
@@ -116,6 +95,41 @@ impl GraphWriter {
             ..Default::default()
         });
         output
+    }
+
+    /// What is added to scores: nothing for a token and those before it.
+    pub fn causal_mask(&mut self, tokens: usize) -> String {
+        let bias = |i: usize| if i % tokens <= i / tokens { 0.0 } else { f32::MIN };
+        let triangle: Vec<f32> = (0..tokens * tokens).map(bias).collect();
+        self.floats("causal_mask", &triangle, &[1, 1, tokens, tokens])
+    }
+
+    /// Attention of queries, keys (transposed) and values by `[heads, size]`, joined to `[1, tokens, heads * size]`.
+    pub fn attention(
+        &mut self,
+        [q, k, v]: [&str; 3],
+        mask: &str,
+        tokens: usize,
+        [heads, size]: [usize; 2],
+    ) -> String {
+        let scores = self.node("MatMul", &[q, k], vec![]);
+        let root = self.floats("", &[(size as f32).sqrt()], &[]);
+        let scores = self.node("Div", &[&scores, &root], vec![]);
+        let scores = self.node("Add", &[&scores, mask], vec![]);
+        let p = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
+        let mixed = self.node("MatMul", &[&p, v], vec![]);
+        let mixed = self.node("Transpose", &[&mixed], vec![ints("perm", &[0, 2, 1, 3])]);
+        let flat = self.shape(&[1, tokens, heads * size]);
+        self.node("Reshape", &[&mixed, &flat], vec![])
+    }
+
+    /// `sum + 2 (x A) B`.
+    pub fn adapter(&mut self, sum: &str, x: &str, [a, b]: [&str; 2]) -> String {
+        let thin = self.node("MatMul", &[x, a], vec![]);
+        let change = self.node("MatMul", &[&thin, b], vec![]);
+        let scale = self.floats("", &[2.0], &[]);
+        let change = self.node("Mul", &[&change, &scale], vec![]);
+        self.node("Add", &[sum, &change], vec![])
     }
 }
 

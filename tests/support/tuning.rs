@@ -17,7 +17,6 @@ pub struct Tuning {
 
 impl Tuning {
     /// What the table of techniques compares, by name.
-    #[allow(dead_code, reason = "not every test that includes this file compares techniques")]
     pub fn named(name: &str, layers: usize) -> Option<Tuning> {
         let base = Tuning::default();
         let frozen = layers / 2;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use marill_compiler::{Compiled, Request, compile};
 use marill_program::cost::{Bytes, Cost, cost};
+use marill_program::work::work;
 use support::fixtures::{Fixture, MODELS, shared};
 use support::gpt2::Gpt2;
 
@@ -38,6 +39,8 @@ fn gpt2_small_block() {
     assert!(both <= 40_000_000 && cost.online.rounds <= 100, "{both} bytes, {} rounds", cost.online.rounds);
     assert!(cost.preprocess.bytes.dealer_to_server <= 300_000_000);
     let mut table = row("gpt2-small block, 128 tokens", &cost);
+    let work = work(&compiled.program);
+    write!(table, "\nproducts online: {:?}, preprocessing: {:?}", work.online, work.preprocess).unwrap();
     let program = compiled.program.program();
     for (index, group) in program.groups.iter().enumerate() {
         let steps = program.instructions.iter().zip(&cost.instructions);

@@ -7,9 +7,11 @@ use std::fmt;
 
 use marill_plaintext::Op;
 use marill_program::Network;
+use serde::Serialize;
 
 /// How far activations may be from what the model says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Approximate {
     /// To within 2e-4, which fixed point hides.
     #[default]

@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod request;
 
 pub mod approximation;
+pub mod machine;
 
 pub mod bundle;
 pub mod import;
@@ -48,6 +49,8 @@ pub struct Compiled {
     pub weights: Vec<published::WeightRow>,
     /// What the e-graph did.
     pub rewrites: rewrite::RewriteReport,
+    /// How far activations may be from what the model says.
+    pub approximate: Approximate,
 }
 
 /// A step of [`compile`], in order.
@@ -112,8 +115,7 @@ pub fn compile_observed(
     observer(Progress::Made(Stage::Ownership, &graph));
     observer(Progress::Begins(Stage::Rewrite));
     let reference = graph.clone();
-    let cost = rewrite::cost::CostModel { network: request.network, approximate: request.approximate };
-    let options = rewrite::RewriteOptions { cost, ..Default::default() };
+    let options = rewrite::RewriteOptions { cost: request.cost_model(), ..Default::default() };
     let (graph, rewrites) = rewrite::rewrite(graph, &options)?;
     let graph = verified(graph)?;
     observer(Progress::Made(Stage::Rewrite, &graph));
@@ -121,7 +123,8 @@ pub fn compile_observed(
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (lowered, program) = lower_and_check(&graph, request, &name)?;
     let graph = verified(report::with_encodings(&graph, &lowered, &program))?;
-    Ok(Compiled { reference, graph, lowered, program, weights, rewrites })
+    let approximate = request.approximate;
+    Ok(Compiled { reference, graph, lowered, program, weights, rewrites, approximate })
 }
 
 /// The base model in the preferred form, at the same sizes.
@@ -151,7 +154,7 @@ pub fn lower_and_check(
 ) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
     request.numerics.validate()?;
     let precision = precision::Precision::new(request.numerics);
-    let lowered = lower::lower(graph, precision, request.network, request.approximate, name, &request.dims)?;
+    let lowered = lower::lower(graph, precision, request.cost_model(), name, &request.dims)?;
     let bug = |bug: Bug| Diagnostic::new("", Problem::Bug(Box::new(bug)));
     let program =
         ValidProgram::new(lowered.program.clone()).map_err(|source| bug(Bug::Program { source }))?;

@@ -6,54 +6,19 @@ use std::collections::BTreeMap;
 
 use marill_program::cost::{self, Bytes, Cost, PhaseCost};
 use marill_program::plan::{Batch, Plan};
-use marill_program::work::{Products, work};
+use marill_program::work::work;
 use marill_program::{Form, Network, Owner as Party, ValidProgram};
 use serde::Serialize;
 
 use crate::Compiled;
+use crate::approximation::Approximate;
 use crate::calibrate::{Agreement, Calibration};
 use crate::ir::Graph;
 use crate::lower::Lowered;
+use crate::machine::{self, Machines};
 use crate::precision::headroom::GroupHeadroom;
 use crate::published::WeightRow;
 use crate::rewrite::certificate::Certificate;
-
-/// The machine that predictions assume: two cores of a first-generation EPYC at 2 GHz, with AVX2, as measured
-/// (docs/marill.md has the figures). Where three processes share one, their work adds up.
-pub mod machine {
-    /// Seconds of a ring multiplication and addition in a matrix product.
-    pub const PRODUCT_S: f64 = 3.8e-10;
-    /// Seconds of a byte of masked weights.
-    pub const SETUP_BYTE_S: f64 = 3.6e-9;
-    /// Seconds of a byte of correlations, half of them the dealer's.
-    pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
-    /// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.
-    pub const ONLINE_BYTE_S: f64 = 3e-8;
-}
-
-/// Where the three processes run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machines {
-    /// Each on its own.
-    Own,
-    /// All on one, as `marill demo` runs them.
-    One,
-}
-
-impl Machines {
-    fn products_s(self, products: &Products) -> f64 {
-        machine::PRODUCT_S
-            * match self {
-                Machines::Own => products.most(),
-                Machines::One => products.total(),
-            } as f64
-    }
-
-    fn bytes_s(self, bytes: u64, byte_s: f64) -> f64 {
-        let share = if self == Machines::One { 1.0 } else { 0.5 };
-        share * bytes as f64 * byte_s
-    }
-}
 
 /// One number for each process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -127,6 +92,8 @@ pub struct Report {
     pub dims: BTreeMap<String, u64>,
     /// The network that times are predicted for.
     pub network: Network,
+    /// How far activations may be from what the model says.
+    pub approximate: Approximate,
     /// Once per pair and model.
     pub setup: PhaseReport,
     /// Per run, before the inputs are known.
@@ -229,6 +196,7 @@ pub fn report(
         suite: "dealer",
         dims: dims.map(|dim| (dim.name.clone(), dim.size)).collect(),
         network,
+        approximate: compiled.approximate,
         setup: predicted.setup,
         preprocess: predicted.preprocess,
         online: predicted.online,

@@ -10,6 +10,8 @@ use marill_program::network::Network;
 use crate::approximation::Approximate;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, Owner};
+use crate::precision::Precision;
+use crate::rewrite::cost::CostModel;
 
 /// How values become integers. All of it is public: the client's program depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,15 @@ impl Default for Request {
 }
 
 impl Request {
+    /// What costs depend on beside the graph.
+    pub fn cost_model(&self) -> CostModel {
+        CostModel {
+            network: self.network,
+            approximate: self.approximate,
+            activation_bound: Precision::new(self.numerics).activation_bound,
+        }
+    }
+
     /// `graph` with each output's receiver as requested.
     ///
     /// # Errors

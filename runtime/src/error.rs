@@ -158,6 +158,9 @@ pub enum InputFault {
     /// The program needs it and it was not given.
     #[error("it is missing")]
     Missing,
+    /// The dealer needs it for this program and it was not given.
+    #[error("masks are multiplied by published weights: give it a copy of the client's directory")]
+    PublishedWeights,
     /// It was given and the program has no such input.
     #[error("the program has no such input, it has {}", .known.join(", "))]
     Unknown {

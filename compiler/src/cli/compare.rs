@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use marill_compiler::bundle::Bundle;
-use marill_compiler::report::{Machines, Prediction, predict, predict_on};
+use marill_compiler::machine::Machines;
+use marill_compiler::report::{Prediction, predict, predict_on};
 use marill_program::Network;
 use serde::Serialize;
 

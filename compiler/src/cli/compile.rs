@@ -121,9 +121,12 @@ fn levels(args: &CompileArgs) -> Vec<Approximate> {
 fn too_far(args: &CompileArgs, tried: &[(Approximate, f64)]) -> anyhow::Error {
     let found: Vec<String> = tried.iter().map(|(level, error)| format!("{error:.2e} with {level}")).collect();
     let most = args.max_error.unwrap_or_default();
+    let help = match tried.iter().any(|(level, _)| *level == Approximate::Exact) {
+        true => "more --frac-bits make them finer",
+        false => "--approximate exact makes activations exact",
+    };
     anyhow::anyhow!(
-        "the samples' outputs are off by {}, more than --max-error {most:e}: more --frac-bits make them finer, \
-         --approximate exact makes activations exact",
+        "the samples' outputs are off by {}, more than --max-error {most:e}: {help}",
         found.join(", ")
     )
 }

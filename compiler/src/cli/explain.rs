@@ -43,6 +43,9 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     places(&explanation.kinds, &mut text);
     let _ = write!(text, "\n{}", explanation.statement);
     if let Some(report) = &explanation.report {
+        if let Some(level) = report["approximate"].as_str() {
+            let _ = writeln!(text, "\nactivations: {level}");
+        }
         weights(&report["weights"], &mut text);
         certificates(&report["certificates"], &mut text);
         rules(&report["rewrites"], &mut text);

@@ -51,6 +51,8 @@ pub fn summary(model: &Path, compiled: &Compiled, report: &Report) -> String {
         );
     }
 
+    let _ = writeln!(text, "  activations {}", report.approximate);
+
     let _ = writeln!(text, "\npredicted with the dealer suite on {}", report.network);
     let _ = writeln!(
         text,

@@ -70,9 +70,7 @@ pub fn import_bytes(bytes: Vec<u8>, request: &ImportRequest) -> Result<Graph, Di
 /// # Errors
 /// If the file cannot be read or is no ONNX model.
 pub fn symbolic_dims(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
-    let (model, _) = parse((*bytes).as_ref(), &name)?;
+    let model = skeleton(path)?;
     let mut names = BTreeSet::new();
     for input in &model.graph.input {
         let Some(type_proto::Value::TensorType(tensor)) =
@@ -95,18 +93,23 @@ pub fn symbolic_dims(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
     Ok(names)
 }
 
-/// The model without its tensors' contents, and where those lie.
 /// Names of the model's initializers. What is computed of several has the name of a node's result, so it is none.
 ///
 /// # Errors
 /// If the file cannot be read or is no ONNX model.
 pub fn initializers(path: &Path) -> Result<BTreeSet<String>, Diagnostic> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
-    let (model, _) = parse((*bytes).as_ref(), &name)?;
+    let model = skeleton(path)?;
     Ok(model.graph.initializer.iter().map(|tensor| tensor.name.clone()).collect())
 }
 
+/// The model at `path` without its tensors' contents.
+fn skeleton(path: &Path) -> Result<ModelProto, Diagnostic> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
+    parse((*bytes).as_ref(), &name).map(|(model, _)| model)
+}
+
+/// The model without its tensors' contents, and where those lie.
 fn parse(bytes: &[u8], name: &str) -> Result<(ModelProto, Vec<Payload>), Diagnostic> {
     let refuse = |problem: ImportProblem| Diagnostic::new(name, Problem::Import(problem));
     let skeleton = wire::scan(bytes).map_err(|error| refuse(error.into()))?;

@@ -16,7 +16,7 @@ use marill_program::schema::{Basis, BitTable, Fourier, Table};
 use super::draft::{Id, Operand, signed_bits};
 use super::fit::{self, Parity, series};
 use super::{Lowering, Result};
-use crate::approximation::{self, Series, Span};
+use crate::approximation::{Series, Span};
 use crate::ir::ValueId;
 
 /// What an activation is made of: `line * x + offset + series` inside the window; `above` and `below` outside.
@@ -110,8 +110,7 @@ impl Lowering<'_> {
         let shape = shape(op);
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
-        let (elements, bound) = (self.builder.get(x).len(), self.precision.activation_bound);
-        let series = approximation::cheapest(op, elements, bound, self.network, self.approximate);
+        let series = self.cost.series(op, self.builder.get(x).len());
         if let Some(Series { span: Span::Bound, terms, .. }) = series {
             return self.whole_activation(&shape, x, terms);
         }
@@ -281,6 +280,8 @@ fn truth_table(index_bits: u32, test: impl Fn(i64) -> bool) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::approximation::{self, Approximate};
+    use marill_program::Network;
 
     #[test]
     fn listed_errors_are_those_of_the_series() {
@@ -303,8 +304,6 @@ mod tests {
     /// The cheapest form depends on the network and on the error that is allowed.
     #[test]
     fn forms_are_chosen_by_cost_and_error() {
-        use crate::Approximate;
-        use marill_program::Network;
         let gelu = Op::Gelu { form: GeluForm::Erf };
         let choose = |elements, network, approximate| {
             let series = approximation::cheapest(&gelu, elements, 16.0, network, approximate).unwrap();

@@ -22,13 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
 use marill_program::schema::{Output, Program, Step, VERSION};
-use marill_program::{Network, Owner as Party, Target, ValidProgram};
+use marill_program::{Owner as Party, Target, ValidProgram};
 
-use crate::approximation::Approximate;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Constant, Encoding, Graph, NodeKind, Owner, ValueId};
 use crate::ownership::is_constant;
 use crate::precision::Precision;
+use crate::rewrite::cost::CostModel;
 use crate::schedule::schedule;
 use draft::{Builder, Id, Kind};
 
@@ -85,8 +85,7 @@ struct Lowering<'g> {
     graph: &'g Graph,
     builder: Builder,
     precision: Precision,
-    network: Network,
-    approximate: Approximate,
+    cost: CostModel,
     /// Values that are opened for public linear work under their masks.
     mask_sources: BTreeSet<ValueId>,
     values: BTreeMap<ValueId, Value>,
@@ -95,15 +94,14 @@ struct Lowering<'g> {
     made: BTreeMap<String, Id>,
 }
 
-/// Lowers `graph`, for a network and with approximations where that makes a difference; `name` is what the program is called.
+/// Lowers `graph`, choosing by `cost` where there is a choice; `name` is what the program is called.
 ///
 /// # Errors
 /// An operation that cannot be computed on shared values, at its node.
 pub fn lower(
     graph: &Graph,
     precision: Precision,
-    network: Network,
-    approximate: Approximate,
+    cost: CostModel,
     name: &str,
     dims: &BTreeMap<String, usize>,
 ) -> Result<Lowered> {
@@ -111,9 +109,8 @@ pub fn lower(
         graph,
         builder: Builder::default(),
         precision,
-        network,
-        approximate,
-        mask_sources: under_mask::sources(graph, network),
+        cost,
+        mask_sources: under_mask::sources(graph, &cost),
         values: BTreeMap::new(),
         constants: Vec::new(),
         names: BTreeSet::new(),
@@ -121,7 +118,7 @@ pub fn lower(
     };
     lowering.run()?;
     let Lowering { mut builder, constants, .. } = lowering;
-    if let Err(id) = width::solve(&mut builder, network) {
+    if let Err(id) = width::solve(&mut builder, cost.network) {
         let node = builder.groups.get(builder.get(id).group as usize).cloned().unwrap_or_default();
         return Err(Diagnostic::new(node, Problem::RingTooNarrow));
     }

@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marill_program::Network;
-
 use crate::ir::{Graph, NodeKind, Owner, ValueId};
 use crate::ownership::is_constant;
 use crate::rewrite::analysis::Fact;
 use crate::rewrite::cost::{CostModel, under_mask};
 
 /// The values whose opening, wide enough for the work, is estimated to take less time than opening what comes of it.
-pub(super) fn sources(graph: &Graph, network: Network) -> BTreeSet<ValueId> {
-    let network = CostModel { network, ..CostModel::default() };
+pub(super) fn sources(graph: &Graph, cost: &CostModel) -> BTreeSet<ValueId> {
     let mut opened: BTreeMap<ValueId, f64> = BTreeMap::new();
     for id in graph.topological() {
         let NodeKind::Apply(op) = &graph.node(id).kind else { continue };
@@ -21,9 +18,9 @@ pub(super) fn sources(graph: &Graph, network: Network) -> BTreeSet<ValueId> {
         let args = graph.args(id);
         let facts: Vec<Fact> = args.iter().map(|&arg| fact(graph, arg)).collect();
         let facts: Vec<&Fact> = facts.iter().collect();
-        for (operand, opening) in network.of(op, &facts, graph.ty(id)).openings {
+        for (operand, opening) in cost.of(op, &facts, graph.ty(id)).openings {
             let paid_s = opened.entry(args[operand]).or_default();
-            *paid_s = paid_s.max(network.opening_s(graph.ty(args[operand]), opening));
+            *paid_s = paid_s.max(cost.opening_s(graph.ty(args[operand]), opening));
         }
     }
     let mut served: BTreeMap<ValueId, f64> = BTreeMap::new();
@@ -31,7 +28,7 @@ pub(super) fn sources(graph: &Graph, network: Network) -> BTreeSet<ValueId> {
         *served.entry(source(graph, id)).or_default() += paid_s;
     }
     let is_cheaper =
-        |(id, paid_s): (ValueId, f64)| (network.wide_opening_s(graph.ty(id)) < paid_s).then_some(id);
+        |(id, paid_s): (ValueId, f64)| (cost.wide_opening_s(graph.ty(id)) < paid_s).then_some(id);
     served.into_iter().filter_map(is_cheaper).collect()
 }
 

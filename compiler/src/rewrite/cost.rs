@@ -4,7 +4,7 @@
 //! A masked value is opened once however many operations use it, so openings are costs of the value, not of its uses.
 
 use super::analysis::Fact;
-use crate::approximation::{self, Approximate};
+use crate::approximation::{self, Approximate, Series};
 use crate::ir::Owner;
 use marill_plaintext::{Op, Receiver, TensorType};
 use marill_program::network::Network;
@@ -26,7 +26,7 @@ const OPENING_ROUNDS: f64 = 0.5;
 /// Bits that the server sends at setup for each element of a private matrix; a session is one run.
 const SETUP_BITS: f64 = 50.0;
 /// One multiplication and addition in the ring.
-const RING_PRODUCT_S: f64 = crate::report::machine::PRODUCT_S;
+const RING_PRODUCT_S: f64 = crate::machine::PRODUCT_S;
 /// One addition or copy of an element.
 const RING_MOVE_S: f64 = 2e-10;
 /// Bytes per element of rescaling after a product with a public number: some of these are followed by an extension.
@@ -67,12 +67,14 @@ pub struct CostModel {
     pub network: Network,
     /// What activations may become.
     pub approximate: Approximate,
+    /// Largest magnitude of their arguments.
+    pub activation_bound: f64,
 }
 
 impl Default for CostModel {
-    /// [`Network::LAN`] and exact activations.
+    /// That of [`crate::Request::default`].
     fn default() -> CostModel {
-        CostModel { network: Network::LAN, approximate: Approximate::Exact }
+        crate::Request::default().cost_model()
     }
 }
 
@@ -109,6 +111,11 @@ impl CostModel {
             Opening::Matrix => 2.0 * MATRIX_OPEN_BITS,
         };
         self.bytes_s(ty.len() as f64 * bits / 8.0) + OPENING_ROUNDS * self.network.rtt_seconds
+    }
+
+    /// The cheapest series for `elements` elements of an activation.
+    pub fn series(&self, op: &Op, elements: usize) -> Option<Series> {
+        approximation::cheapest(op, elements, self.activation_bound, self.network, self.approximate)
     }
 
     /// Time of opening a value for work under its mask, however many results of that are used.
@@ -157,8 +164,7 @@ impl CostModel {
                 OpCost { own_s: 2.0 * moved_s + self.bytes_s(elements * RESCALE_BYTES), openings: Vec::new() }
             }
             Op::Gelu { .. } | Op::Silu => {
-                let bound = approximation::SPANNED_BOUND;
-                let series = approximation::cheapest(op, result.len(), bound, self.network, self.approximate);
+                let series = self.series(op, result.len());
                 let series_s = series.map_or(0.0, |series| series.seconds(result.len(), self.network));
                 OpCost { own_s: moved_s + series_s, openings: vec![(0, Opening::Elements)] }
             }

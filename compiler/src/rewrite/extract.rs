@@ -60,7 +60,7 @@ struct Best {
 
 impl Forms {
     /// Works out what every form costs.
-    pub fn new(classes: &Classes, network: &CostModel) -> Forms {
+    pub fn new(classes: &Classes, model: &CostModel) -> Forms {
         let mut ids: Vec<Id> = classes.classes().map(|class| class.id).collect();
         ids.sort_unstable();
         let places: BTreeMap<Id, u32> =
@@ -68,12 +68,12 @@ impl Forms {
         let form = |id: Id, term: &Term| {
             let facts: Vec<&Fact> = term.operands.iter().map(|&id| &classes[id].data).collect();
             let cost = match term.op() {
-                Some(op) => network.of(op, &facts, &classes[id].data.ty),
+                Some(op) => model.of(op, &facts, &classes[id].data.ty),
                 None => Default::default(),
             };
             let operands: Vec<u32> = term.operands.iter().map(|&id| places[&classes.find(id)]).collect();
             let opening = |&(operand, opening): &(usize, Opening)| {
-                (operands[operand], network.opening_s(&facts[operand].ty, opening))
+                (operands[operand], model.opening_s(&facts[operand].ty, opening))
             };
             let openings = cost.openings.iter().map(opening).collect();
             let under_mask = term.op().and_then(|op| under_mask(op, &facts, &classes[id].data));
@@ -83,7 +83,7 @@ impl Forms {
         let forms =
             ids.iter().map(|&id| classes[id].nodes.iter().map(|term| form(id, term)).collect()).collect();
         let is_constant = ids.iter().map(|&id| classes[id].data.is_constant).collect();
-        let wide_s = ids.iter().map(|&id| network.wide_opening_s(&classes[id].data.ty)).collect();
+        let wide_s = ids.iter().map(|&id| model.wide_opening_s(&classes[id].data.ty)).collect();
         Forms { ids, places, is_constant, forms, wide_s }
     }
 

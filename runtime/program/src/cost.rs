@@ -9,6 +9,7 @@ use crate::plan::{Batch, Plan};
 use crate::schema::Instruction;
 use crate::validate::ValidProgram;
 use crate::value::{Form, Owner, Target};
+use crate::work::instruction_work;
 
 /// Bytes of a message's header.
 pub const FRAME_HEADER_BYTES: u64 = 4;
@@ -133,11 +134,7 @@ pub fn instruction_cost(program: &ValidProgram, at: usize) -> InstructionCost {
         Instruction::Open(_) | Instruction::OpenBits(_) | Instruction::Reveal(_) => {
             (cost.online.client_to_server, cost.online.server_to_client) = message_bytes(program, at);
         }
-        Instruction::MatMul(p) => {
-            let inner = program.ty(p.a).shape.last().copied().unwrap_or(1) as u64;
-            let masked = matches!(program.ty(p.b).form, Form::Masked { to: Target::Both, .. });
-            cost.ring_products = ty.len() as u64 * inner * if masked { 2 } else { 1 };
-        }
+        Instruction::MatMul(_) => cost.ring_products = instruction_work(program, at).online.most(),
         _ => {}
     }
     cost

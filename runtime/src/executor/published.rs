@@ -71,7 +71,7 @@ impl<'a> HeldMatrices<'a> {
     /// # Errors
     /// `BadInput` where there is no bundle or no such constant in it.
     pub fn tensor(&self, at: u32) -> Result<Tensor, RunError> {
-        let missing = || RunError::BadInput { name: "--public".into(), reason: InputFault::Missing };
+        let missing = || RunError::BadInput { name: "--public".into(), reason: InputFault::PublishedWeights };
         self.bundle.ok_or_else(missing)?.constant(at)
     }
 }

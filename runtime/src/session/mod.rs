@@ -2,10 +2,11 @@
 //! word, a party makes sure that it wants to run this program ([`admit`]).
 //!
 //! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
-//! a digest of the public matrices that multiply them, which the dealer has; the dealer sends the server the weights' seed; the server sends the client
-//! every weight masked. Preprocess: the dealer seeds both parties and streams corrections to the server; the client
-//! multiplies its masks with the masked weights, and both theirs with the public matrices; the server sends the client
-//! empty messages as the stream comes, so that neither is silent for long, and both say when they are ready. Online: the rounds of the program between client and server.
+//! a digest of the public matrices that multiply them, which the dealer has; the dealer sends the server the weights'
+//! seed; the server sends the client every weight masked. Preprocess: the dealer seeds both parties and streams
+//! corrections to the server; the client multiplies its masks with the masked weights, and both theirs with the public
+//! matrices; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
+//! both say when they are ready. Online: the rounds of the program between client and server.
 
 mod admit;
 mod agree;

@@ -39,7 +39,9 @@ fn centred(site: &Site<'_>, x: Id) -> Expr {
 fn centred_operand(site: &Site<'_>) -> Option<Id> {
     let (Op::Sub, &[x, mean]) = (site.op, site.args) else { return None };
     let is_mean = |form: Site<'_>| match (form.op, form.args) {
-        (Op::ReduceMean { axes, keepdims: true }, &[y]) => y == x && axes[..] == [site.shape(x).len() - 1],
+        (Op::ReduceMean { axes, keepdims: true }, &[y]) => {
+            y == x && matches!(axes[..], [axis] if axis + 1 == site.shape(x).len())
+        }
         _ => false,
     };
     (!site.is_constant(x) && site.forms(mean).any(is_mean)).then_some(x)

@@ -1,0 +1,39 @@
+//! The machine that estimates and predictions assume: two cores of a first-generation EPYC at 2 GHz, with AVX2, as
+//! measured (docs/marill.md has the figures).
+
+use marill_program::work::Products;
+
+/// Seconds of a ring multiplication and addition in a matrix product.
+pub const PRODUCT_S: f64 = 3.8e-10;
+/// Seconds of a byte of masked weights.
+pub const SETUP_BYTE_S: f64 = 3.6e-9;
+/// Seconds of a byte of correlations, half of them the dealer's.
+pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
+/// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.
+pub const ONLINE_BYTE_S: f64 = 3e-8;
+
+/// Where the three processes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machines {
+    /// Each on its own.
+    Own,
+    /// All on one, as `marill demo` runs them.
+    One,
+}
+
+impl Machines {
+    /// Seconds of matrix products.
+    pub fn products_s(self, products: &Products) -> f64 {
+        PRODUCT_S
+            * match self {
+                Machines::Own => products.most(),
+                Machines::One => products.total(),
+            } as f64
+    }
+
+    /// Seconds of what is done for each byte, of which two processes have half each.
+    pub fn bytes_s(self, bytes: u64, byte_s: f64) -> f64 {
+        let share = if self == Machines::One { 1.0 } else { 0.5 };
+        share * bytes as f64 * byte_s
+    }
+}

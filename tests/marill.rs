@@ -14,8 +14,10 @@ use marill_compiler::{Compiled, Request, Reveal, Weights, bundle, compile};
 use marill_program::cost::{Bytes, cost};
 use marill_program::{Instruction, Network};
 use support::fixtures::{Fixture, compare, shared};
+use support::gpt2::Gpt2;
 use support::three::run;
 use support::trained;
+use support::tuning::Tuning;
 
 /// Every member of the pairs, by folder.
 const MEMBERS: [&str; 10] = [
@@ -258,6 +260,45 @@ fn trained_models_keep_their_accuracy() {
         // 0.3 points of 384 tokens is one.
         assert!(found.ring.abs_diff(found.clear) <= 1, "{name}: {found:?}");
         assert!(found.clear * 4 > found.tokens, "{name} knows nothing");
+    }
+}
+
+/// Adapters beside queries, keys and values come last where bytes count: nothing of their size is opened, and the parties
+/// answer as the model does.
+#[test]
+fn adapters_are_multiplied_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |tuning: &str| {
+        let tuning = Tuning::named(tuning, 2).unwrap();
+        let path = folder.path().join(format!("{}.onnx", tuning.lora_rank));
+        let sizes = Gpt2 {
+            layers: 2,
+            width: 256,
+            heads: 2,
+            inner: 512,
+            tokens: 32,
+            vocabulary: 64,
+            head: true,
+            tuning,
+        };
+        sizes.write(&path).unwrap();
+        path
+    };
+    let (base, model) = (write("base"), write("lora-attention"));
+    let compiled =
+        compile(&model, &Request { network: "1Mbit,0ms".parse().unwrap(), ..against(base) }).unwrap();
+    let saves =
+        |name: &str| compiled.rewrites.fired.iter().any(|rule| rule.name == name && rule.saves_s > 0.0);
+    for rule in ["move-thin-sum", "heads-of-thin", "product-of-thin-sum", "thin-last", "norm-centre"] {
+        assert!(saves(rule), "{rule}: {:?}", compiled.rewrites.fired);
+    }
+    let out = tempfile::tempdir().unwrap();
+    bundle::write(out.path(), &compiled.graph, &compiled.lowered).unwrap();
+    let sample = marill_compiler::calibrate::synthesise(&compiled.reference);
+    let found = run(out.path(), &sample, &BTreeMap::new()).outputs;
+    for (name, expected) in ir::interpret(&compiled.reference, &sample).unwrap() {
+        let agreement = compare(&found[&name], &expected, None);
+        assert!(agreement.max_abs_error < 1e-2, "{name}: {}", agreement.max_abs_error);
     }
 }
 

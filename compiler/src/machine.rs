@@ -6,7 +6,7 @@ use marill_program::work::Products;
 /// Seconds of a ring multiplication and addition in a matrix product.
 pub const PRODUCT_S: f64 = 3.8e-10;
 /// Seconds of a byte of masked weights.
-pub const SETUP_BYTE_S: f64 = 3.6e-9;
+pub const SETUP_BYTE_S: f64 = 2.4e-9;
 /// Seconds of a byte of correlations, half of them the dealer's.
 pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
 /// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.

@@ -78,7 +78,7 @@ pub struct Score {
     pub same: usize,
 }
 
-/// Runs the graph in f32 and the program in exact ring arithmetic on every window.
+/// Runs the model in f32 and its program in exact ring arithmetic on every window.
 ///
 /// # Errors
 /// A model that does not read such windows, or whose values pass the bounds of the program's rings.
@@ -86,7 +86,7 @@ pub fn score(compiled: &Compiled, windows: &[Vec<i64>]) -> Result<Score, Box<dyn
     let mut score = Score::default();
     for window in windows {
         let sample = input(window)?;
-        let clear = predictions(&ir::interpret(&compiled.graph, &sample)?.into_iter().collect())?;
+        let clear = predictions(&ir::interpret(&compiled.reference, &sample)?.into_iter().collect())?;
         let samples = slice::from_ref(&sample);
         let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, samples)?;
         if let Some(overflow) = headroom::first_overflow(&check) {

@@ -313,7 +313,8 @@ fn parties_answer_as_the_trained_model() {
     for window in trained::held_out(&folder, 2).unwrap() {
         let sample = trained::input(&window).unwrap();
         let outputs = run(out.path(), &sample, &BTreeMap::new()).outputs;
-        let clear: BTreeMap<_, _> = ir::interpret(&compiled.reference, &sample).unwrap().into_iter().collect();
+        let clear: BTreeMap<_, _> =
+            ir::interpret(&compiled.reference, &sample).unwrap().into_iter().collect();
         let found = compare(&outputs["logits"], &clear["logits"], None);
         assert!(found.max_abs_error < 1e-2, "{}", found.max_abs_error);
         assert_eq!((found.same_top, found.rows), (trained::TOKENS, trained::TOKENS));

@@ -110,8 +110,8 @@ fn main() -> Result<(), RunError> {
     let (cd, dc) = memory_pair_between(Role::Client, Role::Dealer, idle);
     let (sd, ds) = memory_pair_between(Role::Server, Role::Dealer, idle);
     thread::scope(|scope| {
-        let client = scope.spawn(|| run_client(&client_bundle, inputs, c, cd, &mut |_| {}));
-        let server = scope.spawn(|| run_server(&server_bundle, BTreeMap::new(), s, sd, &mut |_| {}));
+        let client = scope.spawn(|| run_client(&client_bundle, inputs, c, Some(cd), &mut |_| {}));
+        let server = scope.spawn(|| run_server(&server_bundle, BTreeMap::new(), s, Some(sd), &mut |_| {}));
         let dealer = run_dealer(None, dc, ds, &mut |_| {});
         let client = client.join().expect("the client does not panic")?;
         let server = server.join().expect("the server does not panic")?;

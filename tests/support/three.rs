@@ -43,11 +43,12 @@ pub fn run(
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let bundle = open(directory, Party::Client);
-            run_client(&bundle, inputs.clone(), client_server, client_dealer, &mut |_| {}).unwrap()
+            run_client(&bundle, inputs.clone(), client_server, Some(client_dealer), &mut |_| {}).unwrap()
         });
         let server = scope.spawn(|| {
             let bundle = open(directory, Party::Server);
-            run_server(&bundle, server_inputs.clone(), server_client, server_dealer, &mut |_| {}).unwrap()
+            run_server(&bundle, server_inputs.clone(), server_client, Some(server_dealer), &mut |_| {})
+                .unwrap()
         });
         let dealer = scope.spawn(|| {
             let public = open(directory, Party::Client);

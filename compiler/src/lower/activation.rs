@@ -249,8 +249,8 @@ impl Lowering<'_> {
 
 /// A table of `e^x` over a ring of `index_bits` integer bits, of which the lowest `positive` pieces are x >= 0.
 pub(super) fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> Table {
-    const ENTRY_FRAC: u32 = 16;
-    const POWER_FRAC: u32 = 12;
+    const ENTRY_FRAC: u32 = 14;
+    const POWER_FRAC: u32 = 15;
     let pieces = 1u32 << index_bits;
     let exponent = |p: u32| if p < positive { f64::from(p) } else { f64::from(p) - f64::from(pieces) };
     Table {

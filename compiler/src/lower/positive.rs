@@ -16,7 +16,7 @@ use crate::ir::ValueId;
 const REGION_OCTAVES: i32 = 3;
 /// Pieces of a region's table, as a power of two; the table spans twice the region's upper border.
 const INDEX_BITS: u32 = 7;
-const POWER_FRAC: u32 = 14;
+const POSITION_FRAC: u32 = 14;
 /// Relative precision of results, in bits.
 const RELATIVE_BITS: i32 = 15;
 
@@ -78,8 +78,8 @@ impl Lowering<'_> {
                 basis: Basis::Monomials as i32,
                 degree: 3,
                 coefficients: (0..1 << INDEX_BITS).flat_map(piece).collect(),
-                entry_frac: result_frac + 2,
-                power_frac: POWER_FRAC,
+                entry_frac: POSITION_FRAC,
+                power_frac: result_frac + 2,
                 width: 0,
             };
             let value = self.builder.table(table, bound);

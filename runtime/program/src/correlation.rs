@@ -49,10 +49,9 @@ pub enum Kind {
     Product(Factor, Factor),
     /// The matrix product.
     MatrixProduct(Factor, Factor),
-    /// Per element, per piece `j`, per power: the entries of a `Table` shifted by the mask. With `h = r' >> low_bits`,
-    /// `l = (r' mod 2^low_bits) / 2^low_bits`, `r' = r mod 2^(low_bits + index_bits)` and `p = (j - h) mod 2^index_bits`,
-    /// entry `e` is `round(2^entry_frac * sum_(d >= e) c[p][d] C(d, e) (-l)^(d - e))`; with the exponential basis
-    /// `round(2^entry_frac * c[p] * e^-l)`.
+    /// Per element, per piece `j`, per power `e` up to the degree: with `r' = r mod 2^(low_bits + index_bits)` and
+    /// `t = (r' mod 2^low_bits) / 2^low_bits`, `round(2^entry_frac t^e)` (1 for `e` = 0) where `j = r' >> low_bits`, else 0;
+    /// with the exponential basis `round(2^entry_frac e^-t)`. The functions' coefficients are not in it.
     TableEntries,
     /// Per element: `round(2^entry_frac * cos(j w r))` for j = 1 ..= terms, then `sin`.
     Trigonometric,

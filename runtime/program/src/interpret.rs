@@ -408,15 +408,16 @@ fn step(
 }
 
 fn table(t: &schema::Table, x: &Ring) -> Ring {
-    let terms = t.degree as usize + 1;
     let mut entries = Vec::new();
     tables::table_entries(t, 0, &mut entries);
-    x.map(|v| {
-        let (piece, _) = tables::split(v, t.low_bits, t.index_bits);
-        let powers = tables::table_powers(t, v);
-        let group = &entries[piece * terms..][..terms];
-        group.iter().zip(powers).fold(0, |sum: u64, (&e, p)| sum.wrapping_add(e.wrapping_mul(p)))
-    })
+    let mut factors = vec![0; entries.len()];
+    let mut data = Vec::with_capacity(x.len());
+    for &v in &x.data {
+        tables::table_factors(t, v, &mut factors);
+        let sum = entries.iter().zip(&factors);
+        data.push(sum.fold(0, |sum: u64, (&e, &f)| sum.wrapping_add(e.wrapping_mul(f))));
+    }
+    Ring::new(x.shape.clone(), data)
 }
 
 fn fourier(f: &schema::Fourier, x: &Ring) -> Ring {

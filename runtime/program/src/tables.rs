@@ -12,48 +12,50 @@ pub fn split(value: u64, low_bits: u32, index_bits: u32) -> (usize, u64) {
     ((value >> low_bits) as usize, value & mask(low_bits))
 }
 
-/// Public factors of a table's entries at an opened value: `t^e * 2^power_frac` for e = 0 ..= degree, or `e^t`.
-pub fn table_powers(t: &Table, opened: u64) -> [u64; 4] {
-    let (_, low) = split(opened, t.low_bits, t.index_bits);
-    let one = 1u64 << t.power_frac;
-    if t.basis == Basis::Exponential as i32 {
-        let position = low as f64 * power_of_two(-(t.low_bits as i32));
-        return [round_to(exp(position), t.power_frac), 0, 0, 0];
-    }
-    let first = if t.low_bits > t.power_frac {
-        low >> (t.low_bits - t.power_frac)
-    } else {
-        low << (t.power_frac - t.low_bits)
-    };
-    let second = (first * first) >> t.power_frac;
-    [one, first, second, (second * first) >> t.power_frac]
-}
-
-/// All entries of one element's table at mask `r`: `2^index_bits` groups of `degree + 1`, appended to `entries`.
+/// One element's secret numbers at mask `r`, appended: `2^index_bits` groups of `degree + 1`, all zeros but group `h`,
+/// the mask's piece. That is `1, t, t^2, ...` for the mask's position `t` in the piece, all but the 1 with `entry_frac`
+/// fraction bits; with the exponential basis `e^-t`.
 pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
     let (high, low) = split(r, t.low_bits, t.index_bits);
-    let l = low as f64 * power_of_two(-(t.low_bits as i32));
-    let pieces = 1usize << t.index_bits;
+    let position = low as f64 * power_of_two(-(t.low_bits as i32));
     let terms = t.degree as usize + 1;
-    let factor = if t.basis == Basis::Exponential as i32 { exp(-l) } else { 1.0 };
-    for j in 0..pieces {
-        let piece = (j + pieces - high) & (pieces - 1);
+    let start = entries.len();
+    entries.resize(start + (terms << t.index_bits), 0);
+    let group = &mut entries[start + high * terms..][..terms];
+    if t.basis == Basis::Exponential as i32 {
+        group[0] = round_to(exp(-position), t.entry_frac);
+        return;
+    }
+    group[0] = 1;
+    let mut power = 1.0;
+    for entry in &mut group[1..] {
+        power *= position;
+        *entry = round_to(power, t.entry_frac);
+    }
+}
+
+/// What multiplies one element's secret numbers at an opened value, in their order.
+///
+/// With the opened value's piece and position `u`, group `h` gets the piece's polynomial `sum_e c_e (u - t)^e` as one in
+/// `t`; with the exponential basis `c e^u`.
+pub fn table_factors(t: &Table, opened: u64, factors: &mut [u64]) {
+    let (high, low) = split(opened, t.low_bits, t.index_bits);
+    let u = low as f64 * power_of_two(-(t.low_bits as i32));
+    let (pieces, terms) = (1usize << t.index_bits, t.degree as usize + 1);
+    let whole = t.entry_frac + t.power_frac;
+    let exponential = (t.basis == Basis::Exponential as i32).then(|| exp(u));
+    for (h, factors) in factors.chunks_exact_mut(terms).enumerate() {
+        let piece = (high + pieces - h) & (pieces - 1);
         let c = &t.coefficients[piece * terms..][..terms];
-        let entry = |value: f64| round_to(value * factor, t.entry_frac);
-        match *c {
-            [c0] => entries.push(entry(c0)),
-            [c0, c1] => entries.extend([entry(c0 - c1 * l), entry(c1)]),
-            [c0, c1, c2] => {
-                entries.extend([entry(c0 - (c1 - c2 * l) * l), entry(c1 - 2.0 * c2 * l), entry(c2)]);
-            }
-            [c0, c1, c2, c3] => entries.extend([
-                entry(c0 - (c1 - (c2 - c3 * l) * l) * l),
-                entry(c1 - (2.0 * c2 - 3.0 * c3 * l) * l),
-                entry(c2 - 3.0 * c3 * l),
-                entry(c3),
-            ]),
-            _ => unreachable!("validation bounds the degree"),
+        let fixed = |value: f64| round_to(value, t.power_frac);
+        if let Some(e) = exponential {
+            factors[0] = fixed(c[0] * e);
+            continue;
         }
+        let c = |e: usize| c.get(e).copied().unwrap_or(0.0);
+        factors[0] = round_to(c(0) + u * (c(1) + u * (c(2) + u * c(3))), whole);
+        let others = [-(c(1) + u * (2.0 * c(2) + u * 3.0 * c(3))), c(2) + 3.0 * u * c(3), -c(3)];
+        factors[1..].iter_mut().zip(others).for_each(|(f, v)| *f = fixed(v));
     }
 }
 

@@ -1,4 +1,4 @@
-//! All three processes on this machine.
+//! All processes on this machine: both parties, and the dealer where the suite has one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use marill_runtime::transport::{CERTIFICATE_FILE, Identity, Network};
 use super::party::Allow;
 use super::supervisor::Supervisor;
 use super::wire::Pace;
-use super::{Suite, check_places, check_suite, print, put, temporary_directory, write_stats};
+use super::{Suite, check_places, print, put, temporary_directory, write_stats};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Expected outputs, to tell how far the outputs are from them; rows where an input attention_mask is 0 do not count
     #[arg(long, value_name = "NPZ")]
     reference: Option<PathBuf>,
-    /// Where to write bytes, rounds, seconds and peak memory of all three as JSON
+    /// Where to write bytes, rounds, seconds and peak memory of all processes as JSON
     #[arg(long, value_name = "JSON")]
     stats: Option<PathBuf>,
     /// Who makes the correlations
@@ -49,8 +49,6 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pace: Pace,
 }
-
-const ROLES: [Role; 3] = [Role::Client, Role::Server, Role::Dealer];
 
 /// The files of a run.
 struct Desk {
@@ -80,7 +78,7 @@ impl Line {
 impl Arguments {
     /// The command line of the child of `role`, less its addresses. `trusts` are options and whose certificate they
     /// name.
-    fn line(&self, desk: &Desk, role: Role, command: [OsString; 2], trusts: [(&str, Role); 2]) -> Line {
+    fn line(&self, desk: &Desk, role: Role, command: [OsString; 2], trusts: &[(&str, Role)]) -> Line {
         let words = command.into_iter().filter(|word| !word.is_empty()).collect();
         let mut line = Line(words)
             .with("--stats", desk.of(role, "stats.json"))
@@ -88,7 +86,7 @@ impl Arguments {
             .with("--patience", self.pace.patience.as_secs_f64().to_string());
         if role != Role::Dealer {
             line = line
-                .with("--suite", "dealer")
+                .with("--suite", if self.has_dealer() { "dealer" } else { "two-party" })
                 .with("--input", desk.of(role, "input.npz"))
                 .with("--output", desk.of(role, "output.npz"));
         }
@@ -111,41 +109,58 @@ impl Arguments {
             return line;
         }
         line = line.with("--identity", desk.of(role, "identity"));
-        trusts.into_iter().fold(line, |line, (option, whom)| line.with(option, desk.certificate(whom)))
+        let known = trusts.iter().filter(|(_, whom)| self.has_dealer() || *whom != Role::Dealer);
+        known.fold(line, |line, (option, whom)| line.with(option, desk.certificate(*whom)))
+    }
+
+    fn has_dealer(&self) -> bool {
+        self.suite == Suite::Dealer
+    }
+
+    /// Everybody but the client.
+    fn others(&self) -> &'static [Role] {
+        if self.has_dealer() { &[Role::Server, Role::Dealer] } else { &[Role::Server] }
     }
 
     fn party_directory(&self, role: Role) -> PathBuf {
         self.directory.join(role.to_string())
     }
 
-    /// Runs the three processes, whose outputs and statistics then lie on the desk.
+    /// Runs the processes, whose outputs and statistics then lie on the desk.
     fn run_processes(&self, desk: &Desk) -> Result<()> {
         let mut supervisor = Supervisor::new();
         let anywhere = "127.0.0.1:0";
-        let deal = self.line(
-            desk,
-            Role::Dealer,
-            ["deal".into(), "".into()],
-            [("--trust-client", Role::Client), ("--trust-server", Role::Server)],
-        );
-        let deal = deal.with("--listen", anywhere).with("--public", self.party_directory(Role::Client));
-        supervisor.spawn(Role::Dealer, &deal.0)?;
-        let dealer = supervisor.address_of(Role::Dealer)?;
+        let mut dealer = None;
+        if self.has_dealer() {
+            let deal = self.line(
+                desk,
+                Role::Dealer,
+                ["deal".into(), "".into()],
+                &[("--trust-client", Role::Client), ("--trust-server", Role::Server)],
+            );
+            let deal = deal.with("--listen", anywhere).with("--public", self.party_directory(Role::Client));
+            supervisor.spawn(Role::Dealer, &deal.0)?;
+            dealer = Some(supervisor.address_of(Role::Dealer)?);
+        }
+        let reach = |line: Line| match &dealer {
+            Some(dealer) => line.with("--dealer", dealer),
+            None => line,
+        };
         let serve = self.line(
             desk,
             Role::Server,
             ["serve".into(), self.party_directory(Role::Server).into()],
-            [("--trust", Role::Client), ("--trust-dealer", Role::Dealer)],
+            &[("--trust", Role::Client), ("--trust-dealer", Role::Dealer)],
         );
-        supervisor.spawn(Role::Server, &serve.with("--listen", anywhere).with("--dealer", &dealer).0)?;
+        supervisor.spawn(Role::Server, &reach(serve.with("--listen", anywhere)).0)?;
         let server = supervisor.address_of(Role::Server)?;
         let run = self.line(
             desk,
             Role::Client,
             ["run".into(), self.party_directory(Role::Client).into()],
-            [("--trust", Role::Server), ("--trust-dealer", Role::Dealer)],
+            &[("--trust", Role::Server), ("--trust-dealer", Role::Dealer)],
         );
-        supervisor.spawn(Role::Client, &run.with("--connect", server).with("--dealer", dealer).0)?;
+        supervisor.spawn(Role::Client, &reach(run.with("--connect", server)).0)?;
         supervisor.wait()
     }
 }
@@ -166,7 +181,6 @@ fn read_report(path: &Path) -> Result<Report> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    check_suite(arguments.suite)?;
     check_places(&[&arguments.output, &arguments.stats])?;
     let (program, _) = read_program(&arguments.party_directory(Role::Client).join(PROGRAM_FILE))?;
     let statement = agree(&program, &arguments.allow)?;
@@ -183,18 +197,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     inputs::write(&desk.of(Role::Client, "input.npz"), &client_inputs)?;
     inputs::write(&desk.of(Role::Server, "input.npz"), &server_inputs)?;
     if !arguments.insecure_plaintext {
-        for role in ROLES {
-            Identity::create_in(&desk.of(role, "identity"))?;
+        for role in std::iter::once(&Role::Client).chain(arguments.others()) {
+            Identity::create_in(&desk.of(*role, "identity"))?;
         }
     }
     put(&format!("{statement}\n"))?;
+    if !arguments.has_dealer() {
+        put(
+            "two-party suite: client and server make the correlations themselves, no third party takes part\n\n",
+        )?;
+    }
     arguments.run_processes(&desk)?;
 
     let mut outputs: BTreeMap<String, Tensor> = inputs::read(&desk.of(Role::Server, "output.npz"))?;
     outputs.extend(inputs::read(&desk.of(Role::Client, "output.npz"))?);
     let mut report = read_report(&desk.of(Role::Client, "stats.json"))?;
-    for role in [Role::Server, Role::Dealer] {
-        report = report.merged(&read_report(&desk.of(role, "stats.json"))?);
+    for role in arguments.others() {
+        report = report.merged(&read_report(&desk.of(*role, "stats.json"))?);
     }
     if let Some(path) = &arguments.output {
         inputs::write(path, &outputs)?;

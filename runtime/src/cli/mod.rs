@@ -31,11 +31,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run client, server and dealer as three processes on this machine, over TCP with TLS
+    /// Run client and server (and a dealer, where the suite has one) as processes on this machine, over TCP with TLS
     Demo(demo::Arguments),
     /// Be the server: wait for one client, run once, exit
     Serve(party::ServeArguments),
-    /// Be the client: call the server and the dealer, run once
+    /// Be the client: call the server (and the dealer, where the suite has one), run once
     Run(party::RunArguments),
     /// Be the dealer: make correlations for one run, exit
     Deal(deal::Arguments),
@@ -50,20 +50,10 @@ enum Command {
 /// Who makes the correlations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Suite {
+    /// The two parties between them
+    TwoParty,
     /// A third process that sees no data, and that must not collude with either party
     Dealer,
-    /// The two parties between them (not available yet)
-    TwoParty,
-}
-
-/// The suite must be named until the default one can run.
-fn check_suite(suite: Suite) -> Result<()> {
-    match suite {
-        Suite::Dealer => Ok(()),
-        Suite::TwoParty => {
-            bail!("the two-party suite, which is the default, is not available yet; --suite dealer works")
-        }
-    }
 }
 
 /// Parses, runs, and tells what went wrong in one line.

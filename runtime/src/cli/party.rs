@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use marill_plaintext::Tensor;
 use marill_program::flow::Consent;
@@ -13,11 +13,11 @@ use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
 use marill_runtime::session::{admit, consents};
 use marill_runtime::sharing::Party;
-use marill_runtime::transport::{Ends, Listener};
+use marill_runtime::transport::{Channel, Ends, Listener, Protection};
 
 use super::progress::Progress;
 use super::wire::{Trust, WireOptions};
-use super::{Suite, check_places, check_suite, print, put, supervisor, write_stats};
+use super::{Suite, check_places, print, put, supervisor, write_stats};
 
 #[derive(Args)]
 pub(super) struct ServeArguments {
@@ -26,13 +26,13 @@ pub(super) struct ServeArguments {
     /// Own address for the client, HOST:PORT; port 0 takes a free one, and "listening on ADDRESS" tells which
     #[arg(long, value_name = "ADDRESS")]
     listen: String,
-    /// The dealer's address
+    /// The dealer's address, with --suite dealer
     #[arg(long, value_name = "ADDRESS")]
-    dealer: String,
+    dealer: Option<String>,
     /// The client's certificate.pem
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
-    /// The dealer's certificate.pem
+    /// The dealer's certificate.pem, with --suite dealer
     #[arg(long, value_name = "FILE")]
     trust_dealer: Option<PathBuf>,
     /// The server's own inputs, where the program has such
@@ -61,13 +61,13 @@ pub(super) struct RunArguments {
     /// The server's address, HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     connect: String,
-    /// The dealer's address
+    /// The dealer's address, with --suite dealer
     #[arg(long, value_name = "ADDRESS")]
-    dealer: String,
+    dealer: Option<String>,
     /// The server's certificate.pem
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
-    /// The dealer's certificate.pem
+    /// The dealer's certificate.pem, with --suite dealer
     #[arg(long, value_name = "FILE")]
     trust_dealer: Option<PathBuf>,
     /// The client's inputs by name
@@ -111,6 +111,48 @@ impl Allow {
     }
 }
 
+/// How this party reaches its peer and, where the suite has one, the dealer.
+struct Links<'a> {
+    peer: Protection,
+    dealer: Option<(&'a str, Protection)>,
+}
+
+impl<'a> Links<'a> {
+    /// From the options, which must name a dealer where the suite has one and none where it has not.
+    fn new(
+        wire: &WireOptions,
+        suite: Suite,
+        trust: Option<&Path>,
+        dealer: Option<&'a str>,
+        trust_dealer: Option<&Path>,
+    ) -> Result<Links<'a>> {
+        let peer = Trust { option: "--trust", certificate: trust };
+        let third = Trust { option: "--trust-dealer", certificate: trust_dealer };
+        match (suite, dealer) {
+            (Suite::Dealer, Some(address)) => {
+                let [peer, protection] = wire.protections([peer, third])?;
+                Ok(Links { peer, dealer: Some((address, protection)) })
+            }
+            (Suite::Dealer, None) => bail!("--suite dealer needs --dealer ADDRESS"),
+            (Suite::TwoParty, None) if trust_dealer.is_none() => {
+                let [peer] = wire.protections([peer])?;
+                Ok(Links { peer, dealer: None })
+            }
+            (Suite::TwoParty, _) => {
+                bail!(
+                    "the two-party suite has no dealer: leave out --dealer and --trust-dealer, or add --suite dealer"
+                )
+            }
+        }
+    }
+
+    fn call_dealer(&self, wire: &WireOptions, me: Role) -> Result<Option<Channel>> {
+        let ends = Ends { me, peer: Role::Dealer };
+        let call = |(address, protection): &(&str, Protection)| wire.connect(address, ends, protection);
+        self.dealer.as_ref().map(call).transpose()
+    }
+}
+
 /// A party's directory and inputs; what the program tells is looked at before inputs are read.
 fn prepare(
     directory: &Path,
@@ -126,13 +168,15 @@ fn prepare(
 
 pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
-        check_suite(arguments.suite)?;
         check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
-        let [of_client, of_dealer] = wire.protections([
-            Trust { option: "--trust", certificate: arguments.trust.as_deref() },
-            Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
-        ])?;
+        let links = Links::new(
+            wire,
+            arguments.suite,
+            arguments.trust.as_deref(),
+            arguments.dealer.as_deref(),
+            arguments.trust_dealer.as_deref(),
+        )?;
         let outputs = arguments.allow_reveal.iter().cloned().collect();
         let consent = Consent { outputs, ..Consent::default() };
         let (bundle, inputs) =
@@ -142,9 +186,9 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
-        let dealer = wire.connect(&arguments.dealer, ends(Role::Dealer), &of_dealer)?;
+        let dealer = links.call_dealer(wire, Role::Server)?;
         put(&format!("listening on {}\n", listener.address()))?;
-        let client = wire.accept(&listener, ends(Role::Client), &of_client)?;
+        let client = wire.accept(&listener, ends(Role::Client), &links.peer)?;
         drop(listener);
         let mut progress = Progress::new(Role::Server, wire.supervised);
         let result = admitted.run_server(client, dealer, &mut |p| progress.hear(p));
@@ -164,13 +208,15 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
 
 pub(super) fn run(arguments: &RunArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
-        check_suite(arguments.suite)?;
         check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
-        let [of_server, of_dealer] = wire.protections([
-            Trust { option: "--trust", certificate: arguments.trust.as_deref() },
-            Trust { option: "--trust-dealer", certificate: arguments.trust_dealer.as_deref() },
-        ])?;
+        let links = Links::new(
+            wire,
+            arguments.suite,
+            arguments.trust.as_deref(),
+            arguments.dealer.as_deref(),
+            arguments.trust_dealer.as_deref(),
+        )?;
         let (directory, consent) = (&arguments.directory, arguments.allow.consent());
         let (bundle, inputs) = prepare(directory, Party::Client, consent, arguments.input.as_deref())?;
         let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
@@ -179,9 +225,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         }
         let mask = inputs.get(print::MASK).cloned();
         let admitted = admit(&bundle, Party::Client, inputs)?;
-        let ends = |peer| Ends { me: Role::Client, peer };
-        let server = wire.connect(&arguments.connect, ends(Role::Server), &of_server)?;
-        let dealer = wire.connect(&arguments.dealer, ends(Role::Dealer), &of_dealer)?;
+        let ends = Ends { me: Role::Client, peer: Role::Server };
+        let server = wire.connect(&arguments.connect, ends, &links.peer)?;
+        let dealer = links.call_dealer(wire, Role::Client)?;
         let mut progress = Progress::new(Role::Client, wire.supervised);
         let result = admitted.run_client(server, dealer, &mut |p| progress.hear(p));
         progress.finish();

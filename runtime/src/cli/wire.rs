@@ -63,36 +63,32 @@ impl WireOptions {
         }
     }
 
-    /// How the links to two peers are protected.
-    pub(super) fn protections(&self, trusts: [Trust<'_>; 2]) -> Result<[Protection; 2]> {
+    /// How the links to some peers are protected.
+    pub(super) fn protections<const N: usize>(&self, trusts: [Trust<'_>; N]) -> Result<[Protection; N]> {
         if self.insecure_plaintext {
             if self.identity.is_some() {
                 bail!("--identity and --insecure-plaintext exclude each other");
             }
-            return Ok([Protection::Plain, Protection::Plain]);
+            return Ok(trusts.map(|_| Protection::Plain));
         }
-        let [first, second] = trusts;
-        let (Some(identity), Some(one), Some(two)) = (&self.identity, first.certificate, second.certificate)
-        else {
-            let missing: Vec<&str> = [
-                ("--identity", self.identity.is_none()),
-                (first.option, first.certificate.is_none()),
-                (second.option, second.certificate.is_none()),
-            ]
-            .into_iter()
-            .filter_map(|(option, missing)| missing.then_some(option))
-            .collect();
+        let mut missing: Vec<&str> = self.identity.is_none().then_some("--identity").into_iter().collect();
+        missing.extend(trusts.iter().filter(|trust| trust.certificate.is_none()).map(|trust| trust.option));
+        let Some(identity) = self.identity.as_ref().filter(|_| missing.is_empty()) else {
             bail!(
                 "tls needs {} as well: `marill keygen DIR` makes an identity, whose certificate.pem the others trust; \
                  --insecure-plaintext goes without tls",
                 missing.join(", ")
             );
         };
-        let protection = |trusted: &Path| -> Result<Protection> {
-            let trusted = PeerCertificate::load(trusted)?;
+        let protection = |trust: Trust<'_>| -> Result<Protection> {
+            let trusted = PeerCertificate::load(trust.certificate.unwrap_or(identity))?;
             Ok(Protection::Tls(Box::new(TlsIdentity { own: Identity::load(identity)?, trusted })))
         };
-        Ok([protection(one)?, protection(two)?])
+        let mut all = Vec::with_capacity(N);
+        for trust in trusts {
+            all.push(protection(trust)?);
+        }
+        all.try_into().map_err(|_| anyhow::anyhow!("a link is left without protection"))
     }
 
     /// Calls a peer.

@@ -1,7 +1,8 @@
 //! What preprocessing makes, and who makes it.
 //!
 //! The demand of a program is [`marill_program::correlation::fields`] of each instruction. A [`Source`] hands a party
-//! its masks and its shares of those fields, whoever made them; [`dealer`] is one maker.
+//! its masks and its shares of those fields, whoever made them: the [`dealer`], or the two parties between them
+//! ([`two_party`]).
 
 pub mod dealer;
 pub mod derived;
@@ -9,43 +10,13 @@ pub mod masks;
 pub mod prepared;
 pub mod shares;
 pub mod spool;
+pub mod two_party;
 
 use marill_kernels::Seed;
+pub use marill_program::Suite;
 
 use crate::error::RunError;
 use shares::Shares;
-
-/// Who makes the correlations. Part of the greeting: all must agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suite {
-    /// A third process that sees no data.
-    Dealer,
-    /// The two parties between them.
-    TwoParty,
-}
-
-impl Suite {
-    /// The suite's number in the greeting.
-    pub fn code(self) -> u8 {
-        match self {
-            Suite::Dealer => 1,
-            Suite::TwoParty => 2,
-        }
-    }
-
-    /// The suite's name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Suite::Dealer => "dealer",
-            Suite::TwoParty => "two-party",
-        }
-    }
-
-    /// The suite of a number in a greeting.
-    pub fn from_code(code: u8) -> Option<Suite> {
-        [Suite::Dealer, Suite::TwoParty].into_iter().find(|suite| suite.code() == code)
-    }
-}
 
 /// One party's correlations of one run.
 pub trait Source: Send {

@@ -78,7 +78,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Computes them all.
+    /// Computes them all. Without masked weights, the fields are `r W` whole.
     ///
     /// # Errors
     /// Of the temporary files, and `BadProgram` where masks cannot be moved.
@@ -86,13 +86,16 @@ impl Prepared {
         program: &ValidProgram,
         indices: &BTreeMap<u32, Tensor>,
         source: &mut dyn Source,
-        weights: &mut MaskedWeights,
+        mut weights: Option<&mut MaskedWeights>,
     ) -> Result<Prepared, RunError> {
         let mut prepared = Prepared { spool: Spool::new()?, offsets: BTreeMap::new() };
         let mut masks = Masks::new(program, indices, None);
         for at in 0..program.len() as u32 {
             if let Some((a, weight)) = weighted(program, at) {
-                let mut share = prepared.contribution(program, at, &masks, a, weight, weights)?;
+                let mut share = match &mut weights {
+                    Some(weights) => prepared.contribution(program, at, &masks, a, weight, weights)?,
+                    None => vec![0; program.ty(at).len()],
+                };
                 let correction =
                     source.fields(at)?.into_iter().next().map(Shares::into_values).unwrap_or_default();
                 share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));

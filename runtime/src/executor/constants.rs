@@ -142,6 +142,18 @@ impl<'a> Constants<'a> {
         encode_tensor(self.program(), at, &self.tensor(at, e.arg)?, layout)
     }
 
+    /// The elements of `Weight` instruction `at`, which this party must know.
+    ///
+    /// # Errors
+    /// Of the bundle; `BadInput` for an element that does not fit the ring.
+    pub fn weight(&self, at: u32) -> Result<Vec<u64>, RunError> {
+        let Instruction::Weight(w) = self.program().instruction(at as usize) else {
+            return Err(not_held(at, "a weight"));
+        };
+        let layout = Layout { width: w.width, frac: w.frac };
+        Ok(encode_tensor(self.program(), at, &self.tensor(at, w.arg)?, layout)?.data)
+    }
+
     /// The public index tensors by which masks move.
     ///
     /// # Errors

@@ -1,32 +1,32 @@
-//! Functionality: masked x -> `[f(x)]` for a piecewise polynomial or exponential f; error: the fit's, at most
-//! 2^-entry_frac per entry and the rounding of the powers, and the piece may be the next one at borders.
+//! Functionality: masked x -> `[f(x)]` for a piecewise polynomial or exponential f; error: the fit's, half of
+//! 2^-entry_frac per power of the mask's position and of 2^-power_frac per factor, and the piece may be the next one at
+//! borders.
 //! Requires: pieces that are good one piece's length to either side.
-//! Consumes: one table of 2^index_bits entries of degree + 1 numbers per element, shifted by the mask.
+//! Consumes: the unit vector of the mask's piece, 2^index_bits entries, times each power of the mask's position in it.
 //! Online: 0 bytes, 0 rounds. Preprocessing: `ceil(n 2^index_bits (degree + 1) w / 8)` bytes.
 //! Fails: never.
-//! Reference: one-time tables, Ishai et al. (TCC 2013), section 3, with entries that carry the Taylor shift by the
-//! mask's low bits.
+//! Reference: one-time tables, Ishai et al. (TCC 2013), section 3, as unit vectors, with the Taylor shift by the mask's
+//! low bits.
 
 use marill_program::Ring;
 use marill_program::schema::Table;
-use marill_program::tables::{split, table_powers};
+use marill_program::tables::table_factors;
 
 use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
 use crate::sharing::Share;
 
-/// The chosen entries times the public powers of the position in the piece.
+/// The public factors at the opened value times the shares.
 pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
-    let terms = t.degree as usize + 1;
-    let per = terms << t.index_bits;
-    let data = by_blocks(opened.len(), per, Vec::new, |numbers, range, out| {
+    let per = (t.degree as usize + 1) << t.index_bits;
+    let scratch = || (Vec::new(), vec![0; per]);
+    let data = by_blocks(opened.len(), per, scratch, |(numbers, factors), range, out| {
         entries.read(range.start * per..range.end * per, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));
-        for (out, (x, table)) in out.iter_mut().zip(elements) {
-            let (piece, _) = split(*x, t.low_bits, t.index_bits);
-            let powers = table_powers(t, *x);
-            let entry = &table[piece * terms..][..terms];
-            *out = entry.iter().zip(powers).fold(0, |sum: u64, (e, p)| sum.wrapping_add(e.wrapping_mul(p)));
+        for (out, (x, entries)) in out.iter_mut().zip(elements) {
+            table_factors(t, *x, factors);
+            let terms = factors.iter().zip(entries);
+            *out = terms.fold(0, |sum: u64, (f, e)| sum.wrapping_add(f.wrapping_mul(*e)));
         }
     });
     Share::new(Ring::new(opened.shape.clone(), data))

@@ -1,14 +1,13 @@
-//! What a run took, for files and for people: one party's view, or all three merged.
+//! What a run took, for files and for people: one party's view, or all of them merged.
 
 mod accuracy;
 mod outline;
 
 use std::collections::BTreeMap;
 
-use marill_program::ValidProgram;
+use marill_program::{Suite, ValidProgram};
 use serde::{Deserialize, Serialize};
 
-use crate::correlation::Suite;
 use crate::error::Role;
 use crate::session::Stats;
 use crate::transport::Phase;
@@ -143,8 +142,10 @@ impl Report {
             }
         };
         let dims = program.map(|program| &program.program().dims);
+        let dealt = stats.role == Role::Dealer || stats.setup.links.iter().any(|l| l.peer == Role::Dealer);
+        let suite = if dealt { Suite::Dealer } else { Suite::TwoParty };
         Report {
-            suite: Suite::Dealer.name().to_owned(),
+            suite: suite.name().to_owned(),
             program: program.map(|program| program.program().name.clone()),
             digest: program.map(|program| hex(&program.digest())),
             dims: dims.into_iter().flatten().map(|dim| (dim.name.clone(), dim.size)).collect(),

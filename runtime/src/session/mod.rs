@@ -1,42 +1,34 @@
 //! A run from connection to outputs: agree, preprocess, run, reveal. One function for each role. Before it says a
 //! word, a party makes sure that it wants to run this program ([`admit`]).
 //!
-//! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
-//! a digest of the public matrices that multiply them, which the dealer has; the dealer sends the server the weights'
-//! seed; the server sends the client every weight masked. Preprocess: the dealer seeds both parties and streams
-//! corrections to the server; the client multiplies its masks with the masked weights, and both theirs with the public
-//! matrices; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
-//! both say when they are ready. Online: the rounds of the program between client and server.
+//! Correlations come from a dealer ([`dealt`]) or from the two parties between them ([`alone`]); then come the rounds of
+//! the program between client and server, the same in both cases.
 
 mod admit;
 mod agree;
+mod alone;
+mod dealt;
 mod stats;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use marill_kernels::Seed;
 use marill_plaintext::Tensor;
-use marill_program::ValidProgram;
-use marill_program::correlation::mask_indices;
-use marill_program::cost::{
-    DIGEST_BYTES, HEARTBEAT_BYTES, SEED_BYTES, correction_bytes, heartbeats, index_bytes,
-};
+use marill_program::plan::Plan;
 
-use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
-use crate::correlation::dealer::make::Seeds;
-use crate::correlation::dealer::{ClientSource, ServerSource, make};
+use crate::bundle::Bundle;
+use crate::correlation::Source;
 use crate::correlation::derived::Derived;
-use crate::correlation::prepared::{MaskedWeights, Prepared};
-use crate::correlation::spool::{Chunks, Spool};
-use crate::correlation::{Suite, fresh_seed};
-use crate::error::{Misbehaviour, Role, RunError};
-use crate::executor::published::{self, HeldMatrices};
-use crate::executor::{Executor, weights};
+use crate::correlation::prepared::Prepared;
+use crate::error::RunError;
+use crate::executor::constants::Constants;
+use crate::executor::{Executor, Rehearsed};
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
 pub use admit::{Admitted, admit, consents, trace};
 pub use agree::{Hello, MAGIC};
+pub use dealt::run_dealer;
 pub use stats::{LinkStats, PhaseStats, Stats};
 
 use stats::Clock;
@@ -61,10 +53,8 @@ pub type Listener<'a> = &'a mut dyn FnMut(Progress);
 /// The outputs that a party learns, by name, and what the run took.
 pub type Outcome = (BTreeMap<String, Tensor>, Stats);
 
-/// Most bytes of public indices that the dealer takes.
-const INDEX_LIMIT_BYTES: u64 = 1 << 30;
-
-/// Runs the client: holds the prompt, learns the outputs declared for it.
+/// Runs the client: holds the prompt, learns the outputs declared for it. Without a dealer the two parties make the
+/// correlations themselves.
 ///
 /// # Errors
 /// Those of [`admit`] before anything is sent; `PeerIncompatible` where the three do not run the same program;
@@ -73,7 +63,7 @@ pub fn run_client(
     bundle: &Bundle,
     inputs: BTreeMap<String, Tensor>,
     server: Channel,
-    dealer: Channel,
+    dealer: Option<Channel>,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
     admit(bundle, Party::Client, inputs)?.run_client(server, dealer, progress)
@@ -87,7 +77,7 @@ pub fn run_server(
     bundle: &Bundle,
     inputs: BTreeMap<String, Tensor>,
     client: Channel,
-    dealer: Channel,
+    dealer: Option<Channel>,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
     admit(bundle, Party::Server, inputs)?.run_server(client, dealer, progress)
@@ -100,49 +90,11 @@ impl Admitted<'_> {
     /// Those of [`run_client`], but for what admission has excluded.
     pub fn run_client(
         self,
-        mut server: Channel,
-        mut dealer: Channel,
+        server: Channel,
+        dealer: Option<Channel>,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
-        let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
-        let program = bundle.program();
-        let mut clock = Clock::start(Role::Client);
-        enter(Phase::Setup, &mut [&mut server, &mut dealer], progress);
-        let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
-        agree::party(&mut server, &hello)?;
-        agree::party(&mut dealer, &hello)?;
-        let indices = constants.mask_indices()?;
-        let mut weights = MaskedWeights::receive(program, &mut server)?;
-        if !weights.is_empty() {
-            server.end_round();
-        }
-        clock.end(Phase::Setup);
-
-        enter(Phase::Preprocess, &mut [&mut server, &mut dealer], progress);
-        let mut source = ClientSource::new(program, receive_seed(&mut dealer)?);
-        let mut prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
-        let mut derived = Derived::new(program, &indices, &constants, &source)?;
-        server.send(&[])?;
-        (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
-        clock.end(Phase::Preprocess);
-
-        enter(Phase::Online, &mut [&mut server, &mut dealer], progress);
-        let executor = Executor::new(
-            Party::Client,
-            &plan,
-            &constants,
-            &mut source,
-            Some(&mut derived),
-            Some(&mut prepared),
-            inputs,
-            rehearsed,
-        );
-        let total = plan.rounds() as u64;
-        let (outputs, plaintext) =
-            executor.run(&mut server, &mut |done| progress(Progress::Step { done, total }))?;
-        clock.end(Phase::Online);
-        clock.plaintext = Some(constants.plaintext() + plaintext);
-        Ok((outputs, clock.stats(&[&server, &dealer])))
+        self.run(Party::Client, server, dealer, progress)
     }
 
     /// As [`run_server`].
@@ -151,169 +103,80 @@ impl Admitted<'_> {
     /// Those of [`run_server`], but for what admission has excluded.
     pub fn run_server(
         self,
-        mut client: Channel,
-        mut dealer: Channel,
+        client: Channel,
+        dealer: Option<Channel>,
+        progress: Listener<'_>,
+    ) -> Result<Outcome, RunError> {
+        self.run(Party::Server, client, dealer, progress)
+    }
+
+    fn run(
+        self,
+        party: Party,
+        mut peer: Channel,
+        mut dealer: Option<Channel>,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
         let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
-        let program = bundle.program();
-        let mut clock = Clock::start(Role::Server);
-        enter(Phase::Setup, &mut [&mut client, &mut dealer], progress);
-        let hello = Hello::new(Role::Server, Suite::Dealer, program.digest());
-        agree::party(&mut client, &hello)?;
-        agree::party(&mut dealer, &hello)?;
-        dealer.send(bundle.program_bytes())?;
-        let indices = constants.mask_indices()?;
-        send_indices(&indices, &mut dealer)?;
-        if let Some(digest) = published::digest(program, &|at| constants.constant(at))? {
-            dealer.send(&digest)?;
-        }
-        let weight_seed = receive_seed(&mut dealer)?;
-        if weights::send_masked(&constants, &weight_seed, &mut client)? {
-            client.end_round();
-        }
-        clock.end(Phase::Setup);
-
-        enter(Phase::Preprocess, &mut [&mut client, &mut dealer], progress);
-        let seed = receive_seed(&mut dealer)?;
-        let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
-        let mut beats = 0;
-        let mut heard = |done| {
-            progress(Progress::Step { done, total });
-            while beats < done / HEARTBEAT_BYTES {
-                client.send(&[])?;
-                beats += 1;
-            }
-            Ok(())
+        let mut clock = Clock::start(party.role());
+        let own = Own { bundle, constants: &constants };
+        let ready = match (&mut dealer, party) {
+            (Some(dealer), Party::Client) => dealt::client(&own, &mut peer, dealer, &mut clock, progress)?,
+            (Some(dealer), Party::Server) => dealt::server(&own, &mut peer, dealer, &mut clock, progress)?,
+            (None, _) => alone::prepare(&own, party, &mut peer, &mut clock, progress)?,
         };
-        let mut source = ServerSource::receive(program, seed, &mut dealer, &mut heard)?;
-        let mut derived = Derived::new(program, &indices, &constants, &source)?;
-        (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
-        client.recv_into(&mut [])?;
-        dealer.end_round();
-        clock.end(Phase::Preprocess);
-
-        enter(Phase::Online, &mut [&mut client, &mut dealer], progress);
-        let executor = Executor::new(
-            Party::Server,
-            &plan,
-            &constants,
-            &mut source,
-            Some(&mut derived),
-            None,
-            inputs,
-            rehearsed,
-        );
-        let total = plan.rounds() as u64;
-        let (outputs, plaintext) =
-            executor.run(&mut client, &mut |done| progress(Progress::Step { done, total }))?;
+        enter(Phase::Online, std::iter::once(&mut peer).chain(&mut dealer), progress);
+        let outcome = online(party, &plan, &constants, ready, (inputs, rehearsed), &mut peer, progress)?;
         clock.end(Phase::Online);
+        let (outputs, plaintext) = outcome;
         clock.plaintext = Some(constants.plaintext() + plaintext);
-        Ok((outputs, clock.stats(&[&client, &dealer])))
+        let links: Vec<&Channel> = std::iter::once(&peer).chain(&dealer).collect();
+        Ok((outputs, clock.stats(&links)))
     }
 }
 
-/// Runs the dealer, which sees the program and no data. `public` has the program's published weights, which it needs
-/// where masks are multiplied by them.
-///
-/// # Errors
-/// `PeerIncompatible` where client and server do not run the program that the server sends, or the published weights
-/// are not the server's; `BadProgram` where the program is not valid; `BadInput` without weights that it needs;
-/// whatever the phases meet.
-pub fn run_dealer(
-    public: Option<&Bundle>,
-    mut client: Channel,
-    mut server: Channel,
+/// The rounds of the program.
+fn online(
+    party: Party,
+    plan: &Plan,
+    constants: &Constants<'_>,
+    mut ready: Ready<'_>,
+    (inputs, rehearsed): (BTreeMap<String, Tensor>, Rehearsed),
+    peer: &mut Channel,
     progress: Listener<'_>,
-) -> Result<Stats, RunError> {
-    let mut clock = Clock::start(Role::Dealer);
-    enter(Phase::Setup, &mut [&mut client, &mut server], progress);
-    let hello = Hello::new(Role::Dealer, Suite::Dealer, [0; 32]);
-    let digests = [agree::dealer(&mut client, &hello)?, agree::dealer(&mut server, &hello)?];
-    let program = decode_program(&server.recv_at_most(PROGRAM_LIMIT_BYTES as usize)?)?;
-    trace(&program)?;
-    for (role, digest) in [Role::Client, Role::Server].into_iter().zip(digests) {
-        agree::same_program(role, &program.digest(), &digest)?;
-    }
-    let indices = receive_indices(&program, &mut server)?;
-    let matrices = held_matrices(&program, public, &mut server)?;
-    let weight = fresh_seed()?;
-    server.send(weight.expose())?;
-    clock.end(Phase::Setup);
-
-    enter(Phase::Preprocess, &mut [&mut client, &mut server], progress);
-    let seeds = Seeds { client: fresh_seed()?, server: fresh_seed()?, weight };
-    client.send(seeds.client.expose())?;
-    server.send(seeds.server.expose())?;
-    let total = program.len() as u64;
-    let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
-    make(&program, &indices, &matrices, &seeds, &mut server, &mut heard)?;
-    server.end_round();
-    clock.end(Phase::Preprocess);
-    Ok(clock.stats(&[&client, &server]))
+) -> Result<(BTreeMap<String, Tensor>, Duration), RunError> {
+    let executor = Executor::new(
+        party,
+        plan,
+        constants,
+        ready.source.as_mut(),
+        Some(&mut ready.derived),
+        ready.prepared.as_mut(),
+        inputs,
+        rehearsed,
+    );
+    let total = plan.rounds() as u64;
+    executor.run(peer, &mut |done| progress(Progress::Step { done, total }))
 }
 
-/// The published weights that multiply masks, which must be those that the server has.
-fn held_matrices<'a>(
-    program: &'a ValidProgram,
-    public: Option<&'a Bundle>,
-    server: &mut Channel,
-) -> Result<HeldMatrices<'a>, RunError> {
-    if let Some(public) = public {
-        agree::same_program(Role::Dealer, &program.digest(), &public.program().digest())?;
-    }
-    let held = HeldMatrices::new(program, public);
-    if let Some(ours) = published::digest(program, &|at| held.tensor(at))? {
-        let mut theirs = [0; DIGEST_BYTES as usize];
-        server.recv_into(&mut theirs)?;
-        agree::same("digest of published weights", Role::Server, &ours, &theirs)?;
-    }
-    Ok(held)
+/// What a party has of its own.
+struct Own<'a> {
+    bundle: &'a Bundle,
+    constants: &'a Constants<'a>,
 }
 
-fn enter(phase: Phase, channels: &mut [&mut Channel], progress: Listener<'_>) {
+/// What preprocessing leaves for the rounds.
+struct Ready<'a> {
+    source: Box<dyn Source + 'a>,
+    derived: Derived,
+    /// The client's part of products with weights.
+    prepared: Option<Prepared>,
+}
+
+fn enter<'c>(phase: Phase, channels: impl IntoIterator<Item = &'c mut Channel>, progress: Listener<'_>) {
     for channel in channels {
         channel.meter_mut().set_phase(phase);
         channel.meter_mut().set_label(0);
     }
     progress(Progress::Phase(phase));
-}
-
-fn receive_seed(dealer: &mut Channel) -> Result<Seed, RunError> {
-    let mut bytes = zeroize::Zeroizing::new([0; SEED_BYTES as usize]);
-    dealer.recv_into(&mut *bytes)?;
-    Ok(Seed::new(*bytes))
-}
-
-fn send_indices(indices: &BTreeMap<u32, Tensor>, dealer: &mut Channel) -> Result<(), RunError> {
-    let mut out = Chunks::new(dealer);
-    for tensor in indices.values() {
-        let positions =
-            tensor.to_i64_vec().map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
-        positions.iter().try_for_each(|position| out.write(&position.to_le_bytes()))?;
-    }
-    out.finish()
-}
-
-fn receive_indices(program: &ValidProgram, server: &mut Channel) -> Result<BTreeMap<u32, Tensor>, RunError> {
-    let needed_bytes = index_bytes(program);
-    if needed_bytes > INDEX_LIMIT_BYTES {
-        let limit_bytes = INDEX_LIMIT_BYTES;
-        return Err(RunError::Exhausted { what: "public indices", needed_bytes, limit_bytes });
-    }
-    let mut spool = Spool::new()?;
-    spool.receive(server, needed_bytes, &mut |_| Ok(()))?;
-    let (mut indices, mut offset) = (BTreeMap::new(), 0);
-    for value in mask_indices(program) {
-        let ty = program.ty(value);
-        let bytes = spool.read(offset, 8 * ty.len())?;
-        offset += bytes.len() as u64;
-        let positions = bytes.as_chunks().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect();
-        let malformed = |error: marill_plaintext::OpError| RunError::PeerMisbehaved {
-            peer: Role::Server,
-            reason: Misbehaviour::Malformed { what: "public indices", found: error.to_string() },
-        };
-        indices.insert(value, Tensor::i64(ty.shape.clone(), positions).map_err(malformed)?);
-    }
-    Ok(indices)
 }

@@ -54,7 +54,7 @@ fn client_against(
     let error = thread::scope(|scope| {
         scope.spawn(|| server(links.client_server.1));
         scope.spawn(|| dealer(links.client_dealer.1));
-        run_client(&bundles.0, inputs.client, links.client_server.0, links.client_dealer.0, &mut |_| {})
+        run_client(&bundles.0, inputs.client, links.client_server.0, Some(links.client_dealer.0), &mut |_| {})
             .err()
             .unwrap()
     });
@@ -180,7 +180,7 @@ fn set_padding_bits_are_refused() {
             let _ = dealer.exchange(&hello(Role::Dealer, digest), 64);
             let _ = dealer.send(&[1; 16]);
         });
-        run_client(&bundles.0, inputs.client, links.client_server.0, links.client_dealer.0, &mut |_| {})
+        run_client(&bundles.0, inputs.client, links.client_server.0, Some(links.client_dealer.0), &mut |_| {})
             .err()
             .unwrap()
     });
@@ -211,7 +211,7 @@ fn the_server_notices_a_dealer_that_stops() {
             // Corrections follow; this dealer dies instead.
         });
         let server = data.server.clone();
-        run_server(&bundles.1, server, links.client_server.1, links.server_dealer.0, &mut |_| {})
+        run_server(&bundles.1, server, links.client_server.1, Some(links.server_dealer.0), &mut |_| {})
             .err()
             .unwrap()
     });
@@ -305,7 +305,7 @@ fn client_alone(program: &ValidProgram, data: &Data) -> (RunError, usize) {
     let bundle = Bundle::in_memory(program.clone(), data.public.clone(), None);
     let inputs = data.client.clone();
     let (server, dealer) = (links.client_server.0, links.client_dealer.0);
-    let error = run_client(&bundle, inputs, server, dealer, &mut |_| {}).err().unwrap();
+    let error = run_client(&bundle, inputs, server, Some(dealer), &mut |_| {}).err().unwrap();
     let arrived = [links.client_server.1, links.client_dealer.1].map(|mut channel| {
         let message = channel.recv_at_most(1 << 20);
         message.map_or(0, |bytes| bytes.len())

@@ -10,3 +10,7 @@ mod products;
 mod run;
 mod under_mask;
 mod whole;
+
+use marill_program::Suite;
+
+const SUITE: Suite = Suite::Dealer;

@@ -1,13 +1,13 @@
-//! Three threads over memory, each run held against the cost table.
+//! Threads over memory, each run held against the cost table; [`crate::SUITE`] says whether a dealer takes part.
 
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
 use marill_plaintext::Tensor;
-use marill_program::ValidProgram;
 use marill_program::cost::{Bytes, cost};
 use marill_program::flow::Consent;
+use marill_program::{Suite, ValidProgram};
 use marill_runtime::bundle::Bundle;
 use marill_runtime::error::{Role, RunError};
 use marill_runtime::session::{Outcome, Stats, run_client, run_dealer, run_server, trace};
@@ -84,10 +84,10 @@ pub fn run_over(links: Links, bundles: &(Bundle, Bundle), data: &Data) -> Run {
     let Links { client_server, client_dealer, server_dealer } = links;
     thread::scope(|scope| {
         let client = scope.spawn(|| {
-            run_client(&bundles.0, data.client.clone(), client_server.0, client_dealer.0, &mut |_| {})
+            run_client(&bundles.0, data.client.clone(), client_server.0, Some(client_dealer.0), &mut |_| {})
         });
         let server = scope.spawn(|| {
-            run_server(&bundles.1, data.server.clone(), client_server.1, server_dealer.0, &mut |_| {})
+            run_server(&bundles.1, data.server.clone(), client_server.1, Some(server_dealer.0), &mut |_| {})
         });
         let dealer =
             scope.spawn(|| run_dealer(Some(&bundles.0), client_dealer.1, server_dealer.1, &mut |_| {}));
@@ -106,9 +106,23 @@ fn sum(all: [Bytes; 3]) -> Bytes {
     })
 }
 
+/// Runs the two parties alone.
+pub fn run_alone(bundles: &(Bundle, Bundle), data: &Data) -> [Result<Outcome, RunError>; 2] {
+    let (client, server) = links(Duration::from_secs(30)).client_server;
+    thread::scope(|scope| {
+        let client = scope.spawn(|| run_client(&bundles.0, data.client.clone(), client, None, &mut |_| {}));
+        let server = run_server(&bundles.1, data.server.clone(), server, None, &mut |_| {});
+        [client.join().unwrap(), server]
+    })
+}
+
 /// The outputs of client and server; bytes and rounds are those of the cost table.
 pub fn run(program: &ValidProgram, data: &Data) -> (Tensors, Tensors) {
     let bundles = bundles(program, program, data);
+    if crate::SUITE == Suite::TwoParty {
+        let [client, server] = run_alone(&bundles, data);
+        return (client.unwrap().0, server.unwrap().0);
+    }
     let run = run_over(links(Duration::from_secs(30)), &bundles, data);
     let ((client, client_stats), (server, server_stats)) = (run.client.unwrap(), run.server.unwrap());
     let dealer_stats = run.dealer.unwrap();

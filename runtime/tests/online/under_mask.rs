@@ -93,8 +93,12 @@ fn the_dealer_needs_the_same_published_weights() {
         let Links { client_server, client_dealer, server_dealer } = links(Duration::from_secs(5));
         thread::scope(|scope| {
             let (client, server) = (data.client.clone(), data.server.clone());
-            scope.spawn(|| run_client(&bundles.0, client, client_server.0, client_dealer.0, &mut |_| {}));
-            scope.spawn(|| run_server(&bundles.1, server, client_server.1, server_dealer.0, &mut |_| {}));
+            scope.spawn(|| {
+                run_client(&bundles.0, client, client_server.0, Some(client_dealer.0), &mut |_| {})
+            });
+            scope.spawn(|| {
+                run_server(&bundles.1, server, client_server.1, Some(server_dealer.0), &mut |_| {})
+            });
             run_dealer(public, client_dealer.1, server_dealer.1, &mut |_| {}).err().unwrap()
         })
     };

@@ -21,12 +21,8 @@ impl Checker {
     }
 
     pub(super) fn entry_fracs(&self, entry: u32, power: u32) -> Result<u32, ProgramError> {
-        if entry > 40 || power > 30 {
-            return Err(self.bounds(
-                "fraction bits",
-                entry.max(power).into(),
-                "40 for entries, 30 for powers",
-            ));
+        if entry.max(power) > 40 {
+            return Err(self.bounds("fraction bits", entry.max(power).into(), "at most 40"));
         }
         self.frac(entry + power)
     }

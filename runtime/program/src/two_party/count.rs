@@ -1,0 +1,148 @@
+//! What gates cost, without running them.
+
+use std::convert::Infallible;
+
+use super::gates::{And, Choose, Engine, Side};
+use super::planes::Plane;
+use super::recipe::make;
+use crate::correlation::fields;
+use crate::cost::{CHUNK_BYTES, FRAME_HEADER_BYTES};
+use crate::schema::Instruction;
+use crate::validate::ValidProgram;
+
+/// Numbers of the fields that are made together, at most: each instruction's count whole.
+const SEGMENT_NUMBERS: usize = 1 << 26;
+
+/// What gates take. Each direction of an exchange is cut into the same number of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Oblivious transfers in which the server chooses, and in which the client does.
+    pub server_chooses: u64,
+    pub client_chooses: u64,
+    /// Bytes of all exchanges, headers included.
+    pub client_to_server: u64,
+    pub server_to_client: u64,
+    pub rounds: u64,
+}
+
+/// Bytes of the bits that both parties open for gates [`And`], each way.
+pub fn and_bytes(gates: &[And]) -> u64 {
+    let bits = |gate: &And| (1 + gate.by.len()) as u64 * gate.lanes.div_ceil(8) as u64;
+    gates.iter().map(bits).sum()
+}
+
+/// Bytes that correct the random choices of gates [`Choose`] in which `chooser` chooses.
+pub fn choice_bytes(gates: &[Choose], chooser: Side) -> u64 {
+    gates.iter().filter(|g| g.chooser == chooser).map(|g| g.lanes.div_ceil(8) as u64).sum()
+}
+
+/// Bytes that the other party sends for them.
+pub fn number_bytes(gates: &[Choose], chooser: Side) -> u64 {
+    let bytes = |g: &Choose| (g.lanes * g.per) as u64 * u64::from(g.width);
+    gates.iter().filter(|g| g.chooser == chooser).map(|g| bytes(g).div_ceil(8)).sum()
+}
+
+/// Transfers of gates [`And`] each way.
+pub fn and_transfers(gates: &[And]) -> u64 {
+    gates.iter().map(|gate| gate.lanes as u64).sum()
+}
+
+/// Transfers of gates [`Choose`].
+pub fn choose_transfers(gates: &[Choose], chooser: Side) -> u64 {
+    gates.iter().filter(|g| g.chooser == chooser).map(|g| g.lanes as u64).sum()
+}
+
+/// Frames of an exchange of so many bytes.
+pub fn frames(to_server: u64, to_client: u64) -> u64 {
+    to_server.max(to_client).div_ceil(CHUNK_BYTES)
+}
+
+impl Demand {
+    fn exchange(&mut self, to_server: u64, to_client: u64) {
+        let headers = FRAME_HEADER_BYTES * frames(to_server, to_client);
+        self.client_to_server += to_server + headers;
+        self.server_to_client += to_client + headers;
+        self.rounds += 1;
+    }
+
+    fn add(&mut self, other: &Demand) {
+        self.server_chooses += other.server_chooses;
+        self.client_chooses += other.client_chooses;
+        self.client_to_server += other.client_to_server;
+        self.server_to_client += other.server_to_client;
+        self.rounds += other.rounds;
+    }
+}
+
+/// Counts.
+#[derive(Default)]
+struct Counter(Demand);
+
+impl Engine for Counter {
+    type Error = Infallible;
+
+    fn side(&self) -> Side {
+        Side::Server
+    }
+
+    fn and(&mut self, gates: &[And]) -> Result<Vec<Vec<Plane>>, Infallible> {
+        let (bytes, transfers) = (and_bytes(gates), and_transfers(gates));
+        self.0.exchange(bytes, bytes);
+        self.0.server_chooses += transfers;
+        self.0.client_chooses += transfers;
+        Ok(gates.iter().map(|gate| vec![Plane::default(); gate.by.len()]).collect())
+    }
+
+    fn choose(&mut self, gates: &[Choose]) -> Result<Vec<Vec<u64>>, Infallible> {
+        let of = |chooser| (choice_bytes(gates, chooser), number_bytes(gates, chooser));
+        let ((client_choices, from_server), (server_choices, from_client)) =
+            (of(Side::Client), of(Side::Server));
+        self.0.exchange(client_choices, server_choices);
+        self.0.exchange(from_client, from_server);
+        self.0.server_chooses += choose_transfers(gates, Side::Server);
+        self.0.client_chooses += choose_transfers(gates, Side::Client);
+        Ok(vec![Vec::new(); gates.len()])
+    }
+}
+
+/// Instructions with fields, in groups that are made together.
+pub fn segments(program: &ValidProgram) -> Vec<Vec<u32>> {
+    let (mut all, mut segment, mut numbers) = (Vec::new(), Vec::new(), 0);
+    for at in 0..program.len() {
+        let size: usize = fields(program, at).iter().map(|field| field.len).sum();
+        if size == 0 {
+            continue;
+        }
+        if numbers + size > SEGMENT_NUMBERS && !segment.is_empty() {
+            all.push(std::mem::take(&mut segment));
+            numbers = 0;
+        }
+        segment.push(at as u32);
+        numbers += size;
+    }
+    if !segment.is_empty() {
+        all.push(segment);
+    }
+    all
+}
+
+/// What the fields of some instructions take.
+pub fn demand(program: &ValidProgram, instructions: &[u32]) -> Demand {
+    let mut counter = Counter::default();
+    let Ok(_) = make(&mut counter, program, instructions, &|_| Vec::new());
+    counter.0
+}
+
+/// What all fields of a program take.
+pub fn whole_demand(program: &ValidProgram) -> Demand {
+    segments(program).iter().fold(Demand::default(), |mut sum, segment| {
+        sum.add(&demand(program, segment));
+        sum
+    })
+}
+
+/// Whether an instruction's fields are a matrix product alone.
+pub fn is_matrix_product(program: &ValidProgram, at: u32) -> bool {
+    matches!(program.instruction(at as usize), Instruction::MatMul(_))
+        && !fields(program, at as usize).is_empty()
+}

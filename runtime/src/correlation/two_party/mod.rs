@@ -1,0 +1,11 @@
+//! The two-party suite: client and server make all correlations between them.
+//!
+//! Each draws its own part of every mask, so masks cost nothing. What is a function of both parts is made of
+//! correlated oblivious transfers ([`ot`]) in the gates ([`gates`]) of the recipe in `marill_program::two_party`.
+//! There is no third party whom anybody has to trust.
+
+pub mod gates;
+pub mod ot;
+pub mod source;
+
+pub use source::TwoPartySource;

@@ -1,0 +1,161 @@
+//! A party's correlations of one run, made with the other party.
+
+use std::collections::BTreeMap;
+
+use marill_kernels::pack::{pack, packed_len};
+use marill_kernels::{Prg, Seed};
+use marill_plaintext::Tensor;
+use marill_program::correlation::{Factor, Kind, fields};
+use marill_program::fixed::mask;
+use marill_program::two_party::count::segments;
+use marill_program::two_party::gates::Side;
+use marill_program::two_party::recipe::make;
+use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
+
+use super::gates::Gates;
+use crate::correlation::masks::{Masks, Matrices};
+use crate::correlation::shares::Shares;
+use crate::correlation::spool::Spool;
+use crate::correlation::{Source, mask_stream};
+use crate::error::{Misbehaviour, Role, RunError};
+
+/// The server's weights as ring elements; the client has none.
+pub type Weights<'a> = &'a dyn Fn(u32) -> Result<Vec<u64>, RunError>;
+
+/// Masks from this party's seed, shares from a spool.
+pub struct TwoPartySource<'a> {
+    program: &'a ValidProgram,
+    seed: Seed,
+    spool: Spool,
+    offsets: BTreeMap<u32, u64>,
+}
+
+impl<'a> TwoPartySource<'a> {
+    /// Makes all correlations of `program` with the peer; `heard` is told how many instructions are done. `indices` holds
+    /// the public tensors by which masks move, `matrices` those by which they are multiplied.
+    ///
+    /// # Errors
+    /// Of the channel, the temporary file and the bundle.
+    pub fn make(
+        program: &'a ValidProgram,
+        seed: Seed,
+        indices: &BTreeMap<u32, Tensor>,
+        matrices: &dyn Matrices,
+        weights: Weights<'_>,
+        gates: &mut Gates<'_>,
+        side: Side,
+        heard: &mut dyn FnMut(u32),
+    ) -> Result<TwoPartySource<'a>, RunError> {
+        let mut source = TwoPartySource { program, seed, spool: Spool::new()?, offsets: BTreeMap::new() };
+        let mut masks = Masks::new(program, indices, Some(matrices));
+        let mut next = 0;
+        for segment in segments(program) {
+            let mut parts = BTreeMap::new();
+            for &at in &segment {
+                while next < at {
+                    source.pass(&mut masks, next, side)?;
+                    next += 1;
+                }
+                source.gather(at, &masks, weights, side, &mut parts)?;
+            }
+            let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
+            let made = make(gates, program, &segment, &part)?;
+            for (&at, made) in segment.iter().zip(made) {
+                source.store(at, made)?;
+            }
+            heard(segment.last().map_or(0, |last| last + 1));
+        }
+        Ok(source)
+    }
+
+    fn pass(&self, masks: &mut Masks<'_>, at: u32, side: Side) -> Result<(), RunError> {
+        let ty = self.program.ty(at);
+        let mine = match ty.form {
+            Form::Masked { to: Target::Server, .. } => side == Side::Client,
+            Form::Masked { to: Target::Client, .. } => side == Side::Server,
+            _ => true,
+        };
+        masks.pass(at, || {
+            mine.then(|| Ring::new(ty.shape.clone(), self.mask(at, ty.len(), ty.width().unwrap_or(64))))
+        })
+    }
+
+    /// This party's numbers that the fields of an instruction are made of.
+    fn gather(
+        &self,
+        at: u32,
+        masks: &Masks<'_>,
+        weights: Weights<'_>,
+        side: Side,
+        parts: &mut BTreeMap<u32, Vec<u64>>,
+    ) -> Result<(), RunError> {
+        let mut values = Vec::new();
+        let mut weighted = None;
+        for field in fields(self.program, at as usize) {
+            let factors = match field.kind {
+                Kind::Factor(a) => [Some(a), None],
+                Kind::Product(a, b) | Kind::MatrixProduct(a, b) => [Some(a), Some(b)],
+                _ => [None, None],
+            };
+            for factor in factors.into_iter().flatten() {
+                match factor {
+                    Factor::Mask(v) | Factor::Msb(v) | Factor::Bit { bits: v, .. } => values.push(v),
+                    Factor::WeightMask(v) => weighted = Some(v),
+                }
+            }
+        }
+        match self.program.instruction(at as usize) {
+            Instruction::Table(t) => values.push(t.arg),
+            Instruction::Fourier(f) => values.push(f.arg),
+            Instruction::BitTable(t) => values.push(t.arg),
+            Instruction::Digits(d) => values.push(d.arg),
+            Instruction::OneHot(o) => values.push(o.arg),
+            Instruction::Compare(c) => values.push(c.opened),
+            _ => {}
+        }
+        for value in values {
+            if let (false, Some(ring)) = (parts.contains_key(&value), masks.get(value)) {
+                let reduce = mask(self.program.ty(value).width().unwrap_or(64));
+                parts.insert(value, ring.data.iter().map(|v| v & reduce).collect());
+            }
+        }
+        if let (Some(weight), Side::Server) = (weighted, side) {
+            parts.insert(weight, weights(weight)?);
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, at: u32, made: Vec<Vec<u64>>) -> Result<(), RunError> {
+        self.offsets.insert(at, self.spool.len_bytes());
+        for (field, mut values) in fields(self.program, at as usize).into_iter().zip(made) {
+            // A party without words of its own has zeros.
+            values.resize(field.len, 0);
+            let mut bytes = Vec::with_capacity(packed_len(field.len, field.width));
+            pack(&values, field.width, &mut bytes);
+            self.spool.append(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Source for TwoPartySource<'_> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    }
+
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+        let mut offset = self.offsets.get(&at).copied().unwrap_or(0);
+        let mut shares = Vec::new();
+        for field in fields(self.program, at as usize) {
+            let bytes = self.spool.read(offset, packed_len(field.len, field.width))?;
+            offset += bytes.len() as u64;
+            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
+                RunError::PeerMisbehaved {
+                    peer: Role::Client,
+                    reason: Misbehaviour::Malformed { what: "store", found: format!("set padding bits at instruction {at}") },
+                }
+            })?);
+        }
+        Ok(shares)
+    }
+}

@@ -9,9 +9,13 @@
 
 pub mod bits;
 pub mod blocks;
+pub mod ggm;
+pub mod lpn;
 pub mod matmul;
 pub mod pack;
 pub mod prg;
+pub mod transpose;
+pub mod vole;
 
 pub use blocks::Block;
 pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate, matmul_by, matmul_transposed_accumulate};

@@ -1,0 +1,3 @@
+//! Correlations that the two parties make between them, without a third.
+
+pub mod ot;

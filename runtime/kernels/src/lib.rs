@@ -1,4 +1,5 @@
-//! Local arithmetic of the runtime: ring matrix products, bit packing, bit tricks and pseudo-random streams.
+//! Local arithmetic of the runtime: ring matrix products, bit packing, bit tricks, pseudo-random streams, and the
+//! block work of oblivious transfer.
 //!
 //! Every function is deterministic and knows nothing of shares or peers. Ring elements are `u64` words; a ring
 //! `Z_2^k` with `k < 64` lives in the low `k` bits, and [`bits`] says how to get back there.
@@ -7,9 +8,15 @@
 #![allow(unsafe_code)]
 
 pub mod bits;
+pub mod blocks;
+pub mod ggm;
+pub mod lpn;
 pub mod matmul;
 pub mod pack;
 pub mod prg;
+pub mod transpose;
+pub mod vole;
 
+pub use blocks::Block;
 pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate, matmul_by, matmul_transposed_accumulate};
 pub use prg::{Prg, Seed};

@@ -1,0 +1,170 @@
+//! Vector oblivious linear evaluation over small fields by expanding all seeds of a punctured function: the local
+//! work of SoftSpoken (Roy, CRYPTO 2022, section 3.1).
+//!
+//! Field element `x` of `2^k`, `k =` [`FIELD_BITS`], has a seed whose stream is `r_x`. Its holders compute the
+//! planes `v_b`, the sum of `r_x` over all `x` whose bit `b` is set, and `u`, the sum of all `r_x`. Who holds the
+//! seeds as `x ^ d` and lacks that of `x = d` gets `v_b ^ d_b u`, because plane sums never take element 0.
+
+use aes::Aes128Enc;
+use aes::cipher::KeyInit;
+
+use crate::blocks::{Block, encrypt};
+
+/// Bits of a field element, and planes of a field.
+pub const FIELD_BITS: usize = 4;
+/// Elements of a field.
+pub const FIELD: usize = 1 << FIELD_BITS;
+
+/// The seeds of a number of fields, each a position in a pseudo-random stream. Wiped on drop.
+pub struct Expander {
+    ciphers: Vec<Aes128Enc>,
+    position: u64,
+}
+
+impl Expander {
+    /// Starts the streams of `seeds`, [`FIELD`] for each field.
+    ///
+    /// # Panics
+    /// If the seeds are not whole fields.
+    pub fn new(seeds: &[Block]) -> Self {
+        assert!(seeds.len().is_multiple_of(FIELD));
+        let ciphers = seeds.iter().map(|seed| Aes128Enc::new(&seed.to_le_bytes().into())).collect();
+        Self { ciphers, position: 0 }
+    }
+
+    /// Fields that are expanded.
+    pub fn fields(&self) -> usize {
+        self.ciphers.len() / FIELD
+    }
+
+    /// Overwrites `planes` with the next `width` blocks of each plane of each field, and `sums` with those of each
+    /// field's sum.
+    ///
+    /// # Panics
+    /// If `planes` is not `width` blocks for each plane, or `sums` not `width` for each field.
+    pub fn expand(&mut self, width: usize, planes: &mut [Block], sums: &mut [Block]) {
+        assert_eq!(planes.len(), width * FIELD_BITS * self.fields());
+        assert_eq!(sums.len(), width * self.fields());
+        if width == 0 {
+            return;
+        }
+        let mut leaves = vec![0; FIELD * width];
+        let fields = self.ciphers.as_chunks::<FIELD>().0;
+        let outputs = planes.chunks_exact_mut(FIELD_BITS * width).zip(sums.chunks_exact_mut(width));
+        for (ciphers, (planes, sums)) in fields.iter().zip(outputs) {
+            for (cipher, stream) in ciphers.iter().zip(leaves.chunks_exact_mut(width)) {
+                stream.iter_mut().zip(self.position..).for_each(|(block, at)| *block = Block::from(at));
+                encrypt(cipher, stream);
+            }
+            fold(&mut leaves, width, planes, sums);
+        }
+        self.position += width as u64;
+    }
+}
+
+fn fold(leaves: &mut [Block], width: usize, planes: &mut [Block], sums: &mut [Block]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature is there.
+        unsafe { fold_avx2(leaves, width, planes, sums) };
+        return;
+    }
+    fold_portable(leaves, width, planes, sums);
+}
+
+/// The portable code compiled for 256-bit vectors.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn fold_avx2(leaves: &mut [Block], width: usize, planes: &mut [Block], sums: &mut [Block]) {
+    fold_portable(leaves, width, planes, sums);
+}
+
+/// Halves the elements once for each bit: those with the bit set are added to its plane, then to their partners.
+#[inline(always)]
+fn fold_portable(leaves: &mut [Block], width: usize, planes: &mut [Block], sums: &mut [Block]) {
+    for (bit, plane) in planes.chunks_exact_mut(width).enumerate().rev() {
+        let (low, high) = leaves[..width << (bit + 1)].split_at_mut(width << bit);
+        plane.fill(0);
+        for (low, high) in low.chunks_exact_mut(width).zip(high.chunks_exact(width)) {
+            for ((low, plane), high) in low.iter_mut().zip(plane.iter_mut()).zip(high) {
+                *plane ^= high;
+                *low ^= high;
+            }
+        }
+    }
+    sums.copy_from_slice(&leaves[..width]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prg::{Prg, Seed};
+
+    fn seeds() -> Vec<Block> {
+        let words = Prg::new(Seed::new([8; 16]), 0).ring(4 * FIELD, 64);
+        words.chunks_exact(2).map(|w| Block::from(w[0]) << 64 | Block::from(w[1])).collect()
+    }
+
+    #[test]
+    fn planes_and_sums_follow_the_definition_at_any_split() {
+        let seeds = seeds();
+        let mut whole = Expander::new(&seeds);
+        let (mut planes, mut sums) = (vec![0; 9 * 2 * FIELD_BITS], vec![0; 9 * 2]);
+        whole.expand(9, &mut planes, &mut sums);
+        for field in 0..2 {
+            for at in 0..9 {
+                let leaf = |x: usize| {
+                    let mut block = [at as Block];
+                    encrypt(&Aes128Enc::new(&seeds[field * FIELD + x].to_le_bytes().into()), &mut block);
+                    block[0]
+                };
+                assert_eq!(sums[field * 9 + at], (0..FIELD).fold(0, |sum, x| sum ^ leaf(x)));
+                for bit in 0..FIELD_BITS {
+                    let expected = (0..FIELD).filter(|x| x >> bit & 1 == 1).fold(0, |sum, x| sum ^ leaf(x));
+                    assert_eq!(planes[(field * FIELD_BITS + bit) * 9 + at], expected);
+                }
+            }
+        }
+        let mut split = Expander::new(&seeds);
+        let mut start = 0;
+        for width in [4, 0, 5] {
+            let (mut part, mut part_sums) = (vec![0; width * 2 * FIELD_BITS], vec![0; width * 2]);
+            split.expand(width, &mut part, &mut part_sums);
+            for row in 0..2 * FIELD_BITS {
+                assert_eq!(part[row * width..(row + 1) * width], planes[row * 9 + start..][..width]);
+            }
+            start += width;
+        }
+    }
+
+    #[test]
+    fn a_punctured_holder_is_off_by_the_point_times_the_sum() {
+        let seeds = &seeds()[..FIELD];
+        let (mut planes, mut sums) = (vec![0; 5 * FIELD_BITS], vec![0; 5]);
+        Expander::new(seeds).expand(5, &mut planes, &mut sums);
+        for point in 0..FIELD {
+            let mut moved: Vec<Block> = (0..FIELD).map(|y| seeds[y ^ point]).collect();
+            moved[0] = 0;
+            let (mut other, mut ignored) = (vec![0; 5 * FIELD_BITS], vec![0; 5]);
+            Expander::new(&moved).expand(5, &mut other, &mut ignored);
+            for bit in 0..FIELD_BITS {
+                for at in 0..5 {
+                    let times = if point >> bit & 1 == 1 { sums[at] } else { 0 };
+                    assert_eq!(other[bit * 5 + at], planes[bit * 5 + at] ^ times);
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn both_paths_fold_alike() {
+        let leaves: Vec<Block> = seeds()[..FIELD].iter().flat_map(|s| [*s, s.rotate_left(7), !s]).collect();
+        let run = |fold: fn(&mut [Block], usize, &mut [Block], &mut [Block])| {
+            let (mut leaves, mut planes, mut sums) = (leaves.clone(), vec![0; 3 * FIELD_BITS], vec![0; 3]);
+            fold(&mut leaves, 3, &mut planes, &mut sums);
+            (planes, sums)
+        };
+        assert!(run(fold) == run(fold_portable));
+    }
+}

@@ -1,0 +1,172 @@
+//! Functionality: [`Sender`] `delta`, `K_i`; [`Receiver`] `T_i = K_i ^ b_i delta` with random bits `b_i`: random
+//! correlated oblivious transfers (COTs) of 128-bit blocks. `b_i` is the lowest bit of `T_i`; that of `K_i` is 0.
+//! Requires: both call `setup` with the same total, then `extend` with the same counts; one protocol at a time.
+//! Consumes: nothing; base transfers by public-key operations, [`base`].
+//! Bytes, messages and flows: [`marill_program::two_party::ot::traffic`]; 3.9 bytes for each COT of a short run, about
+//! 0.1 for each of a long one. Rounds: setup one each way; then none, one message run from the receiver, or that and
+//! one from the sender, by the plan.
+//! Mechanisms: up to 2^17 COTs by SoftSpoken ([`soft_spoken`]); more by silent expansion ([`silent`]) of some that
+//! SoftSpoken made, each iteration keeping what the next one consumes.
+//! Fails: never. Security: semi-honest, computational, 127 bits of `delta`; see the mechanisms' headers.
+//! Reference: the mechanisms'.
+
+mod base;
+mod silent;
+mod soft_spoken;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use marill_kernels::{Prg, blocks};
+use marill_program::two_party::ot::{self as parameters, Step};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::super::fresh_seed;
+use crate::error::RunError;
+use crate::transport::Channel;
+
+/// A key, or the difference of two.
+pub type Block = blocks::Block;
+
+/// The party that holds both keys of each COT: `K_i` and `K_i ^ delta`. Its secrets are wiped on drop.
+pub struct Sender {
+    delta: Zeroizing<Block>,
+    prg: Prg,
+    soft_spoken: soft_spoken::Sender,
+    stock: Stock,
+}
+
+/// The party that holds one key of each COT, `T_i`, and its choice `b_i`, the key's lowest bit. Its secrets are wiped
+/// on drop.
+pub struct Receiver {
+    soft_spoken: soft_spoken::Receiver,
+    stock: Stock,
+}
+
+impl Sender {
+    /// Base transfers, so that `total` COTs can be drawn.
+    ///
+    /// # Errors
+    /// `Transport`; `PeerMisbehaved`; `File` if the system has no randomness.
+    pub fn setup(channel: &mut Channel, total: usize) -> Result<Sender, RunError> {
+        let mut prg = Prg::new(fresh_seed()?, 0);
+        let delta = Zeroizing::new(random_block(&mut prg) | 1);
+        let soft_spoken = soft_spoken::Sender::setup(channel, *delta, &mut prg)?;
+        Ok(Sender { delta, prg, soft_spoken, stock: Stock::new(total) })
+    }
+
+    /// The difference of the two keys of every COT. Its lowest bit is 1.
+    pub fn delta(&self) -> Block {
+        *self.delta
+    }
+
+    /// `count` fresh keys `K_i`. Beyond the total of `setup`, SoftSpoken makes them.
+    ///
+    /// # Errors
+    /// As [`Sender::setup`].
+    pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
+        let Sender { delta, prg, soft_spoken, stock } = self;
+        stock.draw(count, |step, consumed| match step {
+            Step::SoftSpoken(count) => soft_spoken.extend(channel, count),
+            Step::Silent(set) => silent::send(channel, **delta, prg, &set, consumed),
+        })
+    }
+}
+
+impl Receiver {
+    /// As [`Sender::setup`].
+    ///
+    /// # Errors
+    /// As [`Sender::setup`].
+    pub fn setup(channel: &mut Channel, total: usize) -> Result<Receiver, RunError> {
+        let mut prg = Prg::new(fresh_seed()?, 0);
+        let soft_spoken = soft_spoken::Receiver::setup(channel, &mut prg)?;
+        Ok(Receiver { soft_spoken, stock: Stock::new(total) })
+    }
+
+    /// `count` fresh keys `T_i`.
+    ///
+    /// # Errors
+    /// As [`Sender::extend`].
+    pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
+        let Receiver { soft_spoken, stock } = self;
+        stock.draw(count, |step, consumed| match step {
+            Step::SoftSpoken(count) => soft_spoken.extend(channel, count),
+            Step::Silent(set) => silent::receive(channel, &set, consumed),
+        })
+    }
+}
+
+/// COTs that were made and not yet handed out, and the steps that will make more.
+struct Stock {
+    blocks: Vec<Block>,
+    steps: VecDeque<Step>,
+}
+
+impl Stock {
+    fn new(total: usize) -> Stock {
+        Stock { blocks: Vec::new(), steps: parameters::plan(total).into() }
+    }
+
+    /// What the next step consumes.
+    fn reserved(&self) -> usize {
+        match self.steps.front() {
+            Some(Step::Silent(set)) => set.consumes(),
+            Some(Step::SoftSpoken(_)) | None => 0,
+        }
+    }
+
+    /// Hands out `count` blocks. `make` runs one step on the blocks that it consumes.
+    fn draw(
+        &mut self,
+        count: usize,
+        mut make: impl FnMut(Step, &[Block]) -> Result<Vec<Block>, RunError>,
+    ) -> Result<Vec<Block>, RunError> {
+        let mut drawn = Vec::with_capacity(count);
+        loop {
+            let spare = self.blocks.len().saturating_sub(self.reserved());
+            let kept = self.blocks.len() - spare.min(count - drawn.len());
+            drawn.extend_from_slice(&self.blocks[kept..]);
+            self.discard(kept);
+            if drawn.len() == count {
+                return Ok(drawn);
+            }
+            let kept = self.blocks.len().saturating_sub(self.reserved());
+            let step = self.steps.pop_front().unwrap_or(Step::SoftSpoken(count - drawn.len()));
+            let mut made = make(step, &self.blocks[kept..])?;
+            self.discard(kept);
+            self.blocks.extend_from_slice(&made);
+            made.zeroize();
+        }
+    }
+
+    /// Wipes all blocks from number `kept`.
+    fn discard(&mut self, kept: usize) {
+        self.blocks[kept..].zeroize();
+        self.blocks.truncate(kept);
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        self.blocks.zeroize();
+    }
+}
+
+/// The next 16 bytes of `prg`.
+fn random_block(prg: &mut Prg) -> Block {
+    let mut bytes = Zeroizing::new([0; 16]);
+    prg.fill(&mut *bytes);
+    Block::from_le_bytes(*bytes)
+}
+
+/// Appends `blocks` in their order of bytes on the wire.
+fn put(blocks: &[Block], message: &mut Vec<u8>) {
+    blocks.iter().for_each(|block| message.extend_from_slice(&block.to_le_bytes()));
+}
+
+/// The whole blocks of `message`.
+fn blocks_of(message: &[u8]) -> impl Iterator<Item = Block> {
+    message.as_chunks().0.iter().map(|bytes| Block::from_le_bytes(*bytes))
+}

@@ -194,6 +194,24 @@ impl<'e, E: Engine> Sums<'e, E> {
         Ok(())
     }
 
+    /// As [`Self::private`] with the server choosing, where the client's numbers for bit `i` are its own to round: they
+    /// stand for `2^i` times something with more fraction bits than the ring has room for.
+    pub fn rounded(
+        &mut self,
+        to: To,
+        lanes: Lanes,
+        bits: u32,
+        chosen: &[u64],
+        numbers: impl Fn(u32) -> Vec<u64>,
+    ) -> Result<(), E::Error> {
+        for i in 0..bits {
+            let plane = planes_of(chosen, i, 1).pop().unwrap_or_default();
+            let gate = self.gate(Side::Server, lanes, to.width, &plane, || numbers(i));
+            self.push(gate, Sink { sum: to.sum, factor: to.factor, terms: 1, per: lanes.per })?;
+        }
+        Ok(())
+    }
+
     fn gate(
         &self,
         chooser: Side,

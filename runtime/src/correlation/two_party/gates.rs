@@ -157,7 +157,10 @@ impl Engine for Gates<'_> {
                 product.xor_in(&and_planes(&bit, string, lanes));
             }
             write_plane(&gate.bit.xor(&bit), lanes, &mut own);
-            gate.by.iter().zip(&string).for_each(|(by, string)| write_plane(&by.xor(string), lanes, &mut own));
+            gate.by
+                .iter()
+                .zip(&string)
+                .for_each(|(by, string)| write_plane(&by.xor(string), lanes, &mut own));
             triples.push(Triple { bit, string, product });
         }
         let peers = self.exchange(&own, count::and_bytes(gates) as usize)?;
@@ -203,9 +206,8 @@ impl Engine for Gates<'_> {
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == peer) {
             let lanes = gate.lanes;
             let flips = read_plane(&mut corrected, lanes).ok_or_else(|| self.malformed("choices"))?;
-            let flip = |(lane, key): (usize, &Block)| {
-                key ^ (delta & Block::from(flips.bit(lane)).wrapping_neg())
-            };
+            let flip =
+                |(lane, key): (usize, &Block)| key ^ (delta & Block::from(flips.bit(lane)).wrapping_neg());
             let mut keys: Vec<Block> = keys[at..at + lanes].iter().enumerate().map(flip).collect();
             at += lanes;
             let number = Self::numbered(&mut self.sent, lanes);
@@ -227,7 +229,8 @@ impl Engine for Gates<'_> {
             let bytes = packed_len(lanes * gate.per, gate.width);
             let (own, rest) = received.split_at(bytes.min(received.len()));
             received = rest;
-            let offsets = unpack(own, gate.width, lanes * gate.per).ok_or_else(|| self.malformed("numbers"))?;
+            let offsets =
+                unpack(own, gate.width, lanes * gate.per).ok_or_else(|| self.malformed("numbers"))?;
             let number = Self::numbered(&mut self.received, lanes);
             let mut values = vec![0; lanes * gate.per];
             expand_many(number, &tags[at..at + lanes], gate.per, &mut values);

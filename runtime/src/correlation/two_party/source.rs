@@ -152,7 +152,10 @@ impl Source for TwoPartySource<'_> {
             shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
                 RunError::PeerMisbehaved {
                     peer: Role::Client,
-                    reason: Misbehaviour::Malformed { what: "store", found: format!("set padding bits at instruction {at}") },
+                    reason: Misbehaviour::Malformed {
+                        what: "store",
+                        found: format!("set padding bits at instruction {at}"),
+                    },
                 }
             })?);
         }

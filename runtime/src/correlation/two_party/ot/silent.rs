@@ -26,53 +26,80 @@ const _: () = assert!(LOCALITY == parameters::LOCALITY);
 /// Names the public code, the same in every iteration.
 const CODE_KEY: [u8; 16] = *b"marill lpn code.";
 
-/// One iteration of the sender: its keys, from the keys that it consumes.
+/// One iteration of the sender: appends its keys, made of those that it consumes.
 pub(super) fn send(
     channel: &mut Channel,
     delta: Block,
     prg: &mut Prg,
     set: &Set,
     consumed: &[Block],
-) -> Result<Vec<Block>, RunError> {
-    let (secrets, tree_keys) = consumed.split_at(set.secrets);
-    let code = Code::new(CODE_KEY, set.secrets);
+    keys: &mut Vec<Block>,
+) -> Result<(), RunError> {
     let depth = set.depth as usize;
-    let mut keys = vec![0; set.outputs()];
+    let (secrets, tree_keys) = consumed.split_at(set.secrets);
+    let mut samples = Samples::new(set, secrets, keys);
     let mut sums = Zeroizing::new(vec![0; depth]);
-    let batches = keys.chunks_mut(MESSAGE_TREES << depth).zip(tree_keys.chunks(MESSAGE_TREES * depth));
-    for (batch, (keys, tree_keys)) in batches.enumerate() {
+    for tree_keys in tree_keys.chunks(MESSAGE_TREES * depth) {
         let mut message = Vec::with_capacity(size_of_val(tree_keys));
-        for (leaves, tree_keys) in keys.chunks_exact_mut(1 << depth).zip(tree_keys.chunks_exact(depth)) {
-            ggm::grow(random_block(prg), delta, &mut sums, leaves);
+        for tree_keys in tree_keys.chunks_exact(depth) {
+            samples.bin(|leaves| ggm::grow(random_block(prg), delta, &mut sums, leaves));
             sums.iter_mut().zip(tree_keys).for_each(|(sum, key)| *sum ^= key);
             put(&sums, &mut message);
         }
         channel.send(&message)?;
-        code.add(((batch * MESSAGE_TREES) << depth) as u64, secrets, keys);
     }
-    Ok(keys)
+    Ok(())
 }
 
 /// One iteration of the receiver.
-pub(super) fn receive(channel: &mut Channel, set: &Set, consumed: &[Block]) -> Result<Vec<Block>, RunError> {
-    let (secrets, tree_keys) = consumed.split_at(set.secrets);
-    let code = Code::new(CODE_KEY, set.secrets);
+pub(super) fn receive(
+    channel: &mut Channel,
+    set: &Set,
+    consumed: &[Block],
+    keys: &mut Vec<Block>,
+) -> Result<(), RunError> {
     let depth = set.depth as usize;
-    let mut keys = vec![0; set.outputs()];
+    let (secrets, tree_keys) = consumed.split_at(set.secrets);
+    let mut samples = Samples::new(set, secrets, keys);
     let mut sums = Zeroizing::new(vec![0; depth]);
-    let batches = keys.chunks_mut(MESSAGE_TREES << depth).zip(tree_keys.chunks(MESSAGE_TREES * depth));
-    for ((batch, (keys, tree_keys)), bytes) in batches.enumerate().zip(messages(&Step::Silent(*set))) {
+    let batches = tree_keys.chunks(MESSAGE_TREES * depth).zip(messages(&Step::Silent(*set)));
+    for (tree_keys, bytes) in batches {
         let message = channel.recv(bytes as usize)?;
         let mut corrections = blocks_of(&message);
-        for (leaves, tree_keys) in keys.chunks_exact_mut(1 << depth).zip(tree_keys.chunks_exact(depth)) {
+        for tree_keys in tree_keys.chunks_exact(depth) {
             let mut point = 0;
             for ((sum, key), correction) in sums.iter_mut().zip(tree_keys).zip(&mut corrections) {
                 *sum = key ^ correction;
                 point = point << 1 | (!key & 1) as u32;
             }
-            ggm::grow_punctured(point, &sums, leaves);
+            samples.bin(|leaves| ggm::grow_punctured(point, &sums, leaves));
         }
-        code.add(((batch * MESSAGE_TREES) << depth) as u64, secrets, keys);
     }
-    Ok(keys)
+    Ok(())
+}
+
+/// The samples of one iteration, appended bin by bin while a bin is in the cache.
+struct Samples<'a> {
+    code: Code,
+    secrets: &'a [Block],
+    bin: usize,
+    next: u64,
+    keys: &'a mut Vec<Block>,
+}
+
+impl<'a> Samples<'a> {
+    fn new(set: &Set, secrets: &'a [Block], keys: &'a mut Vec<Block>) -> Samples<'a> {
+        keys.reserve(set.outputs());
+        Samples { code: Code::new(CODE_KEY, set.secrets), secrets, bin: 1 << set.depth, next: 0, keys }
+    }
+
+    /// Appends the leaves that `grow` makes, the secrets of each sample added.
+    fn bin(&mut self, grow: impl FnOnce(&mut [Block])) {
+        let start = self.keys.len();
+        self.keys.resize(start + self.bin, 0);
+        let leaves = &mut self.keys[start..];
+        grow(leaves);
+        self.code.add(self.next, self.secrets, leaves);
+        self.next += self.bin as u64;
+    }
 }

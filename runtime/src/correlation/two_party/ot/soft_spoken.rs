@@ -26,7 +26,7 @@ use crate::transport::Channel;
 const _: () = assert!(FIELD_BITS == vole::FIELD_BITS);
 
 /// Blocks of 128 COTs that are expanded at once: their matrix stays in the second-level cache.
-const TILE: usize = 32;
+const TILE: usize = 64;
 
 /// What the sender of COTs keeps.
 pub(super) struct Sender {

@@ -48,7 +48,7 @@ fn main() {
         });
     }
 
-    for secrets in [43_008, 151_552, 589_760] {
+    for secrets in [1024, 16_384, 43_008, 151_552, 589_760] {
         let values = vec![3; secrets];
         let code = Code::new([1; 16], secrets);
         let mut samples = vec![0; 1 << 20];

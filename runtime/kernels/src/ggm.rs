@@ -20,7 +20,7 @@ pub fn grow(first: Block, delta: Block, left_sums: &mut [Block], leaves: &mut [B
     leaves[1] = first ^ delta;
     left_sums[0] = first;
     for (level, left) in left_sums.iter_mut().enumerate().skip(1) {
-        *left = split(&mut leaves[..2 << level]);
+        *left = split(&mut leaves[..2 << level], |_, _| ());
     }
     leaves.iter_mut().for_each(|leaf| *leaf &= !1);
 }
@@ -39,33 +39,42 @@ pub fn grow_punctured(point: u32, known: &[Block], leaves: &mut [Block]) {
     let mut of_unknown = [0];
     double(&[0], &mut of_unknown);
     let levels = known.len() as u32;
-    let on_left = |level: u32| equal_mask(point >> (levels - 1 - level) & 1, 1);
-    leaves[0] = known[0] & on_left(0);
-    leaves[1] = known[0] & !on_left(0);
+    let left_known = |level: u32| equal_mask(point >> (levels - 1 - level) & 1, 1);
+    leaves[0] = known[0] & left_known(0);
+    leaves[1] = known[0] & !left_known(0);
+    let mut total = known[0];
+    // What the pair of nodes that holds the unknown one still lacks: it is added when they are next read.
+    let mut turn = [0; 2];
     for level in 1..levels {
-        let nodes = &mut leaves[..2 << level];
-        let total = nodes[..1 << level].iter().fold(0, |sum, node| sum ^ node);
-        let left = split(nodes);
-        let left_known = on_left(level);
-        let side = left ^ (total & !left_known);
-        let sibling = known[level as usize] ^ side ^ of_unknown[0];
+        let pair_at = point >> (levels - level) >> 1;
+        let left = split(&mut leaves[..2 << level], |at, pair| add_where(at, pair_at, turn, pair));
+        let on_left = left_known(level);
+        let sibling = known[level as usize] ^ left ^ (total & !on_left) ^ of_unknown[0];
         // Both children of the unknown node are `of_unknown`: turn the one into the sibling, the other into 0.
-        let turn = [of_unknown[0] ^ (sibling & left_known), of_unknown[0] ^ (sibling & !left_known)];
-        let parent = point >> (levels - level);
-        for (at, pair) in nodes.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let here = equal_mask(at as u32, parent);
-            pair[0] ^= turn[0] & here;
-            pair[1] ^= turn[1] & here;
-        }
+        turn = [of_unknown[0] ^ (sibling & on_left), of_unknown[0] ^ (sibling & !on_left)];
+        total ^= sibling;
     }
-    let last = leaves.iter().fold(0, |sum, leaf| sum ^ leaf);
-    for (at, leaf) in leaves.iter_mut().enumerate() {
-        let here = equal_mask(at as u32, point);
-        *leaf = ((*leaf | last & here) & !1) | (here & 1);
+    // The unknown leaf is `delta` plus what it should be, and the others sum to `total`.
+    let here = [!left_known(levels - 1), left_known(levels - 1)];
+    let turn = [turn[0] ^ (total & here[0]), turn[1] ^ (total & here[1])];
+    let mark = here.map(|here| here & 1);
+    for (at, pair) in leaves.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        add_where(at, point >> 1, turn, pair);
+        *pair = pair.map(|leaf| leaf & !1);
+        add_where(at, point >> 1, mark, pair);
     }
 }
 
+/// Adds `turn` to `pair` if that is number `place`.
+#[inline(always)]
+fn add_where(at: usize, place: u32, turn: [Block; 2], pair: &mut [Block; 2]) {
+    let here = equal_mask(at as u32, place);
+    pair[0] ^= turn[0] & here;
+    pair[1] ^= turn[1] & here;
+}
+
 /// All ones if `a` equals `b`, without a branch.
+#[inline(always)]
 fn equal_mask(a: u32, b: u32) -> Block {
     let differs = u64::from(a ^ b);
     let equal = differs.wrapping_sub(1) >> 63;
@@ -73,8 +82,10 @@ fn equal_mask(a: u32, b: u32) -> Block {
     Block::from(mask) << 64 | Block::from(mask)
 }
 
-/// Replaces the nodes in the first half of `nodes` by their children in all of it, and returns the left ones' sum.
-fn split(nodes: &mut [Block]) -> Block {
+/// Replaces the nodes in the first half of `nodes`, each pair of which `correct` changes first, by their children in
+/// all of it, and returns the left ones' sum.
+#[inline(always)]
+fn split(nodes: &mut [Block], correct: impl Fn(usize, &mut [Block; 2])) -> Block {
     let mut left_sum = 0;
     let (mut parents, mut lefts) = ([0; BATCH], [0; BATCH]);
     let mut end = nodes.len() / 2;
@@ -83,6 +94,9 @@ fn split(nodes: &mut [Block]) -> Block {
         let start = (end - 1) / BATCH * BATCH;
         let (parents, lefts) = (&mut parents[..end - start], &mut lefts[..end - start]);
         parents.copy_from_slice(&nodes[start..end]);
+        for (at, pair) in parents.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            correct(start / 2 + at, pair);
+        }
         double(parents, lefts);
         let places = nodes[2 * start..2 * end].as_chunks_mut::<2>().0;
         for ((place, left), parent) in places.iter_mut().zip(&*lefts).zip(&*parents) {

@@ -1,8 +1,8 @@
 //! The public linear code of silent transfer: every sample sums a few of the secrets, at pseudo-random places.
 //!
-//! Sample `i` sums the secrets at `floor(f k / 2^25)` for the five lowest 25-bit fields `f`, lowest first, of each of
-//! the blocks `AES(2 i)` and `AES(2 i + 1)`, under a key that is public. Places are public too, so that looking them
-//! up tells nothing.
+//! Sample `i` sums the secrets at `floor(w k / 2^32)` for the ten words `w` of 32 bits from number `10 i` of the
+//! stream `AES(0), AES(1), ...`, lowest word first, under a key that is public. Places are public too, so that looking
+//! them up tells nothing.
 
 use aes::Aes128Enc;
 use aes::cipher::KeyInit;
@@ -11,10 +11,10 @@ use crate::blocks::{Block, encrypt};
 
 /// Secrets that one sample sums.
 pub const LOCALITY: usize = 10;
-/// Bits of a field, and so the binary logarithm of the most secrets there may be.
-const FIELD_BITS: u32 = 25;
-/// Samples whose places are drawn, and fetched, ahead of their use.
-const AHEAD: usize = 16;
+/// Samples whose places are drawn at once. Their words are whole blocks.
+const BATCH: usize = 32;
+const WORDS: usize = BATCH * LOCALITY;
+const _: () = assert!(WORDS.is_multiple_of(4));
 
 /// A code over a fixed number of secrets.
 pub struct Code {
@@ -26,70 +26,51 @@ impl Code {
     /// The code over `secrets` secrets under the public `key`.
     ///
     /// # Panics
-    /// If there are no secrets, or more than `2^25`.
+    /// If there are no secrets, or `2^32` or more.
     pub fn new(key: [u8; 16], secrets: usize) -> Self {
-        assert!((1..=1 << FIELD_BITS).contains(&secrets), "{secrets} secrets, not in 1..=2^25");
-        Self { cipher: Aes128Enc::new(&key.into()), secrets: secrets as u32 }
+        let cipher = Aes128Enc::new(&key.into());
+        match u32::try_from(secrets) {
+            Ok(secrets @ 1..) => Self { cipher, secrets },
+            _ => panic!("{secrets} secrets, not in 1..2^32"),
+        }
     }
 
     /// Adds to each of `samples` its secrets' sum; the first is sample number `first`.
     ///
     /// # Panics
-    /// If there are not as many secrets as the code takes.
+    /// If there are not as many secrets as the code takes, or `first` is no multiple of 32.
     pub fn add(&self, first: u64, secrets: &[Block], samples: &mut [Block]) {
         assert_eq!(secrets.len(), self.secrets as usize);
-        let mut places = [[0; AHEAD * LOCALITY]; 2];
-        self.places(first, &mut places[0], secrets);
-        for (at, samples) in samples.chunks_mut(AHEAD).enumerate() {
-            let [now, next] = &mut places;
-            self.places(first.wrapping_add(((at + 1) * AHEAD) as u64), next, secrets);
-            for (sample, places) in samples.iter_mut().zip(now.as_chunks::<LOCALITY>().0) {
+        assert!(first.is_multiple_of(BATCH as u64));
+        let mut places = [0; WORDS];
+        for (samples, first) in samples.chunks_mut(BATCH).zip((first..).step_by(BATCH)) {
+            self.places(first, &mut places);
+            for (sample, places) in samples.iter_mut().zip(places.as_chunks::<LOCALITY>().0) {
                 gather(secrets, places, sample);
             }
-            places.swap(0, 1);
         }
     }
 
-    /// The places of [`AHEAD`] samples, their memory fetched.
-    fn places(&self, first: u64, places: &mut [u32; AHEAD * LOCALITY], secrets: &[Block]) {
-        let mut blocks = [0; 2 * AHEAD];
-        let start = first.wrapping_mul(2);
-        for (at, block) in blocks.iter_mut().enumerate() {
-            *block = Block::from(start.wrapping_add(at as u64));
-        }
+    /// The places of [`BATCH`] samples.
+    fn places(&self, first: u64, places: &mut [u32; WORDS]) {
+        let mut blocks = [0; WORDS / 4];
+        let start = first / BATCH as u64 * blocks.len() as u64;
+        blocks.iter_mut().zip(start..).for_each(|(block, at)| *block = Block::from(at));
         encrypt(&self.cipher, &mut blocks);
-        const FIELD: u64 = (1 << FIELD_BITS) - 1;
-        for (places, block) in places.as_chunks_mut::<{ LOCALITY / 2 }>().0.iter_mut().zip(&blocks) {
-            let (low, high) = (*block as u64, (*block >> 50) as u64);
-            let fields = [low, low >> 25, high, high >> 25, (*block >> 100) as u64];
-            for (place, field) in places.iter_mut().zip(fields) {
-                *place = ((field & FIELD) * u64::from(self.secrets) >> FIELD_BITS) as u32;
-                fetch(secrets, *place);
-            }
+        for (places, block) in places.as_chunks_mut::<4>().0.iter_mut().zip(&blocks) {
+            let words = [*block as u32, (*block >> 32) as u32, (*block >> 64) as u32, (*block >> 96) as u32];
+            *places = words.map(|word| ((u64::from(word) * u64::from(self.secrets)) >> 32) as u32);
         }
     }
 }
-
-/// Asks for the memory of one secret.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn fetch(secrets: &[Block], place: u32) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch of any address is harmless.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(secrets.as_ptr().wrapping_add(place as usize).cast()) };
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-fn fetch(_: &[Block], _: u32) {}
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn gather(secrets: &[Block], places: &[u32; LOCALITY], sample: &mut Block) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128, _mm_xor_si128};
     let address: *mut __m128i = std::ptr::from_mut(sample).cast();
-    // SAFETY: the sample is a block, and `places` are below the number of secrets, because a 25-bit field times that
-    // number has the number above its lowest 25 bits at most once over; `Code::add` checked the slice's length.
+    // SAFETY: the sample is a block, and `places` are below the number of secrets, because the high
+    // half of the product of a 32-bit word and that number is; `Code::add` checked the slice's length.
     unsafe {
         let mut sum = _mm_loadu_si128(address);
         for place in places {
@@ -115,11 +96,12 @@ mod tests {
     use super::*;
 
     fn naive_places(key: [u8; 16], secrets: usize, sample: u64) -> [u32; LOCALITY] {
-        let mut blocks = [Block::from(2 * sample), Block::from(2 * sample + 1)];
-        encrypt(&Aes128Enc::new(&key.into()), &mut blocks);
         std::array::from_fn(|at| {
-            let field = blocks[at / 5] >> (25 * (at % 5)) & ((1 << 25) - 1);
-            (field * secrets as u128 >> 25) as u32
+            let word = 10 * sample + at as u64;
+            let mut block = [Block::from(word / 4)];
+            encrypt(&Aes128Enc::new(&key.into()), &mut block);
+            let word = block[0] >> (32 * (word % 4)) & 0xffff_ffff;
+            ((word * secrets as u128) >> 32) as u32
         })
     }
 
@@ -128,7 +110,7 @@ mod tests {
         let key = *b"a public key....";
         for secrets in [1, 2, 1000, 5003] {
             let values: Vec<Block> = (1..=secrets as u128).map(|i| i.wrapping_mul(u128::MAX / 977)).collect();
-            for (first, len) in [(0, 0), (0, 1), (7, 15), (1000, 16), (1000, 47)] {
+            for (first, len) in [(0, 0), (0, 1), (32, 31), (992, 32), (992, 95)] {
                 let mut samples: Vec<Block> = (0..len).collect();
                 Code::new(key, secrets).add(first, &values, &mut samples);
                 for (at, sample) in samples.iter().enumerate() {

@@ -89,6 +89,14 @@ pub enum Step {
 }
 
 impl Step {
+    /// COTs that the step makes.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Step::SoftSpoken(count) => *count,
+            Step::Silent(set) => set.outputs(),
+        }
+    }
+
     /// COTs that the step adds, less what it consumes.
     pub fn gains(&self) -> usize {
         match self {

@@ -15,6 +15,7 @@ use super::Block;
 use crate::error::{Misbehaviour, Role, RunError};
 
 type PointBytes = [u8; POINT_BYTES as usize];
+type KeyPairs = Zeroizing<Vec<[Block; 2]>>;
 
 const POINT_CONTEXT: &str = "marill 2026 base transfer, point";
 const KEY_CONTEXT: &str = "marill 2026 base transfer, key";
@@ -67,11 +68,7 @@ impl Chooser {
 ///
 /// # Errors
 /// `PeerMisbehaved` if `message` of `peer` does not consist of group elements.
-pub(super) fn answer(
-    message: &[u8],
-    prg: &mut Prg,
-    peer: Role,
-) -> Result<(Zeroizing<Vec<[Block; 2]>>, PointBytes), RunError> {
+pub(super) fn answer(message: &[u8], prg: &mut Prg, peer: Role) -> Result<(KeyPairs, PointBytes), RunError> {
     let secret = Zeroizing::new(random_scalar(prg));
     let answer = RistrettoPoint::mul_base(&secret).compress().to_bytes();
     let mut keys = Zeroizing::new(Vec::with_capacity(DELTA_BITS));

@@ -67,9 +67,9 @@ impl Sender {
     /// As [`Sender::setup`].
     pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
         let Sender { delta, prg, soft_spoken, stock } = self;
-        stock.draw(count, |step, consumed| match step {
-            Step::SoftSpoken(count) => soft_spoken.extend(channel, count),
-            Step::Silent(set) => silent::send(channel, **delta, prg, &set, consumed),
+        stock.draw(count, |step, consumed, keys| match step {
+            Step::SoftSpoken(count) => soft_spoken.extend(channel, count, keys),
+            Step::Silent(set) => silent::send(channel, **delta, prg, &set, consumed, keys),
         })
     }
 }
@@ -91,14 +91,15 @@ impl Receiver {
     /// As [`Sender::extend`].
     pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
         let Receiver { soft_spoken, stock } = self;
-        stock.draw(count, |step, consumed| match step {
-            Step::SoftSpoken(count) => soft_spoken.extend(channel, count),
-            Step::Silent(set) => silent::receive(channel, &set, consumed),
+        stock.draw(count, |step, consumed, keys| match step {
+            Step::SoftSpoken(count) => soft_spoken.extend(channel, count, keys),
+            Step::Silent(set) => silent::receive(channel, &set, consumed, keys),
         })
     }
 }
 
-/// COTs that were made and not yet handed out, and the steps that will make more.
+/// COTs that were made and not yet handed out, and the steps that will make more. All of the memory is wiped on drop,
+/// where some was handed out too.
 struct Stock {
     blocks: Vec<Block>,
     steps: VecDeque<Step>,
@@ -106,7 +107,9 @@ struct Stock {
 
 impl Stock {
     fn new(total: usize) -> Stock {
-        Stock { blocks: Vec::new(), steps: parameters::plan(total).into() }
+        let steps = parameters::plan(total);
+        let most = steps.iter().map(Step::outputs).max().unwrap_or(0);
+        Stock { blocks: Vec::with_capacity(most), steps: steps.into() }
     }
 
     /// What the next step consumes.
@@ -117,34 +120,27 @@ impl Stock {
         }
     }
 
-    /// Hands out `count` blocks. `make` runs one step on the blocks that it consumes.
+    /// Hands out `count` blocks. `make` runs one step on the blocks that it consumes and appends what it makes.
     fn draw(
         &mut self,
         count: usize,
-        mut make: impl FnMut(Step, &[Block]) -> Result<Vec<Block>, RunError>,
+        mut make: impl FnMut(Step, &[Block], &mut Vec<Block>) -> Result<(), RunError>,
     ) -> Result<Vec<Block>, RunError> {
         let mut drawn = Vec::with_capacity(count);
         loop {
             let spare = self.blocks.len().saturating_sub(self.reserved());
             let kept = self.blocks.len() - spare.min(count - drawn.len());
             drawn.extend_from_slice(&self.blocks[kept..]);
-            self.discard(kept);
+            self.blocks.truncate(kept);
             if drawn.len() == count {
                 return Ok(drawn);
             }
-            let kept = self.blocks.len().saturating_sub(self.reserved());
+            // What is left now is what the step consumes, or nothing.
+            let consumed = Zeroizing::new(self.blocks.clone());
+            self.blocks.clear();
             let step = self.steps.pop_front().unwrap_or(Step::SoftSpoken(count - drawn.len()));
-            let mut made = make(step, &self.blocks[kept..])?;
-            self.discard(kept);
-            self.blocks.extend_from_slice(&made);
-            made.zeroize();
+            make(step, &consumed, &mut self.blocks)?;
         }
-    }
-
-    /// Wipes all blocks from number `kept`.
-    fn discard(&mut self, kept: usize) {
-        self.blocks[kept..].zeroize();
-        self.blocks.truncate(kept);
     }
 }
 

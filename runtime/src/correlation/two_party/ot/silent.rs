@@ -12,7 +12,10 @@
 //! Reference: Yang, Weng, Lan, Zhang, Wang, "Ferret", CCS 2020, figures 7 and 9, without checks; trees by Guo et al.,
 //! "Half-tree", EUROCRYPT 2023, figure 7.
 
+use std::thread;
+
 use marill_kernels::lpn::{Code, LOCALITY};
+use marill_kernels::matmul::threads;
 use marill_kernels::{Prg, ggm};
 use marill_program::two_party::ot::{self as parameters, MESSAGE_TREES, Set, Step, messages};
 use zeroize::Zeroizing;
@@ -26,53 +29,97 @@ const _: () = assert!(LOCALITY == parameters::LOCALITY);
 /// Names the public code, the same in every iteration.
 const CODE_KEY: [u8; 16] = *b"marill lpn code.";
 
-/// One iteration of the sender: its keys, from the keys that it consumes.
+/// One iteration of the sender: appends its keys, made of those that it consumes.
 pub(super) fn send(
     channel: &mut Channel,
     delta: Block,
     prg: &mut Prg,
     set: &Set,
     consumed: &[Block],
-) -> Result<Vec<Block>, RunError> {
+    keys: &mut Vec<Block>,
+) -> Result<(), RunError> {
     let (secrets, tree_keys) = consumed.split_at(set.secrets);
-    let code = Code::new(CODE_KEY, set.secrets);
-    let depth = set.depth as usize;
-    let mut keys = vec![0; set.outputs()];
-    let mut sums = Zeroizing::new(vec![0; depth]);
-    let batches = keys.chunks_mut(MESSAGE_TREES << depth).zip(tree_keys.chunks(MESSAGE_TREES * depth));
-    for (batch, (keys, tree_keys)) in batches.enumerate() {
+    let mut samples = Samples::new(set, secrets, keys);
+    for tree_keys in tree_keys.chunks(MESSAGE_TREES * samples.depth) {
+        let mut sums = Zeroizing::new(vec![0; tree_keys.len()]);
+        // The place of each tree's first sum holds its first node until the tree is grown.
+        sums.iter_mut().step_by(samples.depth).for_each(|place| *place = random_block(prg));
+        samples.bins(&mut sums, |_, sums, leaves| ggm::grow(sums[0], delta, sums, leaves));
+        sums.iter_mut().zip(tree_keys).for_each(|(sum, key)| *sum ^= key);
         let mut message = Vec::with_capacity(size_of_val(tree_keys));
-        for (leaves, tree_keys) in keys.chunks_exact_mut(1 << depth).zip(tree_keys.chunks_exact(depth)) {
-            ggm::grow(random_block(prg), delta, &mut sums, leaves);
-            sums.iter_mut().zip(tree_keys).for_each(|(sum, key)| *sum ^= key);
-            put(&sums, &mut message);
-        }
+        put(&sums, &mut message);
         channel.send(&message)?;
-        code.add(((batch * MESSAGE_TREES) << depth) as u64, secrets, keys);
     }
-    Ok(keys)
+    Ok(())
 }
 
 /// One iteration of the receiver.
-pub(super) fn receive(channel: &mut Channel, set: &Set, consumed: &[Block]) -> Result<Vec<Block>, RunError> {
+pub(super) fn receive(
+    channel: &mut Channel,
+    set: &Set,
+    consumed: &[Block],
+    keys: &mut Vec<Block>,
+) -> Result<(), RunError> {
     let (secrets, tree_keys) = consumed.split_at(set.secrets);
-    let code = Code::new(CODE_KEY, set.secrets);
-    let depth = set.depth as usize;
-    let mut keys = vec![0; set.outputs()];
-    let mut sums = Zeroizing::new(vec![0; depth]);
-    let batches = keys.chunks_mut(MESSAGE_TREES << depth).zip(tree_keys.chunks(MESSAGE_TREES * depth));
-    for ((batch, (keys, tree_keys)), bytes) in batches.enumerate().zip(messages(&Step::Silent(*set))) {
+    let mut samples = Samples::new(set, secrets, keys);
+    let depth = samples.depth;
+    let batches = tree_keys.chunks(MESSAGE_TREES * depth).zip(messages(&Step::Silent(*set)));
+    for (tree_keys, bytes) in batches {
         let message = channel.recv(bytes as usize)?;
-        let mut corrections = blocks_of(&message);
-        for (leaves, tree_keys) in keys.chunks_exact_mut(1 << depth).zip(tree_keys.chunks_exact(depth)) {
-            let mut point = 0;
-            for ((sum, key), correction) in sums.iter_mut().zip(tree_keys).zip(&mut corrections) {
-                *sum = key ^ correction;
-                point = point << 1 | (!key & 1) as u32;
-            }
-            ggm::grow_punctured(point, &sums, leaves);
-        }
-        code.add(((batch * MESSAGE_TREES) << depth) as u64, secrets, keys);
+        let known = tree_keys.iter().zip(blocks_of(&message)).map(|(key, correction)| key ^ correction);
+        let mut known = Zeroizing::new(known.collect::<Vec<_>>());
+        samples.bins(&mut known, |tree, known, leaves| {
+            let choices = &tree_keys[tree * depth..][..depth];
+            let point = choices.iter().fold(0, |point, key| point << 1 | (!key & 1) as u32);
+            ggm::grow_punctured(point, known, leaves);
+        });
     }
-    Ok(keys)
+    Ok(())
+}
+
+/// The samples of one iteration, appended bin by bin.
+struct Samples<'a> {
+    code: Code,
+    secrets: &'a [Block],
+    depth: usize,
+    next: u64,
+    keys: &'a mut Vec<Block>,
+}
+
+impl<'a> Samples<'a> {
+    fn new(set: &Set, secrets: &'a [Block], keys: &'a mut Vec<Block>) -> Samples<'a> {
+        keys.reserve(set.outputs());
+        Samples { code: Code::new(CODE_KEY, set.secrets), secrets, depth: set.depth as usize, next: 0, keys }
+    }
+
+    /// Appends the leaves that `grow` makes with each tree's number and place in `sums`, and adds to each its secrets
+    /// while they are in the cache. On as many threads as the machine offers.
+    fn bins(&mut self, sums: &mut [Block], grow: impl Fn(usize, &mut [Block], &mut [Block]) + Sync) {
+        let depth = self.depth;
+        let Samples { code, secrets, next, keys, .. } = self;
+        let trees = sums.len() / depth;
+        let start = keys.len();
+        keys.resize(start + (trees << depth), 0);
+        let share = trees.div_ceil(threads());
+        let work = |first_tree: usize, first_sample: u64, sums: &mut [Block], leaves: &mut [Block]| {
+            let trees = sums.chunks_exact_mut(depth).zip(leaves.chunks_exact_mut(1 << depth));
+            for (tree, (sums, leaves)) in trees.enumerate() {
+                grow(first_tree + tree, sums, leaves);
+                code.add(first_sample + ((tree as u64) << depth), secrets, leaves);
+            }
+        };
+        let mut shares = sums.chunks_mut(share * depth).zip(keys[start..].chunks_mut(share << depth));
+        thread::scope(|scope| {
+            let own = shares.next();
+            for (at, (sums, leaves)) in (1..).zip(shares) {
+                let (first_tree, work) = (at * share, &work);
+                let first_sample = *next + ((first_tree as u64) << depth);
+                scope.spawn(move || work(first_tree, first_sample, sums, leaves));
+            }
+            if let Some((sums, leaves)) = own {
+                work(0, *next, sums, leaves);
+            }
+        });
+        *next += (trees as u64) << depth;
+    }
 }

@@ -26,7 +26,7 @@ use crate::transport::Channel;
 const _: () = assert!(FIELD_BITS == vole::FIELD_BITS);
 
 /// Blocks of 128 COTs that are expanded at once: their matrix stays in the second-level cache.
-const TILE: usize = 32;
+const TILE: usize = 64;
 
 /// What the sender of COTs keeps.
 pub(super) struct Sender {
@@ -52,9 +52,15 @@ impl Sender {
         Ok(Sender { delta: Zeroizing::new(delta), expander: Expander::new(&seeds) })
     }
 
-    /// `count` keys `K_i`.
-    pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
-        let mut keys = Vec::with_capacity(count.next_multiple_of(DELTA_BITS));
+    /// Appends `count` keys `K_i`.
+    pub fn extend(
+        &mut self,
+        channel: &mut Channel,
+        count: usize,
+        keys: &mut Vec<Block>,
+    ) -> Result<(), RunError> {
+        let end = keys.len() + count;
+        keys.reserve(count.next_multiple_of(DELTA_BITS));
         let mut matrix = Matrix::new();
         let mut rest = count.div_ceil(DELTA_BITS);
         for bytes in messages(&Step::SoftSpoken(count)) {
@@ -77,11 +83,11 @@ impl Sender {
                             .for_each(|(b, mask)| planes[b * width + at] ^= correction & mask);
                     }
                 }
-                matrix.transpose(width, &mut keys);
+                matrix.transpose(width, keys);
             }
         }
-        keys.truncate(count);
-        Ok(keys)
+        keys.truncate(end);
+        Ok(())
     }
 }
 
@@ -97,9 +103,15 @@ impl Receiver {
         Ok(Receiver { expander: Expander::new(&seeds) })
     }
 
-    /// `count` keys `T_i`.
-    pub fn extend(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<Block>, RunError> {
-        let mut keys = Vec::with_capacity(count.next_multiple_of(DELTA_BITS));
+    /// Appends `count` keys `T_i`.
+    pub fn extend(
+        &mut self,
+        channel: &mut Channel,
+        count: usize,
+        keys: &mut Vec<Block>,
+    ) -> Result<(), RunError> {
+        let end = keys.len() + count;
+        keys.reserve(count.next_multiple_of(DELTA_BITS));
         let mut matrix = Matrix::new();
         let mut rest = count.div_ceil(DELTA_BITS);
         for bytes in messages(&Step::SoftSpoken(count)) {
@@ -116,12 +128,12 @@ impl Receiver {
                 }
                 put(others, &mut message);
                 matrix.planes[..width].copy_from_slice(choices);
-                matrix.transpose(width, &mut keys);
+                matrix.transpose(width, keys);
             }
             channel.send(&message)?;
         }
-        keys.truncate(count);
-        Ok(keys)
+        keys.truncate(end);
+        Ok(())
     }
 }
 

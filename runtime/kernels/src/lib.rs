@@ -10,6 +10,7 @@ pub mod bits;
 pub mod matmul;
 pub mod pack;
 pub mod prg;
+pub mod rlwe;
 
 pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate, matmul_by, matmul_transposed_accumulate};
 pub use prg::{Prg, Seed};

@@ -20,6 +20,7 @@ pub mod ring;
 pub mod schema;
 pub mod tables;
 pub mod text;
+pub mod two_party;
 pub mod validate;
 pub mod value;
 pub mod work;

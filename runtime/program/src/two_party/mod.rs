@@ -1,0 +1,3 @@
+//! What the two parties send when they make correlations between themselves.
+
+pub mod rlwe;

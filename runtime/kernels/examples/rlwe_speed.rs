@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use marill_kernels::Seed;
 use marill_kernels::rlwe::sample::{BLOCK, Uniform};
 use marill_kernels::rlwe::{DEGREE, MODULI, TERMS, ntt, product};
-use marill_kernels::Seed;
 
 fn micros(name: &str, times: usize, mut run: impl FnMut()) {
     run();

@@ -9,6 +9,7 @@ pub mod masks;
 pub mod prepared;
 pub mod shares;
 pub mod spool;
+pub mod two_party;
 
 use marill_kernels::Seed;
 

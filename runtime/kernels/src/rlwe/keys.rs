@@ -14,7 +14,7 @@ const ERROR_STREAM: u64 = 1 << 62;
 /// The stream of a public seed that the published keys' `a` come from; users take others.
 const KEY_STREAM: u64 = u64::MAX;
 /// Blocks of a limb of a ring element.
-const BLOCKS: u64 = (DEGREE / BLOCK) as u64;
+pub const BLOCKS: usize = DEGREE / BLOCK;
 
 /// A ternary secret, wiped on drop.
 pub struct SecretKey {
@@ -59,8 +59,13 @@ pub fn transformed(values: &[i8], limbs: usize) -> Vec<f64> {
 /// The public uniform polynomial number `index`, transformed, limb `limb`.
 pub fn uniform(source: &mut Uniform, index: u64, limb: usize, values: &mut [f64]) {
     for (block, values) in values.chunks_mut(BLOCK).enumerate() {
-        source.fill(MODULI[limb], (index * LIMBS as u64 + limb as u64) * BLOCKS + block as u64, values);
+        uniform_block(source, index, limb, block, values);
     }
+}
+
+/// Slots `BLOCK * block..` of [`uniform`].
+pub fn uniform_block(source: &mut Uniform, index: u64, limb: usize, block: usize, values: &mut [f64]) {
+    source.fill(MODULI[limb], (index * LIMBS as u64 + limb as u64) * BLOCKS as u64 + block as u64, values);
 }
 
 /// `X -> X^galois` of level `level`: it fixes the powers of `X^(2^(level + 1))` and negates those of `X^(2^level)`
@@ -131,16 +136,17 @@ impl PublicKey {
         let mut source = Uniform::new(public, KEY_STREAM);
         let mut values = vec![0.0; DEGREE];
         let element_bytes = limbs * DEGREE * residues::RESIDUE_BYTES;
-        let mut pairs = indices(limbs, levels).zip(bytes.chunks_exact(element_bytes)).map(|((index, _), bytes)| {
-            let (mut a, mut b) = (Vec::with_capacity(limbs * DEGREE), Vec::with_capacity(limbs * DEGREE));
-            for (limb, bytes) in bytes.chunks_exact(DEGREE * residues::RESIDUE_BYTES).enumerate() {
-                uniform(&mut source, index, limb, &mut values);
-                a.extend(values.iter().map(|x| *x as f32));
-                residues::read(MODULI[limb], bytes, &mut values)?;
-                b.extend(values.iter().map(|x| *x as f32));
-            }
-            Some(Pair { a, b })
-        });
+        let mut pairs =
+            indices(limbs, levels).zip(bytes.chunks_exact(element_bytes)).map(|((index, _), bytes)| {
+                let (mut a, mut b) = (Vec::with_capacity(limbs * DEGREE), Vec::with_capacity(limbs * DEGREE));
+                for (limb, bytes) in bytes.chunks_exact(DEGREE * residues::RESIDUE_BYTES).enumerate() {
+                    uniform(&mut source, index, limb, &mut values);
+                    a.extend(values.iter().map(|x| *x as f32));
+                    residues::read(MODULI[limb], bytes, &mut values)?;
+                    b.extend(values.iter().map(|x| *x as f32));
+                }
+                Some(Pair { a, b })
+            });
         let zero = pairs.next()??;
         let levels = (0..levels).map(|_| pairs.by_ref().take(limbs).collect()).collect::<Option<_>>()?;
         Some(PublicKey { limbs, zero, levels })

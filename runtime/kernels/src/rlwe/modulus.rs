@@ -203,13 +203,16 @@ mod tests {
     fn residues_are_those_of_integers() {
         for modulus in MODULI {
             let p = i64::from(modulus.prime());
-            for value in [0, 1, -1, p / 2, p / 2 + 1, p, -p, i64::MAX, i64::MIN, 1 << 52, 0x1234_5678_9abc_def] {
+            for value in
+                [0, 1, -1, p / 2, p / 2 + 1, p, -p, i64::MAX, i64::MIN, 1 << 52, 0x1234_5678_9abc_def]
+            {
                 let residue = modulus.residue(value);
                 assert_eq!((residue as i64).rem_euclid(p), value.rem_euclid(p), "{value} modulo {p}");
                 assert!(residue.abs() <= modulus.value / 2.0 + 1.0);
                 assert_eq!(i64::from(modulus.canonical(residue)), value.rem_euclid(p));
             }
-            let largest = TERMS as f64 * (modulus.value / 2.0 + 1.0) * (modulus.value / 2.0 + 1.0) + modulus.value;
+            let largest =
+                TERMS as f64 * (modulus.value / 2.0 + 1.0) * (modulus.value / 2.0 + 1.0) + modulus.value;
             assert!(largest < 9_007_199_254_740_992.0);
             let x = (TERMS as i64 + 1) * (p / 2) * (p / 2) - 12345;
             assert_eq!((modulus.reduce(x as f64) as i64).rem_euclid(p), x % p);

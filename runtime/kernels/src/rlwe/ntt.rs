@@ -261,7 +261,11 @@ mod tests {
                     let (j, sign) = if i <= at { (at - i, 1) } else { (DEGREE + at - i, -1) };
                     sum + sign * a[i] as i128 * b[j] as i128
                 });
-                assert_eq!(naive.rem_euclid(p), i128::from(modulus.canonical(product[at])), "coefficient {at}");
+                assert_eq!(
+                    naive.rem_euclid(p),
+                    i128::from(modulus.canonical(product[at])),
+                    "coefficient {at}"
+                );
             }
         }
     }

@@ -33,7 +33,14 @@ pub fn pack_term(row: &[f64], j: usize, depth: usize, panel: &mut [f64]) {
 ///
 /// # Panics
 /// If `depth` is more than [`TERMS`].
-pub fn accumulate(modulus: Modulus, depth: usize, tiles: &[f64], panel: &[f64], c: &mut [f64], columns: usize) {
+pub fn accumulate(
+    modulus: Modulus,
+    depth: usize,
+    tiles: &[f64],
+    panel: &[f64],
+    c: &mut [f64],
+    columns: usize,
+) {
     accumulate_by(Path::best(), modulus, depth, tiles, panel, c, columns);
 }
 

@@ -30,7 +30,8 @@ pub const FLOOD_MARGIN_BITS: u32 = 5;
 
 /// Bytes of a reply with `coefficients` coefficients of its second part.
 pub fn reply_bytes(width_bits: u32, coefficients: usize) -> usize {
-    packed_wide_len(DEGREE, width_bits + A_BITS).saturating_add(packed_wide_len(coefficients, width_bits + B_BITS))
+    packed_wide_len(DEGREE, width_bits + A_BITS)
+        .saturating_add(packed_wide_len(coefficients, width_bits + B_BITS))
 }
 
 /// How to make replies of one kind.
@@ -54,7 +55,14 @@ impl<'a> Sealer<'a> {
     }
 
     /// Appends the reply for `ciphertext`: its messages at `positions`, each less its share. `noise` must be fresh.
-    pub fn seal(&self, mut ciphertext: Ciphertext, positions: &[usize], shares: &[u64], noise: &mut Prg, out: &mut Vec<u8>) {
+    pub fn seal(
+        &self,
+        mut ciphertext: Ciphertext,
+        positions: &[usize],
+        shares: &[u64],
+        noise: &mut Prg,
+        out: &mut Vec<u8>,
+    ) {
         let secret = zeroize::Zeroizing::new(ternary(noise, DEGREE));
         let secret = zeroize::Zeroizing::new(transformed(&secret, self.limbs));
         let zero = &self.key.zero;
@@ -71,7 +79,8 @@ impl<'a> Sealer<'a> {
             ntt::inverse(limb, b);
         }
         let b = &mut ciphertext.b;
-        self.flooding.add(noise, positions.len(), |limb, at, value| b[limb * DEGREE + positions[at]] += value);
+        self.flooding
+            .add(noise, positions.len(), |limb, at, value| b[limb * DEGREE + positions[at]] += value);
         let bits = self.width_bits + A_BITS;
         let values: Vec<u128> = (0..DEGREE).map(|at| self.scale.rounded(&ciphertext.a, at, bits)).collect();
         pack_wide(&values, bits, out);

@@ -62,7 +62,8 @@ pub fn ternary(prg: &mut Prg, len: usize) -> Vec<i8> {
     while values.len() < len {
         prg.fill(&mut bytes);
         let digits = bytes.iter().flat_map(|byte| [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6]);
-        values.extend(digits.filter(|digit| *digit < 3).map(|digit| digit as i8 - 1).take(len - values.len()));
+        values
+            .extend(digits.filter(|digit| *digit < 3).map(|digit| digit as i8 - 1).take(len - values.len()));
     }
     zeroize::Zeroize::zeroize(&mut bytes);
     values

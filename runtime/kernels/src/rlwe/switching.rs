@@ -71,10 +71,9 @@ fn join(mut even: Ciphertext, odd: Option<Ciphertext>, level: u32, key: &PublicK
         for limb in 0..even.limbs() {
             let range = limb * DEGREE..(limb + 1) * DEGREE;
             let (modulus, shift) = (MODULI[limb], monomial(limb, 1 << level));
-            for (part, sum, difference) in [
-                (&odd.a, &mut even.a, &mut difference.a),
-                (&odd.b, &mut even.b, &mut difference.b),
-            ] {
+            for (part, sum, difference) in
+                [(&odd.a, &mut even.a, &mut difference.a), (&odd.b, &mut even.b, &mut difference.b)]
+            {
                 let terms = part[range.clone()].iter().zip(&shift);
                 let places = sum[range.clone()].iter_mut().zip(&mut difference[range.clone()]);
                 for ((x, shift), (sum, difference)) in terms.zip(places) {

@@ -113,7 +113,8 @@ impl WideShape {
     /// Bytes of the message for `n` rows, client to server.
     pub fn message_bytes(&self, n: usize) -> usize {
         let group = 1 << self.plan().log_stride;
-        let groups = move |columns: usize| (0..n).step_by(group).map(move |from| (n - from).min(group) * columns);
+        let groups =
+            move |columns: usize| (0..n).step_by(group).map(move |from| (n - from).min(group) * columns);
         self.blocks().flat_map(groups).map(|count| reply_bytes(self.width, count)).sum()
     }
 }
@@ -215,7 +216,8 @@ impl HalfShape {
         let most = ceil_log2(self.k).min(PAIR_LEVELS);
         let plans = (0..=most).flat_map(|log_terms| {
             let room = DEGREE >> log_terms;
-            (0..=ceil_log2(self.columns.min(room))).map(move |log_columns| (log_terms, room, 1 << log_columns))
+            (0..=ceil_log2(self.columns.min(room)))
+                .map(move |log_columns| (log_terms, room, 1 << log_columns))
         });
         let plans = plans.filter(|(_, room, columns)| columns <= room);
         let plans = plans.map(|(log_terms, room, columns)| self.block(log_terms, room / columns, columns));
@@ -235,7 +237,8 @@ impl HalfShape {
     fn cost(&self, plan: &HalfPlan) -> u64 {
         let limbs = plan.modulus.limbs;
         let results = self.results(plan);
-        let groups = (0..results).step_by(1 << plan.log_terms).map(|from| (results - from).min(1 << plan.log_terms));
+        let groups =
+            (0..results).step_by(1 << plan.log_terms).map(|from| (results - from).min(1 << plan.log_terms));
         let switched: usize = groups.map(switches).sum();
         let products = results * self.k.div_ceil(1 << plan.log_terms);
         let transforms = switched * limbs * (limbs + 2) + products * limbs * 2 + results * 2 * limbs;
@@ -327,7 +330,10 @@ mod tests {
                     let worst = f64::from(width - 1) + (21.5 * k as f64).log2();
                     let error = (worst - 1.0).max(f64::from(width) + (k as f64 * 4.0).log2() / 2.0);
                     let flood = f64::from(plan.modulus.flood_bits);
-                    assert!(flood >= error.min(worst) + f64::from(STATISTICAL_BITS), "{width} {k} {m} {plan:?}");
+                    assert!(
+                        flood >= error.min(worst) + f64::from(STATISTICAL_BITS),
+                        "{width} {k} {m} {plan:?}"
+                    );
                     let held = plan.modulus.flood_bits + width + FLOOD_MARGIN_BITS;
                     assert!(held <= MODULUS_BITS[plan.modulus.limbs - 1]);
                     assert!(plan.columns << plan.log_stride <= DEGREE);
@@ -338,7 +344,8 @@ mod tests {
 
     #[test]
     fn plans_of_halves_fit_a_ciphertext() {
-        for (batch, rows, k, columns) in [(1, 1, 1, 1), (12, 128, 64, 128), (1, 128, 768, 8), (3, 5, 33, 17)] {
+        for (batch, rows, k, columns) in [(1, 1, 1, 1), (12, 128, 64, 128), (1, 128, 768, 8), (3, 5, 33, 17)]
+        {
             let half = HalfShape { batch, rows, k, columns, width: 36, plain_bits: 36 };
             let plan = half.plan();
             assert!((plan.rows * plan.columns) << plan.log_terms <= DEGREE);

@@ -28,7 +28,14 @@ fn flood_bits(width_bits: u32, limbs: usize) -> u32 {
 }
 
 /// An encryption, made from the definition, of `messages` at multiples of `stride`, uniform elsewhere.
-fn encrypt(key: &SecretKey, messages: &[u64], stride: usize, width_bits: u32, limbs: usize, salt: u8) -> Ciphertext {
+fn encrypt(
+    key: &SecretKey,
+    messages: &[u64],
+    stride: usize,
+    width_bits: u32,
+    limbs: usize,
+    salt: u8,
+) -> Ciphertext {
     let mut noise = Prg::new(Seed::new([salt; 16]), 9);
     let mut source = Uniform::new(&Seed::new([salt; 16]), 1);
     let error = errors(&mut noise, DEGREE);
@@ -85,7 +92,13 @@ fn flooding_and_rounding_stay_in_their_bounds() {
     let reply = |noise: &mut Prg| {
         let sealer = Sealer::new(&holder.public, limbs, width_bits, flood_bits(width_bits, limbs));
         let mut bytes = Vec::new();
-        sealer.seal(encrypt(&holder.key, &messages, 1, width_bits, limbs, 7), &positions, &messages, noise, &mut bytes);
+        sealer.seal(
+            encrypt(&holder.key, &messages, 1, width_bits, limbs, 7),
+            &positions,
+            &messages,
+            noise,
+            &mut bytes,
+        );
         bytes
     };
     let mut noise = Prg::new(Seed::new([1; 16]), 0);
@@ -114,8 +127,9 @@ fn sparse_ciphertexts_are_packed_into_one() {
     let (width_bits, limbs, stride) = (30, 4, 1 << LEVELS);
     for count in [1, 2, 3, 5, 8] {
         let joins = switching::joins(count);
-        let messages: Vec<Vec<u64>> =
-            (0..count).map(|i| Prg::new(Seed::new([i as u8; 16]), 3).ring(DEGREE / stride, width_bits)).collect();
+        let messages: Vec<Vec<u64>> = (0..count)
+            .map(|i| Prg::new(Seed::new([i as u8; 16]), 3).ring(DEGREE / stride, width_bits))
+            .collect();
         let fraction: Vec<f64> = MODULI.iter().map(|m| m.invert(f64::from(1 << joins))).collect();
         let ciphertexts = messages.iter().enumerate().map(|(i, messages)| {
             let mut c = encrypt(&holder.key, messages, stride, width_bits, limbs, i as u8 + 50);
@@ -133,7 +147,11 @@ fn sparse_ciphertexts_are_packed_into_one() {
         let mut bytes = Vec::new();
         let shares = vec![0; positions.len()];
         sealer.seal(packed, &positions, &shares, &mut Prg::new(Seed::new([8; 16]), 0), &mut bytes);
-        assert_eq!(open(&holder.key, width_bits, &positions, &bytes).unwrap(), messages.concat(), "{count} packed");
+        assert_eq!(
+            open(&holder.key, width_bits, &positions, &bytes).unwrap(),
+            messages.concat(),
+            "{count} packed"
+        );
     }
 }
 

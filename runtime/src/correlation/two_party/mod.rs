@@ -1,0 +1,3 @@
+//! Correlations that the two parties make between themselves.
+
+pub mod he;

@@ -16,7 +16,10 @@ const LOG_DEGREE: u32 = DEGREE.trailing_zeros();
 /// Layers of the inverse between two reductions of its sums.
 const LAZY_LAYERS: usize = 3;
 
-type Lanes = [f64; LANES];
+/// Aligned, because a vector that straddles two cache lines takes twice as long.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Lanes([f64; LANES]);
 
 struct Tables {
     forward: Twiddles,
@@ -117,12 +120,12 @@ fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
             for (group, twiddle) in pairs {
                 let (low, high) = group.split_at_mut(ROWS / groups / 2);
                 for (u, v) in low.iter_mut().zip(high) {
-                    forward_butterfly::<A>(modulus, u, v, &[*twiddle; LANES]);
+                    forward_butterfly::<A>(modulus, u, v, &Lanes([*twiddle; LANES]));
                 }
             }
         }
         for (row, line) in work.iter().enumerate() {
-            for (j, value) in line.iter().enumerate() {
+            for (j, value) in line.0.iter().enumerate() {
                 transposed[(column + j) * ROWS + row] = *value;
             }
         }
@@ -141,7 +144,7 @@ fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
         for (j, line) in work.iter().enumerate() {
             let place = &mut values[j * ROWS + row..][..LANES];
             for lane in 0..LANES {
-                place[lane] = modulus.reduce_by::<A>(line[lane]);
+                place[lane] = modulus.reduce_by::<A>(line.0[lane]);
             }
         }
     }
@@ -160,22 +163,22 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
             }
         }
         for (j, line) in work.iter().enumerate() {
-            transposed[j * ROWS + row..][..LANES].copy_from_slice(line);
+            transposed[j * ROWS + row..][..LANES].copy_from_slice(&line.0);
         }
     }
     let scale = tables(limb).scale;
     for column in (0..COLUMNS).step_by(LANES) {
         let mut work: [Lanes; ROWS] =
-            std::array::from_fn(|row| std::array::from_fn(|j| transposed[(column + j) * ROWS + row]));
+            std::array::from_fn(|row| Lanes(std::array::from_fn(|j| transposed[(column + j) * ROWS + row])));
         for (layer, groups) in [64, 32, 16, 8, 4, 2, 1].into_iter().enumerate() {
             for (group, twiddle) in work.chunks_exact_mut(ROWS / groups).zip(&table.rows[groups..]) {
-                inverse_group::<A>(modulus, group, &[*twiddle; LANES], layer);
+                inverse_group::<A>(modulus, group, &Lanes([*twiddle; LANES]), layer);
             }
         }
         for (row, line) in work.iter().enumerate() {
             let place = &mut values[row * COLUMNS + column..][..LANES];
             for lane in 0..LANES {
-                place[lane] = modulus.reduce_by::<A>(modulus.reduce_by::<A>(line[lane]) * scale);
+                place[lane] = modulus.reduce_by::<A>(modulus.reduce_by::<A>(line.0[lane]) * scale);
             }
         }
     }
@@ -183,8 +186,8 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
 
 #[inline(always)]
 fn lanes(values: &[f64], from: usize) -> Lanes {
-    let mut lanes = [0.0; LANES];
-    lanes.copy_from_slice(&values[from..from + LANES]);
+    let mut lanes = Lanes([0.0; LANES]);
+    lanes.0.copy_from_slice(&values[from..from + LANES]);
     lanes
 }
 
@@ -192,9 +195,9 @@ fn lanes(values: &[f64], from: usize) -> Lanes {
 #[inline(always)]
 fn forward_butterfly<A: MulAdd>(modulus: Modulus, u: &mut Lanes, v: &mut Lanes, twiddle: &Lanes) {
     for lane in 0..LANES {
-        let product = modulus.reduce_by::<A>(v[lane] * twiddle[lane]);
-        v[lane] = u[lane] - product;
-        u[lane] += product;
+        let product = modulus.reduce_by::<A>(v.0[lane] * twiddle.0[lane]);
+        v.0[lane] = u.0[lane] - product;
+        u.0[lane] += product;
     }
 }
 
@@ -205,9 +208,9 @@ fn inverse_group<A: MulAdd>(modulus: Modulus, group: &mut [Lanes], twiddle: &Lan
     let reduces = layer % LAZY_LAYERS == LAZY_LAYERS - 1;
     for (u, v) in low.iter_mut().zip(high) {
         for lane in 0..LANES {
-            let (sum, difference) = (u[lane] + v[lane], u[lane] - v[lane]);
-            v[lane] = modulus.reduce_by::<A>(difference * twiddle[lane]);
-            u[lane] = if reduces { modulus.reduce_by::<A>(sum) } else { sum };
+            let (sum, difference) = (u.0[lane] + v.0[lane], u.0[lane] - v.0[lane]);
+            v.0[lane] = modulus.reduce_by::<A>(difference * twiddle.0[lane]);
+            u.0[lane] = if reduces { modulus.reduce_by::<A>(sum) } else { sum };
         }
     }
 }

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 
 use super::gates::{And, Choose, Engine, Side};
 use super::planes::Plane;
+use super::products::by_gates;
 use super::recipe::make;
 use crate::correlation::fields;
 use crate::cost::{CHUNK_BYTES, FRAME_HEADER_BYTES};
-use crate::schema::Instruction;
 use crate::validate::ValidProgram;
 
 /// Numbers of the fields that are made together, at most: each instruction's count whole.
@@ -105,12 +105,12 @@ impl Engine for Counter {
     }
 }
 
-/// Instructions with fields, in groups that are made together.
+/// Instructions with fields that gates make, in groups that are made together.
 pub fn segments(program: &ValidProgram) -> Vec<Vec<u32>> {
     let (mut all, mut segment, mut numbers) = (Vec::new(), Vec::new(), 0);
     for at in 0..program.len() {
         let size: usize = fields(program, at).iter().map(|field| field.len).sum();
-        if size == 0 {
+        if size == 0 || !by_gates(program, at as u32) {
             continue;
         }
         if numbers + size > SEGMENT_NUMBERS && !segment.is_empty() {
@@ -139,10 +139,4 @@ pub fn whole_demand(program: &ValidProgram) -> Demand {
         sum.add(&demand(program, segment));
         sum
     })
-}
-
-/// Whether an instruction's fields are a matrix product alone.
-pub fn is_matrix_product(program: &ValidProgram, at: u32) -> bool {
-    matches!(program.instruction(at as usize), Instruction::MatMul(_))
-        && !fields(program, at as usize).is_empty()
 }

@@ -1,4 +1,4 @@
-//! Matrix products of masks by gates: what is cheapest for a few elements.
+//! Matrix products of masks: their shapes, and how gates make them, which is cheapest for a few elements.
 
 use super::gates::{Engine, Side};
 use super::sums::{Lanes, Sums, To};
@@ -16,12 +16,12 @@ pub struct Shape {
 }
 
 /// Both operands' numbers, one matrix after the other for every product of the batch, and the products' shape.
-struct Batch {
-    shape: Shape,
-    count: usize,
+pub(super) struct Batch {
+    pub shape: Shape,
+    pub count: usize,
 }
 
-fn batch(program: &ValidProgram, at: u32, a: u32, b: u32) -> Batch {
+pub(super) fn batch(program: &ValidProgram, at: u32, a: u32, b: u32) -> Batch {
     let (left, right) = (&program.ty(a).shape, &program.ty(b).shape);
     let k = left.last().copied().unwrap_or(1);
     let m = if right.len() < 2 { 1 } else { right[right.len() - 1] };
@@ -33,7 +33,14 @@ fn batch(program: &ValidProgram, at: u32, a: u32, b: u32) -> Batch {
     Batch { shape: Shape { n, k, m }, count: total / (n * m).max(1) }
 }
 
-/// Repeats the matrices of an operand for the whole batch.
+/// Repeats the matrices of an operand of product `at` for the whole batch.
+pub fn operand(program: &ValidProgram, at: u32, value: u32, numbers: &[u64]) -> Vec<u64> {
+    match program.instruction(at as usize) {
+        Instruction::MatMul(p) => repeated(program, at, value, numbers, &batch(program, at, p.a, p.b)),
+        _ => Vec::new(),
+    }
+}
+
 fn repeated(program: &ValidProgram, at: u32, value: u32, numbers: &[u64], batch: &Batch) -> Vec<u64> {
     let shape = &program.ty(value).shape;
     if numbers.is_empty() || batch.count == 1 || shape.len() < 2 {

@@ -5,14 +5,16 @@
 //! [`crate::correlation`] into two kinds of gates ([`gates`]): products of shared bits with strings of shared bits, and
 //! products of one party's bits with the other's numbers. An [`gates::Engine`] runs gates: the runtime's talks to the
 //! peer, and [`count`] only counts, so that a program's cost is exactly what the runtime does. [`ot`] says what the gates' oblivious
-//! transfers take.
+//! transfers take. Large matrix products are made by homomorphic encryption instead ([`products`], [`rlwe`]).
 
 pub mod count;
 pub mod gates;
-mod matrix;
+pub mod matrix;
 pub mod ot;
 pub mod planes;
 mod positions;
+pub mod products;
 pub mod recipe;
+pub mod rlwe;
 mod segment;
 mod sums;

@@ -20,6 +20,7 @@ use marill_program::two_party::count;
 use marill_program::two_party::gates::{And, Choose, Engine, Side};
 use marill_program::two_party::planes::{Plane, planes_of};
 
+use super::keys::Transfers;
 use super::ot::{Receiver, Sender};
 use crate::error::{Misbehaviour, RunError};
 use crate::transport::Channel;
@@ -37,7 +38,8 @@ pub struct Gates<'c> {
 
 impl<'c> Gates<'c> {
     /// Over a channel on which the transfers were set up.
-    pub fn new(channel: &'c mut Channel, side: Side, sender: Sender, receiver: Receiver) -> Gates<'c> {
+    pub fn new(channel: &'c mut Channel, side: Side, transfers: Transfers) -> Gates<'c> {
+        let Transfers { sender, receiver } = transfers;
         Gates { channel, side, sender, receiver, sent: 0, received: 0 }
     }
 

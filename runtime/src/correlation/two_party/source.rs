@@ -8,11 +8,13 @@ use marill_plaintext::Tensor;
 use marill_program::correlation::{Factor, Kind, fields};
 use marill_program::fixed::mask;
 use marill_program::two_party::count::segments;
-use marill_program::two_party::gates::Side;
+use marill_program::two_party::gates::{Engine, Side};
+use marill_program::two_party::products::{Method, method};
 use marill_program::two_party::recipe::make;
 use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::gates::Gates;
+use super::keys::ProductKeys;
 use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::shares::Shares;
 use crate::correlation::spool::Spool;
@@ -43,27 +45,43 @@ impl<'a> TwoPartySource<'a> {
         matrices: &dyn Matrices,
         weights: Weights<'_>,
         gates: &mut Gates<'_>,
-        side: Side,
+        keys: &ProductKeys,
         heard: &mut dyn FnMut(u32),
     ) -> Result<TwoPartySource<'a>, RunError> {
+        let side = gates.side();
         let mut source = TwoPartySource { program, seed, spool: Spool::new()?, offsets: BTreeMap::new() };
         let mut masks = Masks::new(program, indices, Some(matrices));
         let mut next = 0;
-        for segment in segments(program) {
+        let mut segments = segments(program);
+        // What comes behind the last gates has a segment without any.
+        segments.push(Vec::new());
+        for segment in segments {
             let mut parts = BTreeMap::new();
-            for &at in &segment {
-                while next < at {
-                    source.pass(&mut masks, next, side)?;
-                    next += 1;
+            let end = segment.last().map_or(program.len() as u32, |last| last + 1);
+            while next < end {
+                if segment.contains(&next) {
+                    source.gather(next, &masks, weights, side, &mut parts)?;
+                } else if matches!(method(program, next), Some(Method::Wide { .. } | Method::Pairs(_))) {
+                    let mut own = BTreeMap::new();
+                    source.gather(next, &masks, weights, side, &mut own)?;
+                    let part = |value: u32| own.get(&value).cloned().unwrap_or_default();
+                    gates.channel().meter_mut().set_label(next);
+                    let made = keys.product(gates.channel(), program, next, &part)?;
+                    source.store(next, made.into_iter().collect())?;
+                    heard(next + 1);
                 }
-                source.gather(at, &masks, weights, side, &mut parts)?;
+                source.pass(&mut masks, next, side)?;
+                next += 1;
+            }
+            if segment.is_empty() {
+                continue;
             }
             let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
             let made = make(gates, program, &segment, &part)?;
             for (&at, made) in segment.iter().zip(made) {
                 source.store(at, made)?;
             }
-            heard(segment.last().map_or(0, |last| last + 1));
+            heard(end);
         }
         Ok(source)
     }
@@ -119,7 +137,8 @@ impl<'a> TwoPartySource<'a> {
                 parts.insert(value, ring.data.iter().map(|v| v & reduce).collect());
             }
         }
-        if let (Some(weight), Side::Server) = (weighted, side) {
+        let encrypted = matches!(method(self.program, at), Some(Method::Wide { .. }));
+        if let (Some(weight), Side::Server, false) = (weighted, side, encrypted) {
             parts.insert(weight, weights(weight)?);
         }
         Ok(())

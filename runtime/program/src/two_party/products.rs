@@ -1,0 +1,119 @@
+//! Which matrix products of masks are made by homomorphic encryption, and which by gates.
+
+use super::matrix::batch;
+use super::rlwe::{Cross, PairShape, WideShape, pair_key, wide_setup_bytes};
+use crate::correlation::fields;
+use crate::schema::Instruction;
+use crate::validate::ValidProgram;
+use crate::value::Form;
+
+/// Products below so many bytes of gates are not worth a key.
+const GATES_BYTES: u64 = 1 << 19;
+/// What a byte and a multiply-add of one limb count for, in picoseconds: a link of 100 Mbit/s, and one core.
+const BYTE_PS: u64 = 80_000;
+const MULTIPLY_ADD_PS: u64 = 250;
+/// Coefficients of a ciphertext.
+const DEGREE: u64 = 8192;
+
+/// How the field of a matrix product is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Bit by bit, by oblivious transfer.
+    Gates,
+    /// The client's mask times a weight that it has encrypted since setup, `rows` of them.
+    Wide { shape: WideShape, rows: usize },
+    /// Both parties' masks, or a weight that is too thin for anything else.
+    Pairs(PairShape),
+}
+
+/// How the field of instruction `at` is made, if it is a matrix product's.
+pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
+    let Instruction::MatMul(p) = program.instruction(at as usize) else { return None };
+    if fields(program, at as usize).is_empty() {
+        return None;
+    }
+    let weighted = matches!(program.ty(p.b).form, Form::Weight { .. });
+    let batch = batch(program, at, p.a, p.b);
+    let (shape, count, width) = (batch.shape, batch.count, p.width);
+    let work = (count * shape.n * shape.k * shape.m) as u64;
+    let sides = if weighted { 1 } else { 2 };
+    let gates_bytes = sides * work * u64::from(width * (width + 1) / 2) / 8;
+    if gates_bytes <= GATES_BYTES || shape.n == 0 {
+        return Some(Method::Gates);
+    }
+    let cross = if weighted { Cross::Left } else { Cross::Both };
+    let pair =
+        PairShape { batch: count, n: shape.n, k: shape.k, m: shape.m, width, plain_bits: width, cross };
+    if !weighted || count != 1 {
+        return Some(Method::Pairs(pair));
+    }
+    let wide = WideShape { k: shape.k, m: shape.m, width };
+    let limbs = wide.plan().modulus.limbs as u64;
+    let wide_ps = wide.message_bytes(shape.n) as u64 * BYTE_PS
+        + work / shape.m.max(1) as u64 * (DEGREE + shape.m as u64) * limbs * MULTIPLY_ADD_PS;
+    let half = pair.halves().next().map(|half| (half, half.plan()));
+    let pair_ps = half.map_or(u64::MAX, |(half, plan)| {
+        // Each request is multiplied by a transformed block of the plain side for each of its columns' blocks.
+        let transforms = (half.k as u64).div_ceil(1 << plan.log_terms)
+            * (half.columns as u64).div_ceil(plan.columns as u64)
+            + half.results(&plan) as u64;
+        (pair.request_bytes() + pair.reply_bytes()) * BYTE_PS
+            + (2 * work + transforms * DEGREE * 40) * limbs * MULTIPLY_ADD_PS
+    });
+    if pair_ps < wide_ps {
+        return Some(Method::Pairs(pair));
+    }
+    Some(Method::Wide { shape: wide, rows: shape.n })
+}
+
+/// Whether instruction `at` needs gates.
+pub fn by_gates(program: &ValidProgram, at: u32) -> bool {
+    matches!(method(program, at), None | Some(Method::Gates))
+}
+
+/// What a program's products by homomorphic encryption are, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Encrypted {
+    /// Instructions, the weights they use, and their shapes.
+    pub wide: Vec<(u32, WideShape, usize)>,
+    pub pairs: Vec<(u32, PairShape)>,
+}
+
+impl Encrypted {
+    /// Of `program`.
+    pub fn new(program: &ValidProgram) -> Encrypted {
+        let mut all = Encrypted::default();
+        for at in 0..program.len() as u32 {
+            match method(program, at) {
+                Some(Method::Wide { shape, rows }) => all.wide.push((at, shape, rows)),
+                Some(Method::Pairs(shape)) => all.pairs.push((at, shape)),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// The shapes of the weights that the client gets encrypted.
+    pub fn wide_shapes(&self) -> Vec<WideShape> {
+        self.wide.iter().map(|(_, shape, _)| *shape).collect()
+    }
+
+    /// The shapes that the client's key serves.
+    pub fn pair_shapes(&self) -> Vec<PairShape> {
+        self.pairs.iter().map(|(_, shape)| *shape).collect()
+    }
+
+    /// Payload of setup from the server: its key and the encrypted weights.
+    pub fn server_setup_bytes(&self) -> u64 {
+        if self.wide.is_empty() { 0 } else { wide_setup_bytes(&self.wide_shapes()) }
+    }
+
+    /// Payload of setup from the client: its key.
+    pub fn client_setup_bytes(&self) -> u64 {
+        if self.pairs.is_empty() {
+            return 0;
+        }
+        let (limbs, levels) = pair_key(&self.pair_shapes());
+        super::rlwe::key_bytes(limbs, levels)
+    }
+}

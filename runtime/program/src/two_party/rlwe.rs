@@ -1,0 +1,356 @@
+//! Private matrix products by ring learning with errors: parameters, plans and exact lengths.
+//!
+//! Everything is public and the same at both parties: integers only, so that no machine rounds otherwise.
+//!
+//! Noise budget of a product modulo `2^w`, in bits. The error that a reply would show without flooding is, per
+//! coefficient, a sum of `t` terms (plaintext below `2^(x-1)`) times (error of standard deviation 3.24, and rounding):
+//! on average at most `e = x - 1 + log2(sqrt(4 t))`, at worst `x - 1 + log2(21.5 t)`; key switches add less than
+//! `33 + levels` ([`SWITCH_BITS`]). Flooding is uniform of `f` bits and a sign, `f >= e + 1 + 40 - 1 + log2(coefficients)`,
+//! so that a whole message is within `2^-40` of what a simulator makes. The modulus has to hold
+//! `f + w + 5 <= log2 Q <= 215` ([`marill_kernels::rlwe::reply`] says why 5). It does for every `w` up to 64 and every
+//! `k` up to [`MOST_TERMS`], so that no operand is ever split. What is left of the modulus widens the flooding.
+
+use marill_kernels::rlwe::reply::{FLOOD_MARGIN_BITS, reply_bytes};
+use marill_kernels::rlwe::residues::RESIDUE_BYTES;
+use marill_kernels::rlwe::switching::{joins, switches};
+use marill_kernels::rlwe::{DEGREE, LIMBS, keys};
+
+use crate::cost::SEED_BYTES;
+
+/// Statistical security, in bits.
+pub const STATISTICAL_BITS: u32 = 40;
+/// Bits that key switches at the lowest level add to the error; every level above doubles them.
+pub const SWITCH_BITS: u32 = 33;
+/// Longest inner dimension.
+pub const MOST_TERMS: usize = 1 << 24;
+/// `floor(log2 Q)` for one to nine limbs.
+pub const MODULUS_BITS: [u32; LIMBS] = [23, 47, 71, 95, 119, 143, 167, 191, 215];
+/// Levels at which ciphertexts of a wide product can be joined, at most.
+pub const WIDE_LEVELS: u32 = 7;
+/// Levels at which ciphertexts of a pair can be joined, at most.
+pub const PAIR_LEVELS: u32 = 8;
+/// A message of a wide product is simulated to within `2^-40` if it has up to `2^22` coefficients.
+const WIDE_COEFFICIENT_BITS: u32 = 22;
+
+/// A modulus and the flooding that fits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modulus {
+    /// Primes of the modulus.
+    pub limbs: usize,
+    /// Flooding is uniform in `-2^flood_bits..2^flood_bits`.
+    pub flood_bits: u32,
+}
+
+impl Modulus {
+    /// For plaintexts of `width` bits, errors of `error_bits` and `2^coefficient_bits` coefficients in a message.
+    fn new(width: u32, error_bits: u32, coefficient_bits: u32) -> Modulus {
+        let needed = error_bits + STATISTICAL_BITS + coefficient_bits + width + FLOOD_MARGIN_BITS;
+        let limbs = MODULUS_BITS.iter().position(|bits| *bits >= needed).map_or(LIMBS, |at| at + 1);
+        Modulus { limbs, flood_bits: MODULUS_BITS[limbs - 1] - width - FLOOD_MARGIN_BITS }
+    }
+}
+
+/// Bits of the average error of `terms` plaintexts of `plain_bits` bits times fresh errors.
+fn product_bits(plain_bits: u32, terms: usize) -> u32 {
+    plain_bits - 1 + (usize::BITS - (4 * terms).isqrt().leading_zeros())
+}
+
+fn ceil_log2(x: usize) -> u32 {
+    usize::BITS - x.saturating_sub(1).leading_zeros()
+}
+
+/// Bytes of a ciphertext whose `a` comes from a seed.
+fn ciphertext_bytes(limbs: usize, coefficients: usize) -> u64 {
+    (limbs * coefficients * RESIDUE_BYTES) as u64
+}
+
+/// Bytes of a public key for `limbs` limbs and `levels` levels, and the seed of its other half.
+pub fn key_bytes(limbs: usize, levels: u32) -> u64 {
+    SEED_BYTES + keys::published_bytes(limbs, levels) as u64
+}
+
+/// A product `[n, k] x [k, m] -> [n, m]` of the client's fresh matrix and the server's fixed one, modulo `2^width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WideShape {
+    pub k: usize,
+    pub m: usize,
+    /// Bits of the ring, 1 to 64.
+    pub width: u32,
+}
+
+/// How a wide product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WidePlan {
+    pub modulus: Modulus,
+    /// Columns of a block; the last block may have fewer.
+    pub columns: usize,
+    /// Columns stand at every `2^log_stride`-th coefficient, so that so many rows fit one ciphertext.
+    pub log_stride: u32,
+}
+
+impl WideShape {
+    /// The plan of this shape. It does not depend on `n`.
+    pub fn plan(&self) -> WidePlan {
+        let columns = self.m.div_ceil(self.m.div_ceil(DEGREE).max(1)).max(1);
+        let log_stride = (DEGREE / columns).ilog2().min(WIDE_LEVELS);
+        let switching = if log_stride == 0 { 0 } else { SWITCH_BITS + log_stride };
+        let error_bits = product_bits(self.width, self.k.min(MOST_TERMS)).max(switching) + 1;
+        let modulus = Modulus::new(self.width, error_bits, WIDE_COEFFICIENT_BITS);
+        WidePlan { modulus, columns, log_stride }
+    }
+
+    /// Columns of each block.
+    pub fn blocks(&self) -> impl Iterator<Item = usize> + use<> {
+        let (m, columns) = (self.m, self.plan().columns);
+        (0..m).step_by(columns).map(move |from| columns.min(m - from))
+    }
+
+    /// Bytes of the encrypted matrix, server to client, once.
+    pub fn setup_bytes(&self) -> u64 {
+        ciphertext_bytes(self.plan().modulus.limbs, self.m) * self.k as u64
+    }
+
+    /// Bytes of the message for `n` rows, client to server.
+    pub fn message_bytes(&self, n: usize) -> usize {
+        let group = 1 << self.plan().log_stride;
+        let groups =
+            move |columns: usize| (0..n).step_by(group).map(move |from| (n - from).min(group) * columns);
+        self.blocks().flat_map(groups).map(|count| reply_bytes(self.width, count)).sum()
+    }
+}
+
+/// Limbs and levels of the public key that serves all `shapes`.
+pub fn wide_key(shapes: &[WideShape]) -> (usize, u32) {
+    let plans = shapes.iter().map(WideShape::plan);
+    plans.fold((1, 0), |(limbs, levels), plan| (limbs.max(plan.modulus.limbs), levels.max(plan.log_stride)))
+}
+
+/// Bytes of the setup stream of all `shapes`, server to client: seed, key, matrices.
+pub fn wide_setup_bytes(shapes: &[WideShape]) -> u64 {
+    let (limbs, levels) = wide_key(shapes);
+    key_bytes(limbs, levels) + shapes.iter().map(WideShape::setup_bytes).sum::<u64>()
+}
+
+/// Which products of a pair are wanted; the client's matrices are `a0`, `b0`, the server's `a1`, `b1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cross {
+    /// `a0 x b1`.
+    Left,
+    /// `a1 x b0`.
+    Right,
+    /// `a0 x b1 + a1 x b0`.
+    Both,
+}
+
+/// A batch of products `[n, k] x [k, m] -> [n, m]` of one matrix of each party, modulo `2^width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairShape {
+    pub batch: usize,
+    pub n: usize,
+    pub k: usize,
+    pub m: usize,
+    /// Bits of the ring, 1 to 64.
+    pub width: u32,
+    /// The server's matrices are `plain_bits`-bit two's complement numbers; `width` where they are masks.
+    pub plain_bits: u32,
+    pub cross: Cross,
+}
+
+impl PairShape {
+    /// The one or two halves, each a product of an encrypted left side by a plain right side. The right half is
+    /// transposed: `b0^T x a1^T`.
+    pub fn halves(&self) -> impl Iterator<Item = HalfShape> + use<> {
+        let PairShape { batch, n, k, m, width, plain_bits, cross } = *self;
+        let half = move |rows, columns| HalfShape { batch, rows, k, columns, width, plain_bits };
+        let left = (cross != Cross::Right).then(|| half(n, m));
+        let right = (cross != Cross::Left).then(|| half(m, n));
+        left.into_iter().chain(right)
+    }
+
+    /// Bytes from client to server.
+    pub fn request_bytes(&self) -> u64 {
+        SEED_BYTES + self.halves().map(|half| half.request_bytes(&half.plan())).sum::<u64>()
+    }
+
+    /// Bytes from server to client.
+    pub fn reply_bytes(&self) -> u64 {
+        self.halves().map(|half| half.reply_bytes(&half.plan())).sum()
+    }
+}
+
+/// Limbs and levels of the public key that serves all `shapes`.
+pub fn pair_key(shapes: &[PairShape]) -> (usize, u32) {
+    let plans = shapes.iter().flat_map(PairShape::halves).map(|half| half.plan());
+    plans.fold((1, 0), |(limbs, levels), plan| (limbs.max(plan.modulus.limbs), levels.max(plan.log_terms)))
+}
+
+/// A batch of products `[rows, k] x [k, columns]` of an encrypted left side by a plain right side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfShape {
+    pub batch: usize,
+    pub rows: usize,
+    pub k: usize,
+    pub columns: usize,
+    pub width: u32,
+    pub plain_bits: u32,
+}
+
+/// How a half is cut into blocks `[rows, 2^log_terms] x [2^log_terms, columns]`, one ciphertext each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfPlan {
+    pub modulus: Modulus,
+    /// Rows of a block.
+    pub rows: usize,
+    /// The inner dimension of a block, and the stride of its result.
+    pub log_terms: u32,
+    /// Columns of a block.
+    pub columns: usize,
+}
+
+/// What one transform of one limb costs, in bytes of traffic that take as long: 60 microseconds at 100 Mbit/s.
+const TRANSFORM_COST: u64 = 750;
+
+impl HalfShape {
+    /// The plan of least cost: bytes, and time as bytes.
+    pub fn plan(&self) -> HalfPlan {
+        let most = ceil_log2(self.k).min(PAIR_LEVELS);
+        let plans = (0..=most).flat_map(|log_terms| {
+            let room = DEGREE >> log_terms;
+            (0..=ceil_log2(self.columns.min(room)))
+                .map(move |log_columns| (log_terms, room, 1 << log_columns))
+        });
+        let plans = plans.filter(|(_, room, columns)| columns <= room);
+        let plans = plans.map(|(log_terms, room, columns)| self.block(log_terms, room / columns, columns));
+        let best = plans.min_by_key(|plan| self.cost(plan));
+        best.unwrap_or_else(|| self.block(0, DEGREE, 1))
+    }
+
+    fn block(&self, log_terms: u32, rows: usize, columns: usize) -> HalfPlan {
+        let terms = self.k.min(MOST_TERMS) * columns;
+        let switching = if log_terms == 0 { 0 } else { SWITCH_BITS + log_terms };
+        let error_bits = product_bits(self.plain_bits, terms).max(switching) + 1;
+        let coefficient_bits = ceil_log2(self.batch * self.rows * self.columns);
+        let modulus = Modulus::new(self.width, error_bits, coefficient_bits);
+        HalfPlan { modulus, rows: rows.min(self.rows.max(1)), log_terms, columns }
+    }
+
+    fn cost(&self, plan: &HalfPlan) -> u64 {
+        let limbs = plan.modulus.limbs;
+        let results = self.results(plan);
+        let groups =
+            (0..results).step_by(1 << plan.log_terms).map(|from| (results - from).min(1 << plan.log_terms));
+        let switched: usize = groups.map(switches).sum();
+        let products = results * self.k.div_ceil(1 << plan.log_terms);
+        let transforms = switched * limbs * (limbs + 2) + products * limbs * 2 + results * 2 * limbs;
+        self.request_bytes(plan) + self.reply_bytes(plan) + transforms as u64 * TRANSFORM_COST
+    }
+
+    /// Ciphertexts of a request.
+    pub fn requests(&self, plan: &HalfPlan) -> usize {
+        self.batch * self.rows.div_ceil(plan.rows) * self.k.div_ceil(1 << plan.log_terms)
+    }
+
+    /// Ciphertexts of the result before they are packed.
+    pub fn results(&self, plan: &HalfPlan) -> usize {
+        self.batch * self.rows.div_ceil(plan.rows) * self.columns.div_ceil(plan.columns)
+    }
+
+    /// Rows and columns of result `at`: by batch, then blocks of rows, then blocks of columns.
+    pub fn extent(&self, plan: &HalfPlan, at: usize) -> Extent {
+        let (across, down) = (self.columns.div_ceil(plan.columns), self.rows.div_ceil(plan.rows));
+        let (row, column) = (at / across % down * plan.rows, at % across * plan.columns);
+        Extent {
+            batch: at / (across * down),
+            row,
+            rows: plan.rows.min(self.rows - row),
+            column,
+            columns: plan.columns.min(self.columns - column),
+        }
+    }
+
+    /// Bytes of the ciphertexts of a request.
+    pub fn request_bytes(&self, plan: &HalfPlan) -> u64 {
+        ciphertext_bytes(plan.modulus.limbs, DEGREE) * self.requests(plan) as u64
+    }
+
+    /// The packed ciphertexts of a reply: the range of results in each.
+    pub fn groups(&self, plan: &HalfPlan) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let (results, group) = (self.results(plan), 1 << plan.log_terms);
+        (0..results).step_by(group).map(move |from| from..results.min(from + group))
+    }
+
+    /// Bytes of the packed ciphertext of `group`.
+    pub fn group_bytes(&self, plan: &HalfPlan, group: std::ops::Range<usize>) -> usize {
+        let count = group.map(|at| self.extent(plan, at)).map(|extent| extent.rows * extent.columns).sum();
+        reply_bytes(self.width, count)
+    }
+
+    /// Bytes of a reply.
+    pub fn reply_bytes(&self, plan: &HalfPlan) -> u64 {
+        self.groups(plan).map(|group| self.group_bytes(plan, group) as u64).sum()
+    }
+
+    /// Where element (row, column) of a block of number `index` in a group of `count` stands after packing.
+    pub fn position(plan: &HalfPlan, (row, column): (usize, usize), index: usize, count: usize) -> usize {
+        ((row * plan.columns + column) << plan.log_terms) + (index << (plan.log_terms - joins(count)))
+    }
+}
+
+/// The part of a half's result that one ciphertext holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub batch: usize,
+    pub row: usize,
+    pub rows: usize,
+    pub column: usize,
+    pub columns: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use marill_kernels::rlwe::MODULI;
+
+    #[test]
+    fn moduli_have_the_bits_that_are_counted_on() {
+        let mut bits = 0.0;
+        for (limbs, counted) in MODULUS_BITS.iter().enumerate() {
+            bits += f64::from(MODULI[limbs].prime()).log2();
+            assert_eq!(bits as u32, *counted);
+        }
+        assert!(bits <= 218.0);
+    }
+
+    #[test]
+    fn every_width_and_depth_fits_with_forty_bits_of_flooding() {
+        for width in 1..=64 {
+            for k in [1, 8, 64, 768, 3072, 11008, 1 << 16] {
+                for m in [1, 8, 768, 3072, 8192, 50257] {
+                    let plan = WideShape { k, m, width }.plan();
+                    let worst = f64::from(width - 1) + (21.5 * k as f64).log2();
+                    let error = (worst - 1.0).max(f64::from(width) + (k as f64 * 4.0).log2() / 2.0);
+                    let flood = f64::from(plan.modulus.flood_bits);
+                    assert!(
+                        flood >= error.min(worst) + f64::from(STATISTICAL_BITS),
+                        "{width} {k} {m} {plan:?}"
+                    );
+                    let held = plan.modulus.flood_bits + width + FLOOD_MARGIN_BITS;
+                    assert!(held <= MODULUS_BITS[plan.modulus.limbs - 1]);
+                    assert!(plan.columns << plan.log_stride <= DEGREE);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plans_of_halves_fit_a_ciphertext() {
+        for (batch, rows, k, columns) in [(1, 1, 1, 1), (12, 128, 64, 128), (1, 128, 768, 8), (3, 5, 33, 17)]
+        {
+            let half = HalfShape { batch, rows, k, columns, width: 36, plain_bits: 36 };
+            let plan = half.plan();
+            assert!((plan.rows * plan.columns) << plan.log_terms <= DEGREE);
+            let extents = (0..half.results(&plan)).map(|at| half.extent(&plan, at));
+            assert_eq!(extents.map(|e| e.rows * e.columns).sum::<usize>(), batch * rows * columns);
+        }
+    }
+}

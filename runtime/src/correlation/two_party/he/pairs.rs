@@ -1,0 +1,396 @@
+//! Products of one matrix of each party, fresh on both sides: masks of attention, and thin weights.
+//!
+//! * Functionality: `a0`, `b0` of the client, `a1`, `b1` of the server -> shares modulo `2^w` of the cross products that
+//!   [`Cross`] names, `[batch, n, m]`, exact; the server's share is uniform. Shapes `a [batch, n, k]`, `b [batch, k, m]`.
+//! * Requires: `w` in 1..=64, `k <= 2^24`; the server's matrices are `plain_bits`-bit numbers in two's complement,
+//!   modulo `2^w` where they are masks.
+//! * Bytes: setup, client to server, once: the public key. Then per half `24576 L` per ciphertext of a request, and per
+//!   ciphertext of a reply `8192 (w + 10)` bits and `w + 5` bits per element
+//!   ([`marill_program::two_party::rlwe::PairShape`]).
+//! * Rounds: one, client first.
+//! * Fails: a coefficient is rounded wrongly with probability below `2^-70`.
+//!
+//! Each cross product is a half of its own, the right one transposed, so that each can have the blocks that suit it: two
+//! dense requests per head of attention, where one layout for the sum of both takes about 24, because what limits a
+//! common layout is `rows x columns` of a block. The encrypted side has entry (i, j) of a block at `i C T + j`,
+//! the plain side entry (j, l) at `l T - j`, for `T` terms and `C` columns, so that the product has entry (i, l) at
+//! `(i C + l) T`. What stands at multiples of `T` is packed by automorphisms, `T` results to a ciphertext.
+//!
+//! The client's view is the reply: `a` hidden by a fresh encryption of zero under its own public key, the phase drowned
+//! in flooding, other coefficients never sent ([`marill_kernels::rlwe::reply`]); the simulator draws them from its share
+//! as for [`super::wide`], with the parties exchanged, to within `2^-40` for a whole message. The server's view is the
+//! client's encryptions. The noise budget is in [`marill_program::two_party::rlwe`].
+//!
+//! References: Huang et al., Cheetah, USENIX Security 2022, section 3 (coefficient packing); Lu et al., BumbleBee, NDSS
+//! 2025, section 4 (batches of private products, replies interleaved); Chen et al., ACNS 2021 (packing).
+
+use marill_kernels::bits::{mask, sign_extend};
+use marill_kernels::rlwe::keys::{self, PublicKey, SecretKey};
+use marill_kernels::rlwe::reply::{Sealer, open};
+use marill_kernels::rlwe::residues::{self, RESIDUE_BYTES};
+use marill_kernels::rlwe::sample::{Uniform, errors};
+use marill_kernels::rlwe::scale::Encoder;
+use marill_kernels::rlwe::switching::{Ciphertext, joins, pack};
+use marill_kernels::rlwe::{DEGREE, MODULI, TERMS, ntt, product};
+use marill_kernels::{Prg, Seed};
+use marill_program::cost::SEED_BYTES;
+use marill_program::two_party::rlwe::{Cross, HalfPlan, HalfShape, PairShape, key_bytes, pair_key};
+use zeroize::Zeroizing;
+
+use super::super::super::spool::{Chunks, Spool};
+use super::{check_length, malformed, parallel, public_seed, read_key, send_key};
+use crate::error::{Role, RunError};
+use crate::transport::Channel;
+
+/// The client's half of setup: it can encrypt and open.
+pub struct ClientKey {
+    secret: SecretKey,
+}
+
+/// The server's half of setup: it can pack and seal.
+pub struct ServerKey {
+    public: PublicKey,
+}
+
+impl ClientKey {
+    /// Sends a public key that serves all `shapes`. `seed` must be fresh.
+    ///
+    /// # Errors
+    /// Of the channel.
+    pub fn setup(channel: &mut Channel, shapes: &[PairShape], seed: &Seed) -> Result<ClientKey, RunError> {
+        let secret = SecretKey::new(seed);
+        let mut chunks = Chunks::new(channel);
+        send_key(&mut chunks, &secret, seed, pair_key(shapes))?;
+        chunks.finish()?;
+        Ok(ClientKey { secret })
+    }
+
+    /// The request for the products that `shape` names. `seed` must be fresh.
+    ///
+    /// # Panics
+    /// If a matrix that the products need is missing or not of its shape.
+    pub fn request(&self, shape: &PairShape, a0: Option<&[u64]>, b0: Option<&[u64]>, seed: &Seed) -> Vec<u8> {
+        let public = public_seed(seed, 0);
+        let mut out = Vec::with_capacity(shape.request_bytes() as usize);
+        out.extend_from_slice(public.expose());
+        for (number, (side, half)) in sides(shape).enumerate() {
+            let left = Zeroizing::new(match side {
+                Side::Left => operand(a0, shape.batch, (shape.n, shape.k)).to_vec(),
+                Side::Right => transpose(operand(b0, shape.batch, (shape.k, shape.m)), shape.k, shape.m),
+            });
+            let plan = half.plan();
+            let encoder = Encoder::new(shape.width, plan.modulus.limbs);
+            let made = parallel(half.requests(&plan), |at| {
+                let rests = block(&half, &plan, at, &left, &encoder);
+                let noise = 1 + ((number as u64) << 32) + at as u64;
+                let errors = Zeroizing::new(errors(&mut Prg::new(seed.clone(), noise), DEGREE));
+                let mut source = Uniform::new(&public, number as u64);
+                let mut bytes = Vec::with_capacity(plan.modulus.limbs * DEGREE * RESIDUE_BYTES);
+                let (mut a, mut b) = (vec![0.0; DEGREE], Zeroizing::new(vec![0.0; DEGREE]));
+                for limb in 0..plan.modulus.limbs {
+                    keys::uniform(&mut source, at as u64, limb, &mut a);
+                    for ((b, error), rest) in b.iter_mut().zip(errors.iter()).zip(rests.iter()) {
+                        *b = encoder.residue(limb, *rest) + f64::from(*error);
+                    }
+                    ntt::forward(limb, &mut b);
+                    product::add_products(&a, self.secret.limb(limb), &mut b);
+                    residues::write(MODULI[limb], &b, &mut bytes);
+                }
+                bytes
+            });
+            made.iter().for_each(|bytes| out.extend_from_slice(bytes));
+        }
+        out
+    }
+
+    /// The client's share `[batch, n, m]` from the server's reply.
+    ///
+    /// # Errors
+    /// The reply is not one of this shape.
+    pub fn finish(&self, shape: &PairShape, reply: &[u8]) -> Result<Vec<u64>, RunError> {
+        check_length(Role::Server, "reply", reply.len(), shape.reply_bytes())?;
+        let mut share = vec![0; shape.batch * shape.n * shape.m];
+        let mut rest = reply;
+        for (side, half) in sides(shape) {
+            let plan = half.plan();
+            let mut pieces = Vec::new();
+            for group in half.groups(&plan) {
+                let (bytes, later) = rest.split_at(half.group_bytes(&plan, group.clone()));
+                pieces.push((group, bytes));
+                rest = later;
+            }
+            let opened = parallel(pieces.len(), |at| {
+                let (group, bytes) = &pieces[at];
+                let places = places(&half, &plan, group.clone());
+                let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
+                Some((places, open(&self.secret, shape.width, &positions, bytes)?))
+            });
+            for opened in opened {
+                let (places, values) =
+                    opened.ok_or_else(|| malformed(Role::Server, "reply", "bits after its end"))?;
+                add(shape, side, &places, &values, &mut share);
+            }
+        }
+        Ok(share)
+    }
+}
+
+impl ServerKey {
+    /// Receives what [`ClientKey::setup`] sends.
+    ///
+    /// # Errors
+    /// Of the channel and of a temporary file; the client's public key is none.
+    pub fn setup(channel: &mut Channel, shapes: &[PairShape]) -> Result<ServerKey, RunError> {
+        let (limbs, levels) = pair_key(shapes);
+        let mut spool = Spool::new()?;
+        spool.receive(channel, key_bytes(limbs, levels), &mut |_| Ok(()))?;
+        let (_, public) = read_key(&mut spool, Role::Client, (limbs, levels))?;
+        Ok(ServerKey { public })
+    }
+
+    /// The reply to a request, and the server's share `[batch, n, m]`. `seed` must be fresh.
+    ///
+    /// # Errors
+    /// The request is not one of this shape.
+    ///
+    /// # Panics
+    /// If a matrix that the products need is missing or not of its shape.
+    pub fn reply(
+        &self,
+        shape: &PairShape,
+        a1: Option<&[u64]>,
+        b1: Option<&[u64]>,
+        request: &[u8],
+        seed: &Seed,
+    ) -> Result<(Vec<u8>, Vec<u64>), RunError> {
+        check_length(Role::Client, "request", request.len(), shape.request_bytes())?;
+        let (public, mut rest) = request.split_at(SEED_BYTES as usize);
+        let mut bytes = [0; SEED_BYTES as usize];
+        bytes.copy_from_slice(public);
+        let public = Seed::new(bytes);
+        let mut share = vec![0; shape.batch * shape.n * shape.m];
+        let mut out = Vec::with_capacity(shape.reply_bytes() as usize);
+        for (number, (side, half)) in sides(shape).enumerate() {
+            let right = Zeroizing::new(match side {
+                Side::Left => operand(b1, shape.batch, (shape.k, shape.m)).to_vec(),
+                Side::Right => transpose(operand(a1, shape.batch, (shape.n, shape.k)), shape.n, shape.k),
+            });
+            let plan = half.plan();
+            let (now, later) = rest.split_at(half.request_bytes(&plan) as usize);
+            rest = later;
+            let requests = Requests::read(&public, number as u64, plan.modulus.limbs, now)?;
+            let sealer = Sealer::new(&self.public, plan.modulus.limbs, shape.width, plan.modulus.flood_bits);
+            let groups: Vec<_> = half.groups(&plan).collect();
+            let sealed = parallel(groups.len(), |at| {
+                let group = groups[at].clone();
+                let factor = joins(group.len());
+                let results =
+                    group.clone().map(|result| requests.times(&half, &plan, result, &right, factor));
+                let packed = pack(results.collect(), plan.log_terms, &self.public);
+                let places = places(&half, &plan, group.clone());
+                let mut noise = Prg::new(seed.clone(), ((number as u64) << 32) + at as u64);
+                let shares = noise.ring(places.len(), shape.width);
+                let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
+                let mut bytes = Vec::with_capacity(half.group_bytes(&plan, group));
+                sealer.seal(packed, &positions, &shares, &mut noise, &mut bytes);
+                (bytes, places, shares)
+            });
+            for (bytes, places, shares) in sealed {
+                out.extend_from_slice(&bytes);
+                add(shape, side, &places, &shares, &mut share);
+            }
+        }
+        Ok((out, share))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+fn sides(shape: &PairShape) -> impl Iterator<Item = (Side, HalfShape)> {
+    let sides = match shape.cross {
+        Cross::Left => [Side::Left].as_slice(),
+        Cross::Right => &[Side::Right],
+        Cross::Both => &[Side::Left, Side::Right],
+    };
+    sides.iter().copied().zip(shape.halves())
+}
+
+fn operand(matrix: Option<&[u64]>, batch: usize, (rows, columns): (usize, usize)) -> &[u64] {
+    let matrix = matrix.unwrap_or_default();
+    assert_eq!(matrix.len(), batch * rows * columns, "a matrix is not {batch} times [{rows}, {columns}]");
+    matrix
+}
+
+/// `[batch, rows, columns] -> [batch, columns, rows]`.
+fn transpose(matrices: &[u64], rows: usize, columns: usize) -> Vec<u64> {
+    let transposed = |matrix: &[u64]| -> Vec<u64> {
+        (0..columns).flat_map(|c| matrix.iter().skip(c).step_by(columns).copied()).collect()
+    };
+    matrices.chunks_exact((rows * columns).max(1)).flat_map(transposed).collect()
+}
+
+/// The rests of ciphertext `at` of a request: by batch, then blocks of rows, then blocks of terms.
+fn block(
+    half: &HalfShape,
+    plan: &HalfPlan,
+    at: usize,
+    left: &[u64],
+    encoder: &Encoder,
+) -> Zeroizing<Vec<i64>> {
+    let terms = 1 << plan.log_terms;
+    let (inner, down) = (half.k.div_ceil(terms), half.rows.div_ceil(plan.rows));
+    let (term, row, batch) = (at % inner * terms, at / inner % down * plan.rows, at / inner / down);
+    let count = terms.min(half.k - term);
+    let mut rests = Zeroizing::new(vec![0; DEGREE]);
+    for i in 0..plan.rows.min(half.rows - row) {
+        let values = &left[(batch * half.rows + row + i) * half.k + term..][..count];
+        let places = &mut rests[(i * plan.columns) << plan.log_terms..][..count];
+        places.iter_mut().zip(values).for_each(|(place, value)| *place = encoder.rest(*value));
+    }
+    rests
+}
+
+/// One element of a half's result and where its ciphertext holds it.
+struct Place {
+    batch: usize,
+    row: usize,
+    column: usize,
+    position: usize,
+}
+
+/// The elements of a group of results, in the order in which they are sent.
+fn places(half: &HalfShape, plan: &HalfPlan, group: std::ops::Range<usize>) -> Vec<Place> {
+    let count = group.len();
+    let result = |(index, at)| {
+        let extent = half.extent(plan, at);
+        let element = move |i, l| Place {
+            batch: extent.batch,
+            row: extent.row + i,
+            column: extent.column + l,
+            position: HalfShape::position(plan, (i, l), index, count),
+        };
+        (0..extent.rows).flat_map(move |i| (0..extent.columns).map(move |l| element(i, l)))
+    };
+    group.enumerate().flat_map(result).collect()
+}
+
+fn add(shape: &PairShape, side: Side, places: &[Place], values: &[u64], share: &mut [u64]) {
+    for (place, value) in places.iter().zip(values) {
+        let (row, column) = match side {
+            Side::Left => (place.row, place.column),
+            Side::Right => (place.column, place.row),
+        };
+        let total = &mut share[(place.batch * shape.n + row) * shape.m + column];
+        *total = total.wrapping_add(*value) & mask(shape.width);
+    }
+}
+
+/// The ciphertexts of a request, in single precision, `[limbs, DEGREE]` each.
+struct Requests {
+    limbs: usize,
+    ciphertexts: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Requests {
+    fn read(public: &Seed, stream: u64, limbs: usize, bytes: &[u8]) -> Result<Requests, RunError> {
+        let ciphertexts: Vec<&[u8]> = bytes.chunks_exact(limbs * DEGREE * RESIDUE_BYTES).collect();
+        let read = parallel(ciphertexts.len(), |at| {
+            let mut source = Uniform::new(public, stream);
+            let mut values = vec![0.0; DEGREE];
+            let (mut a, mut b) = (Vec::with_capacity(limbs * DEGREE), Vec::with_capacity(limbs * DEGREE));
+            for (limb, bytes) in ciphertexts[at].chunks_exact(DEGREE * RESIDUE_BYTES).enumerate() {
+                keys::uniform(&mut source, at as u64, limb, &mut values);
+                a.extend(values.iter().map(|x| *x as f32));
+                residues::read(MODULI[limb], bytes, &mut values)?;
+                b.extend(values.iter().map(|x| *x as f32));
+            }
+            Some((a, b))
+        });
+        let read: Option<Vec<_>> = read.into_iter().collect();
+        let ciphertexts =
+            read.ok_or_else(|| malformed(Role::Client, "request", "a residue that is not below its prime"))?;
+        Ok(Requests { limbs, ciphertexts })
+    }
+
+    /// Result `at` of a half, over `2^joins`, which packing multiplies by.
+    fn times(&self, half: &HalfShape, plan: &HalfPlan, at: usize, right: &[u64], joins: u32) -> Ciphertext {
+        let extent = half.extent(plan, at);
+        let terms = 1 << plan.log_terms;
+        let inner = half.k.div_ceil(terms);
+        let first = (extent.batch * half.rows.div_ceil(plan.rows) + extent.row / plan.rows) * inner;
+        let mut result = Ciphertext::zero(self.limbs);
+        let mut plain: Zeroizing<Vec<(usize, i64)>> = Zeroizing::new(Vec::with_capacity(DEGREE));
+        let mut values = Zeroizing::new(vec![0.0; DEGREE]);
+        for block in 0..inner {
+            plain.clear();
+            for j in 0..terms.min(half.k - block * terms) {
+                let row =
+                    &right[(extent.batch * half.k + block * terms + j) * half.columns..][..half.columns];
+                for (l, value) in row[extent.column..extent.column + extent.columns].iter().enumerate() {
+                    let value = sign_extend(*value, half.plain_bits);
+                    // A negation that wraps is one modulo 2^64, which is as good.
+                    plain.push(match (l << plan.log_terms).checked_sub(j) {
+                        Some(place) => (place, value),
+                        None => (DEGREE - j, value.wrapping_neg()),
+                    });
+                }
+            }
+            let (a, b) = &self.ciphertexts[first + block];
+            for limb in 0..self.limbs {
+                let (modulus, range) = (MODULI[limb], limb * DEGREE..(limb + 1) * DEGREE);
+                let factor = modulus.invert(f64::from(1_u32 << joins));
+                values.fill(0.0);
+                for (place, value) in plain.iter() {
+                    values[*place] = modulus.reduce(modulus.residue(*value) * factor);
+                }
+                ntt::forward(limb, &mut values);
+                product::add_narrow_products(&values, &a[range.clone()], &mut result.a[range.clone()]);
+                product::add_narrow_products(&values, &b[range.clone()], &mut result.b[range.clone()]);
+                if block % (TERMS / 2) == TERMS / 2 - 1 || block + 1 == inner {
+                    product::reduce(modulus, &mut result.a[range.clone()]);
+                    product::reduce(modulus, &mut result.b[range]);
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Sends a request and receives the reply: the client's side of the round.
+///
+/// # Errors
+/// Of the channel, and of [`ClientKey::finish`].
+pub fn ask(
+    channel: &mut Channel,
+    key: &ClientKey,
+    shape: &PairShape,
+    a0: Option<&[u64]>,
+    b0: Option<&[u64]>,
+    seed: &Seed,
+) -> Result<Vec<u64>, RunError> {
+    channel.send(&key.request(shape, a0, b0, seed))?;
+    let reply = channel.recv(shape.reply_bytes() as usize)?;
+    key.finish(shape, &reply)
+}
+
+/// Receives a request and sends the reply: the server's side of the round.
+///
+/// # Errors
+/// Of the channel, and of [`ServerKey::reply`].
+pub fn answer(
+    channel: &mut Channel,
+    key: &ServerKey,
+    shape: &PairShape,
+    a1: Option<&[u64]>,
+    b1: Option<&[u64]>,
+    seed: &Seed,
+) -> Result<Vec<u64>, RunError> {
+    let request = channel.recv(shape.request_bytes() as usize)?;
+    let (reply, share) = key.reply(shape, a1, b1, &request, seed)?;
+    channel.send(&reply)?;
+    Ok(share)
+}

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use marill_kernels::blocks::{hash_many, permute};
+use marill_kernels::blocks::{expand_many, hash_many, permute};
 use marill_kernels::lpn::Code;
 use marill_kernels::transpose::transpose;
 use marill_kernels::vole::Expander;
@@ -25,6 +25,13 @@ fn main() {
     rate("permutations", blocks.len(), || permute(black_box(&mut blocks)));
     let mut out = vec![0; blocks.len()];
     rate("hashes", blocks.len(), || hash_many(0, &blocks, black_box(&mut out)));
+
+    for words in [1, 2, 4, 8] {
+        let mut out = vec![0; blocks.len() * words];
+        rate(&format!("expansions to {words} words"), blocks.len(), || {
+            expand_many(0, &blocks, words, black_box(&mut out));
+        });
+    }
 
     for width in [16, 32, 64, 128] {
         let mut expander = Expander::new(&blocks[..512]);
@@ -48,7 +55,7 @@ fn main() {
         });
     }
 
-    for secrets in [1024, 16_384, 43_008, 151_552, 589_760] {
+    for secrets in [43_008, 151_552, 589_760] {
         let values = vec![3; secrets];
         let code = Code::new([1; 16], secrets);
         let mut samples = vec![0; 1 << 20];

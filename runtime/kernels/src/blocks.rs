@@ -88,8 +88,7 @@ pub fn expand_words(tweak: u64, block: Block, out: &mut [u64]) {
             .for_each(|(place, counter)| *place = inner[0] ^ tweak_block(tweak, counter));
         permute(buffer);
         for (words, block) in words.chunks_mut(2).zip(buffer.iter()) {
-            let block = block ^ inner[0];
-            words.iter_mut().zip([block as u64, (block >> 64) as u64]).for_each(|(word, half)| *word = half);
+            put_words(block ^ inner[0], words);
         }
     }
 }
@@ -103,20 +102,30 @@ pub fn expand_many(first_tweak: u64, blocks: &[Block], words_each: usize, out: &
     if words_each == 0 {
         return;
     }
-    if words_each > 2 {
-        for (i, (block, out)) in blocks.iter().zip(out.chunks_exact_mut(words_each)).enumerate() {
-            expand_words(first_tweak.wrapping_add(i as u64), *block, out);
-        }
-        return;
-    }
-    let mut hashes = [0; BATCH];
+    let (mut inner, mut buffer) = ([0; BATCH], [0; BATCH]);
     for (at, (blocks, out)) in blocks.chunks(BATCH).zip(out.chunks_mut(BATCH * words_each)).enumerate() {
-        let hashes = &mut hashes[..blocks.len()];
-        hash_many(first_tweak.wrapping_add((at * BATCH) as u64), blocks, hashes);
-        for (out, hash) in out.chunks_exact_mut(words_each).zip(hashes.iter()) {
-            out.iter_mut().zip([*hash as u64, (*hash >> 64) as u64]).for_each(|(word, half)| *word = half);
+        let (inner, buffer) = (&mut inner[..blocks.len()], &mut buffer[..blocks.len()]);
+        inner.copy_from_slice(blocks);
+        permute(inner);
+        let first = first_tweak.wrapping_add((at * BATCH) as u64);
+        for counter in 0..words_each.div_ceil(2) {
+            for (i, (place, inner)) in buffer.iter_mut().zip(inner.iter()).enumerate() {
+                *place = inner ^ tweak_block(first.wrapping_add(i as u64), counter as u64);
+            }
+            permute(buffer);
+            for (words, (block, inner)) in
+                out.chunks_exact_mut(words_each).zip(buffer.iter().zip(inner.iter()))
+            {
+                put_words(block ^ inner, &mut words[2 * counter..]);
+            }
         }
     }
+}
+
+/// Writes the low word and, if there is room, the high one.
+#[inline(always)]
+fn put_words(block: Block, out: &mut [u64]) {
+    out.iter_mut().zip([block as u64, (block >> 64) as u64]).for_each(|(word, half)| *word = half);
 }
 
 /// `out[i] = pi(s(blocks[i])) ^ s(blocks[i])`, see the module.

@@ -7,6 +7,7 @@
 
 use aes::Aes128Enc;
 use aes::cipher::KeyInit;
+use zeroize::Zeroizing;
 
 use crate::blocks::{Block, encrypt};
 
@@ -48,7 +49,7 @@ impl Expander {
         if width == 0 {
             return;
         }
-        let mut leaves = vec![0; FIELD * width];
+        let mut leaves = Zeroizing::new(vec![0; FIELD * width]);
         let fields = self.ciphers.as_chunks::<FIELD>().0;
         let outputs = planes.chunks_exact_mut(FIELD_BITS * width).zip(sums.chunks_exact_mut(width));
         for (ciphers, (planes, sums)) in fields.iter().zip(outputs) {

@@ -12,6 +12,7 @@
 //! Reference: Yang, Weng, Lan, Zhang, Wang, "Ferret", CCS 2020, figures 7 and 9, without checks; trees by Guo et al.,
 //! "Half-tree", EUROCRYPT 2023, figure 7.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use marill_kernels::lpn::{Code, LOCALITY};
@@ -100,25 +101,21 @@ impl<'a> Samples<'a> {
         let trees = sums.len() / depth;
         let start = keys.len();
         keys.resize(start + (trees << depth), 0);
-        let share = trees.div_ceil(threads());
-        let work = |first_tree: usize, first_sample: u64, sums: &mut [Block], leaves: &mut [Block]| {
-            let trees = sums.chunks_exact_mut(depth).zip(leaves.chunks_exact_mut(1 << depth));
-            for (tree, (sums, leaves)) in trees.enumerate() {
-                grow(first_tree + tree, sums, leaves);
-                code.add(first_sample + ((tree as u64) << depth), secrets, leaves);
+        let all = sums.chunks_exact_mut(depth).zip(keys[start..].chunks_exact_mut(1 << depth)).enumerate();
+        let queue = Mutex::new(all);
+        let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let first = *next;
+        let work = || {
+            while let Some((tree, (sums, leaves))) = take() {
+                grow(tree, sums, leaves);
+                code.add(first + ((tree as u64) << depth), secrets, leaves);
             }
         };
-        let mut shares = sums.chunks_mut(share * depth).zip(keys[start..].chunks_mut(share << depth));
         thread::scope(|scope| {
-            let own = shares.next();
-            for (at, (sums, leaves)) in (1..).zip(shares) {
-                let (first_tree, work) = (at * share, &work);
-                let first_sample = *next + ((first_tree as u64) << depth);
-                scope.spawn(move || work(first_tree, first_sample, sums, leaves));
+            for _ in 1..threads().min(trees) {
+                scope.spawn(work);
             }
-            if let Some((sums, leaves)) = own {
-                work(0, *next, sums, leaves);
-            }
+            work();
         });
         *next += (trees as u64) << depth;
     }

@@ -1,13 +1,12 @@
 //! Two parties over a channel in memory.
 
 use std::thread;
-use std::time::Duration;
 
 use marill_program::two_party::ot::{self as parameters, MEDIUM, SMALL, SOFT_SPOKEN_MOST};
 
 use super::*;
-use crate::error::{Misbehaviour, Role};
-use crate::transport::{memory_pair, memory_pair_between};
+use crate::error::Misbehaviour;
+use crate::transport::memory_pair;
 
 /// What the two sides of a run hold.
 struct Run {
@@ -106,10 +105,6 @@ fn two_sessions_share_nothing() {
     assert!((300..700).contains(&same), "{same} choices agree");
 }
 
-fn pair() -> (Channel, Channel) {
-    memory_pair_between(Role::Client, Role::Server, Duration::from_millis(200))
-}
-
 fn reason<T>(result: Result<T, RunError>) -> Misbehaviour {
     match result.err().expect("a fault") {
         RunError::PeerMisbehaved { reason, .. } => reason,
@@ -122,19 +117,19 @@ fn hostile_setups_are_typed_errors() {
     let sender = parameters::SETUP_SENDER_BYTES as usize;
     let receiver = parameters::SETUP_RECEIVER_BYTES as usize;
     for filler in [0, 1, 0xff] {
-        let (mut peer, mut mine) = pair();
+        let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![filler; sender]).unwrap();
         assert!(matches!(reason(Receiver::setup(&mut mine, 1)), Misbehaviour::Malformed { .. }));
-        let (mut peer, mut mine) = pair();
+        let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![filler; receiver]).unwrap();
         assert!(matches!(reason(Sender::setup(&mut mine, 1)), Misbehaviour::Malformed { .. }));
     }
     for length in [0, 31, sender - 1, sender + 1] {
-        let (mut peer, mut mine) = pair();
+        let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![0; length]).unwrap();
         assert!(matches!(reason(Receiver::setup(&mut mine, 1)), Misbehaviour::WrongLength { .. }));
     }
-    let (peer, mut mine) = pair();
+    let (peer, mut mine) = memory_pair();
     drop(peer);
     assert!(matches!(Sender::setup(&mut mine, 1), Err(RunError::Transport { .. })));
 }
@@ -142,7 +137,7 @@ fn hostile_setups_are_typed_errors() {
 #[test]
 fn hostile_extensions_are_typed_errors() {
     let set_up = |total| {
-        let (mut client, mut server) = pair();
+        let (mut client, mut server) = memory_pair();
         let sending = thread::spawn(move || (Sender::setup(&mut client, total).unwrap(), client));
         let receiver = Receiver::setup(&mut server, total).unwrap();
         (sending.join().unwrap(), (receiver, server))

@@ -113,8 +113,11 @@ on_every_path! {
 fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
     let (modulus, table) = (MODULI[limb], &tables(limb).forward);
     let mut transposed = [0.0; DEGREE];
+    let mut work = [Lanes([0.0; LANES]); ROWS];
     for column in (0..COLUMNS).step_by(LANES) {
-        let mut work: [Lanes; ROWS] = std::array::from_fn(|row| lanes(values, row * COLUMNS + column));
+        for (row, line) in work.iter_mut().enumerate() {
+            *line = lanes(values, row * COLUMNS + column);
+        }
         for groups in [1, 2, 4, 8, 16, 32, 64] {
             let pairs = work.chunks_exact_mut(ROWS / groups).zip(&table.rows[groups..]);
             for (group, twiddle) in pairs {
@@ -131,7 +134,10 @@ fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
         }
     }
     for row in (0..ROWS).step_by(LANES) {
-        let mut work: [Lanes; COLUMNS] = std::array::from_fn(|j| lanes(&transposed, j * ROWS + row));
+        let work = &mut work[..COLUMNS];
+        for (j, line) in work.iter_mut().enumerate() {
+            *line = lanes(&transposed, j * ROWS + row);
+        }
         for groups in [1, 2, 4, 8, 16, 32] {
             for (h, group) in work.chunks_exact_mut(COLUMNS / groups).enumerate() {
                 let twiddle = lanes(&table.columns, (groups + h - 1) * ROWS + row);
@@ -154,8 +160,12 @@ fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
 fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
     let (modulus, table) = (MODULI[limb], &tables(limb).inverse);
     let mut transposed = [0.0; DEGREE];
+    let mut work = [Lanes([0.0; LANES]); ROWS];
     for row in (0..ROWS).step_by(LANES) {
-        let mut work: [Lanes; COLUMNS] = std::array::from_fn(|j| lanes(values, j * ROWS + row));
+        let work = &mut work[..COLUMNS];
+        for (j, line) in work.iter_mut().enumerate() {
+            *line = lanes(values, j * ROWS + row);
+        }
         for (layer, groups) in [32, 16, 8, 4, 2, 1].into_iter().enumerate() {
             for (h, group) in work.chunks_exact_mut(COLUMNS / groups).enumerate() {
                 let twiddle = lanes(&table.columns, (groups + h - 1) * ROWS + row);
@@ -168,8 +178,9 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
     }
     let scale = tables(limb).scale;
     for column in (0..COLUMNS).step_by(LANES) {
-        let mut work: [Lanes; ROWS] =
-            std::array::from_fn(|row| Lanes(std::array::from_fn(|j| transposed[(column + j) * ROWS + row])));
+        for (row, line) in work.iter_mut().enumerate() {
+            line.0 = std::array::from_fn(|j| transposed[(column + j) * ROWS + row]);
+        }
         for (layer, groups) in [64, 32, 16, 8, 4, 2, 1].into_iter().enumerate() {
             for (group, twiddle) in work.chunks_exact_mut(ROWS / groups).zip(&table.rows[groups..]) {
                 inverse_group::<A>(modulus, group, &Lanes([*twiddle; LANES]), layer);

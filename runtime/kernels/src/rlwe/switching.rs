@@ -70,11 +70,11 @@ fn join(mut even: Ciphertext, odd: Option<Ciphertext>, level: u32, key: &PublicK
     if let Some(odd) = odd {
         for limb in 0..even.limbs() {
             let range = limb * DEGREE..(limb + 1) * DEGREE;
-            let (modulus, shift) = (MODULI[limb], monomial(limb, 1 << level));
+            let (modulus, shift) = (MODULI[limb], monomial(limb, level));
             for (part, sum, difference) in
                 [(&odd.a, &mut even.a, &mut difference.a), (&odd.b, &mut even.b, &mut difference.b)]
             {
-                let terms = part[range.clone()].iter().zip(&shift);
+                let terms = part[range.clone()].iter().zip(shift);
                 let places = sum[range.clone()].iter_mut().zip(&mut difference[range.clone()]);
                 for ((x, shift), (sum, difference)) in terms.zip(places) {
                     let product = modulus.reduce(x * shift);
@@ -137,12 +137,16 @@ fn permutation(level: u32) -> &'static [u16] {
     })
 }
 
-/// `X^exponent`, transformed.
-fn monomial(limb: usize, exponent: usize) -> Vec<f64> {
-    let mut values = vec![0.0; DEGREE];
-    values[exponent] = 1.0;
-    ntt::forward(limb, &mut values);
-    values
+/// `X^(2^level)`, transformed.
+fn monomial(limb: usize, level: u32) -> &'static [f64] {
+    static MONOMIALS: [[OnceLock<Vec<f64>>; DEGREE.trailing_zeros() as usize]; LIMBS] =
+        [const { [const { OnceLock::new() }; DEGREE.trailing_zeros() as usize] }; LIMBS];
+    MONOMIALS[limb][level as usize].get_or_init(|| {
+        let mut values = vec![0.0; DEGREE];
+        values[1 << level] = 1.0;
+        ntt::forward(limb, &mut values);
+        values
+    })
 }
 
 const _: () = assert!(LIMBS < super::TERMS);

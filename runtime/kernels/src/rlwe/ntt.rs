@@ -149,8 +149,8 @@ fn forward_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
         }
         for (j, line) in work.iter().enumerate() {
             let place = &mut values[j * ROWS + row..][..LANES];
-            for lane in 0..LANES {
-                place[lane] = modulus.reduce_by::<A>(line.0[lane]);
+            for (place, value) in place.iter_mut().zip(&line.0) {
+                *place = modulus.reduce_by::<A>(*value);
             }
         }
     }
@@ -188,8 +188,8 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
         }
         for (row, line) in work.iter().enumerate() {
             let place = &mut values[row * COLUMNS + column..][..LANES];
-            for lane in 0..LANES {
-                place[lane] = modulus.reduce_by::<A>(modulus.reduce_by::<A>(line.0[lane]) * scale);
+            for (place, value) in place.iter_mut().zip(&line.0) {
+                *place = modulus.reduce_by::<A>(modulus.reduce_by::<A>(*value) * scale);
             }
         }
     }

@@ -68,9 +68,9 @@ pub fn pack(ciphertexts: Vec<Ciphertext>, log_stride: u32, key: &PublicKey) -> C
 fn join(mut even: Ciphertext, odd: Option<Ciphertext>, level: u32, key: &PublicKey) -> Ciphertext {
     let mut difference = Ciphertext { a: even.a.clone(), b: even.b.clone() };
     if let Some(odd) = odd {
-        for limb in 0..even.limbs() {
+        for (limb, modulus) in MODULI.into_iter().enumerate().take(even.limbs()) {
             let range = limb * DEGREE..(limb + 1) * DEGREE;
-            let (modulus, shift) = (MODULI[limb], monomial(limb, level));
+            let shift = monomial(limb, level);
             for (part, sum, difference) in
                 [(&odd.a, &mut even.a, &mut difference.a), (&odd.b, &mut even.b, &mut difference.b)]
             {
@@ -106,7 +106,7 @@ fn add_moved(ciphertext: &Ciphertext, level: u32, key: &PublicKey, sum: &mut Cip
         .collect();
     let mut transformed = vec![0.0; DEGREE];
     let (mut a, mut b) = (vec![0.0; DEGREE], vec![0.0; DEGREE]);
-    for limb in 0..limbs {
+    for (limb, modulus) in MODULI.into_iter().enumerate().take(limbs) {
         let range = limb * DEGREE..(limb + 1) * DEGREE;
         a.fill(0.0);
         b.fill(0.0);
@@ -120,8 +120,8 @@ fn add_moved(ciphertext: &Ciphertext, level: u32, key: &PublicKey, sum: &mut Cip
         let (sum_a, sum_b) = (&mut sum.a[range.clone()], &mut sum.b[range]);
         sum_a.iter_mut().zip(&a).for_each(|(sum, a)| *sum -= a);
         sum_b.iter_mut().zip(&b).zip(&kept).for_each(|((sum, b), kept)| *sum += kept - b);
-        product::reduce(MODULI[limb], sum_a);
-        product::reduce(MODULI[limb], sum_b);
+        product::reduce(modulus, sum_a);
+        product::reduce(modulus, sum_b);
     }
 }
 

@@ -87,14 +87,14 @@ impl ClientKey {
                 let mut source = Uniform::new(&public, number as u64);
                 let mut bytes = Vec::with_capacity(plan.modulus.limbs * DEGREE * RESIDUE_BYTES);
                 let (mut a, mut b) = (vec![0.0; DEGREE], Zeroizing::new(vec![0.0; DEGREE]));
-                for limb in 0..plan.modulus.limbs {
+                for (limb, modulus) in MODULI.into_iter().enumerate().take(plan.modulus.limbs) {
                     keys::uniform(&mut source, at as u64, limb, &mut a);
                     for ((b, error), rest) in b.iter_mut().zip(errors.iter()).zip(rests.iter()) {
                         *b = encoder.residue(limb, *rest) + f64::from(*error);
                     }
                     ntt::forward(limb, &mut b);
                     product::add_products(&a, self.secret.limb(limb), &mut b);
-                    residues::write(MODULI[limb], &b, &mut bytes);
+                    residues::write(modulus, &b, &mut bytes);
                 }
                 bytes
             });
@@ -340,8 +340,8 @@ impl Requests {
                 }
             }
             let (a, b) = &self.ciphertexts[first + block];
-            for limb in 0..self.limbs {
-                let (modulus, range) = (MODULI[limb], limb * DEGREE..(limb + 1) * DEGREE);
+            for (limb, modulus) in MODULI.into_iter().enumerate().take(self.limbs) {
+                let range = limb * DEGREE..(limb + 1) * DEGREE;
                 let factor = modulus.invert(f64::from(1_u32 << joins));
                 values.fill(0.0);
                 for (place, value) in plain.iter() {

@@ -96,23 +96,29 @@ fn add_moved(ciphertext: &Ciphertext, level: u32, key: &PublicKey, sum: &mut Cip
         let part = &part[limb * DEGREE..(limb + 1) * DEGREE];
         places.iter().map(|place| part[*place as usize]).collect()
     };
-    let digits: Vec<Vec<f64>> = (0..limbs)
+    let slots: Vec<Vec<f64>> = (0..limbs)
         .map(|limb| {
-            let mut digit = moved(&ciphertext.a, limb);
-            product::reduce(MODULI[limb], &mut digit);
-            ntt::inverse(limb, &mut digit);
-            digit
+            let mut slots = moved(&ciphertext.a, limb);
+            product::reduce(MODULI[limb], &mut slots);
+            slots
         })
         .collect();
+    let mut digits = slots.clone();
+    digits.iter_mut().enumerate().for_each(|(limb, digit)| ntt::inverse(limb, digit));
     let mut transformed = vec![0.0; DEGREE];
     let (mut a, mut b) = (vec![0.0; DEGREE], vec![0.0; DEGREE]);
     for (limb, modulus) in MODULI.into_iter().enumerate().take(limbs) {
         let range = limb * DEGREE..(limb + 1) * DEGREE;
         a.fill(0.0);
         b.fill(0.0);
-        for (digit, keys) in digits.iter().zip(&key.levels[level as usize]) {
-            transformed.copy_from_slice(digit);
-            ntt::forward(limb, &mut transformed);
+        for ((i, digit), keys) in digits.iter().enumerate().zip(&key.levels[level as usize]) {
+            // A digit modulo its own prime is what it was made from.
+            if i == limb {
+                transformed.copy_from_slice(&slots[limb]);
+            } else {
+                transformed.copy_from_slice(digit);
+                ntt::forward(limb, &mut transformed);
+            }
             product::add_narrow_products(&transformed, &keys.a[range.clone()], &mut a);
             product::add_narrow_products(&transformed, &keys.b[range.clone()], &mut b);
         }

@@ -144,7 +144,8 @@ mod tests {
         let modulus = MODULI[1];
         let half = i64::from(modulus.prime() / 2);
         for (n, k, columns) in [(1, 1, 1), (5, 33, 17), (6, 96, 8), (13, 200, 64)] {
-            let value = |i: usize| if i % 3 == 0 { half } else { (i as i64 * 7_654_321) % half - half / 2 };
+            let value =
+                |i: usize| if i.is_multiple_of(3) { half } else { (i as i64 * 7_654_321) % half - half / 2 };
             let a: Vec<f64> = (0..n * k).map(|i| value(i) as f64).collect();
             let b: Vec<f64> = (0..k * columns).map(|i| value(i + 1) as f64).collect();
             for path in Path::ALL.into_iter().filter(|path| path.is_available()) {

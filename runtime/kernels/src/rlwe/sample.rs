@@ -2,7 +2,7 @@
 //!
 //! Nothing here depends on secret values but the values that are drawn.
 
-use super::modulus::{MODULI, Modulus};
+use super::modulus::{MODULI, Modulus, MulAdd, Path, on_every_path};
 use crate::{Prg, Seed};
 
 /// Residues of one block of a [`Uniform`].
@@ -41,11 +41,20 @@ impl Uniform {
             }
             return;
         }
-        for (value, word) in values.iter_mut().zip(words) {
-            // The word becomes the fraction of a double in 2^52..2^53.
-            let real = f64::from_bits(*word | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0;
-            *value = modulus.reduce(real);
-        }
+        to_residues(Path::best(), modulus, words, values);
+    }
+}
+
+on_every_path! {
+    fn to_residues(modulus: Modulus, words: &[u64], values: &mut [f64]) = to_residues_body
+}
+
+#[inline(always)]
+fn to_residues_body<A: MulAdd>(modulus: Modulus, words: &[u64], values: &mut [f64]) {
+    for (value, word) in values.iter_mut().zip(words) {
+        // The word becomes the fraction of a double in 2^52..2^53.
+        let real = f64::from_bits(*word | 0x4330_0000_0000_0000) - 4_503_599_627_370_496.0;
+        *value = modulus.reduce_by::<A>(real);
     }
 }
 

@@ -68,13 +68,13 @@ pub fn pack(ciphertexts: Vec<Ciphertext>, log_stride: u32, key: &PublicKey) -> C
 fn join(mut even: Ciphertext, odd: Option<Ciphertext>, level: u32, key: &PublicKey) -> Ciphertext {
     let mut difference = Ciphertext { a: even.a.clone(), b: even.b.clone() };
     if let Some(odd) = odd {
-        for limb in 0..even.limbs() {
+        for (limb, modulus) in MODULI.into_iter().enumerate().take(even.limbs()) {
             let range = limb * DEGREE..(limb + 1) * DEGREE;
-            let (modulus, shift) = (MODULI[limb], monomial(limb, 1 << level));
+            let shift = monomial(limb, level);
             for (part, sum, difference) in
                 [(&odd.a, &mut even.a, &mut difference.a), (&odd.b, &mut even.b, &mut difference.b)]
             {
-                let terms = part[range.clone()].iter().zip(&shift);
+                let terms = part[range.clone()].iter().zip(shift);
                 let places = sum[range.clone()].iter_mut().zip(&mut difference[range.clone()]);
                 for ((x, shift), (sum, difference)) in terms.zip(places) {
                     let product = modulus.reduce(x * shift);
@@ -96,23 +96,29 @@ fn add_moved(ciphertext: &Ciphertext, level: u32, key: &PublicKey, sum: &mut Cip
         let part = &part[limb * DEGREE..(limb + 1) * DEGREE];
         places.iter().map(|place| part[*place as usize]).collect()
     };
-    let digits: Vec<Vec<f64>> = (0..limbs)
+    let slots: Vec<Vec<f64>> = (0..limbs)
         .map(|limb| {
-            let mut digit = moved(&ciphertext.a, limb);
-            product::reduce(MODULI[limb], &mut digit);
-            ntt::inverse(limb, &mut digit);
-            digit
+            let mut slots = moved(&ciphertext.a, limb);
+            product::reduce(MODULI[limb], &mut slots);
+            slots
         })
         .collect();
+    let mut digits = slots.clone();
+    digits.iter_mut().enumerate().for_each(|(limb, digit)| ntt::inverse(limb, digit));
     let mut transformed = vec![0.0; DEGREE];
     let (mut a, mut b) = (vec![0.0; DEGREE], vec![0.0; DEGREE]);
-    for limb in 0..limbs {
+    for (limb, modulus) in MODULI.into_iter().enumerate().take(limbs) {
         let range = limb * DEGREE..(limb + 1) * DEGREE;
         a.fill(0.0);
         b.fill(0.0);
-        for (digit, keys) in digits.iter().zip(&key.levels[level as usize]) {
-            transformed.copy_from_slice(digit);
-            ntt::forward(limb, &mut transformed);
+        for ((i, digit), keys) in digits.iter().enumerate().zip(&key.levels[level as usize]) {
+            // A digit modulo its own prime is what it was made from.
+            if i == limb {
+                transformed.copy_from_slice(&slots[limb]);
+            } else {
+                transformed.copy_from_slice(digit);
+                ntt::forward(limb, &mut transformed);
+            }
             product::add_narrow_products(&transformed, &keys.a[range.clone()], &mut a);
             product::add_narrow_products(&transformed, &keys.b[range.clone()], &mut b);
         }
@@ -120,8 +126,8 @@ fn add_moved(ciphertext: &Ciphertext, level: u32, key: &PublicKey, sum: &mut Cip
         let (sum_a, sum_b) = (&mut sum.a[range.clone()], &mut sum.b[range]);
         sum_a.iter_mut().zip(&a).for_each(|(sum, a)| *sum -= a);
         sum_b.iter_mut().zip(&b).zip(&kept).for_each(|((sum, b), kept)| *sum += kept - b);
-        product::reduce(MODULI[limb], sum_a);
-        product::reduce(MODULI[limb], sum_b);
+        product::reduce(modulus, sum_a);
+        product::reduce(modulus, sum_b);
     }
 }
 
@@ -137,12 +143,16 @@ fn permutation(level: u32) -> &'static [u16] {
     })
 }
 
-/// `X^exponent`, transformed.
-fn monomial(limb: usize, exponent: usize) -> Vec<f64> {
-    let mut values = vec![0.0; DEGREE];
-    values[exponent] = 1.0;
-    ntt::forward(limb, &mut values);
-    values
+/// `X^(2^level)`, transformed.
+fn monomial(limb: usize, level: u32) -> &'static [f64] {
+    static MONOMIALS: [[OnceLock<Vec<f64>>; DEGREE.trailing_zeros() as usize]; LIMBS] =
+        [const { [const { OnceLock::new() }; DEGREE.trailing_zeros() as usize] }; LIMBS];
+    MONOMIALS[limb][level as usize].get_or_init(|| {
+        let mut values = vec![0.0; DEGREE];
+        values[1 << level] = 1.0;
+        ntt::forward(limb, &mut values);
+        values
+    })
 }
 
 const _: () = assert!(LIMBS < super::TERMS);

@@ -207,8 +207,8 @@ pub struct HalfPlan {
     pub columns: usize,
 }
 
-/// What one transform of one limb costs, in bytes of traffic that take as long: 60 microseconds at 100 Mbit/s.
-const TRANSFORM_COST: u64 = 750;
+/// What one transform of one limb costs, in bytes of traffic that take as long: 32 microseconds at 100 Mbit/s.
+const TRANSFORM_COST: u64 = 400;
 
 impl HalfShape {
     /// The plan of least cost: bytes, and time as bytes.
@@ -241,7 +241,7 @@ impl HalfShape {
             (0..results).step_by(1 << plan.log_terms).map(|from| (results - from).min(1 << plan.log_terms));
         let switched: usize = groups.map(switches).sum();
         let products = results * self.k.div_ceil(1 << plan.log_terms);
-        let transforms = switched * limbs * (limbs + 2) + products * limbs * 2 + results * 2 * limbs;
+        let transforms = switched * limbs * (limbs + 2) + products * limbs + results * limbs;
         self.request_bytes(plan) + self.reply_bytes(plan) + transforms as u64 * TRANSFORM_COST
     }
 

@@ -42,7 +42,7 @@ fn encrypt(
     let garbage = noise.ring(DEGREE, 64);
     let encoder = Encoder::new(width_bits, limbs);
     let mut ciphertext = Ciphertext::zero(limbs);
-    for limb in 0..limbs {
+    for (limb, modulus) in MODULI.into_iter().enumerate().take(limbs) {
         let range = limb * DEGREE..(limb + 1) * DEGREE;
         let (a, b) = (&mut ciphertext.a[range.clone()], &mut ciphertext.b[range]);
         uniform(&mut source, 0, limb, a);
@@ -50,12 +50,12 @@ fn encrypt(
             b[at] = if at % stride == 0 {
                 encoder.residue(limb, encoder.rest(messages[at / stride])) + f64::from(error[at])
             } else {
-                MODULI[limb].residue(garbage[at] as i64)
+                modulus.residue(garbage[at] as i64)
             };
         }
         ntt::forward(limb, b);
         product::add_products(a, key.limb(limb), b);
-        product::reduce(MODULI[limb], b);
+        product::reduce(modulus, b);
     }
     ciphertext
 }

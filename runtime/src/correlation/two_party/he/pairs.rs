@@ -12,8 +12,8 @@
 //!
 //! Each cross product is a half of its own, the right one transposed, so that each can have the blocks that suit it: two
 //! dense requests per head of attention, where one layout for the sum of both takes about 24, because what limits a
-//! common layout is `rows x columns` of a block. The encrypted side has entry (i, j) of a block at `i C T + j`,
-//! the plain side entry (j, l) at `l T - j`, for `T` terms and `C` columns, so that the product has entry (i, l) at
+//! common layout is `rows x columns` of a block. The encrypted side has entry (i, j) of a block at `i C T - j`,
+//! the plain side entry (j, l) at `l T + j`, for `T` terms and `C` columns, so that the product has entry (i, l) at
 //! `(i C + l) T`. What stands at multiples of `T` is packed by automorphisms, `T` results to a ciphertext.
 //!
 //! The client's view is the reply: `a` hidden by a fresh encryption of zero under its own public key, the phase drowned
@@ -87,14 +87,14 @@ impl ClientKey {
                 let mut source = Uniform::new(&public, number as u64);
                 let mut bytes = Vec::with_capacity(plan.modulus.limbs * DEGREE * RESIDUE_BYTES);
                 let (mut a, mut b) = (vec![0.0; DEGREE], Zeroizing::new(vec![0.0; DEGREE]));
-                for limb in 0..plan.modulus.limbs {
+                for (limb, modulus) in MODULI.into_iter().enumerate().take(plan.modulus.limbs) {
                     keys::uniform(&mut source, at as u64, limb, &mut a);
                     for ((b, error), rest) in b.iter_mut().zip(errors.iter()).zip(rests.iter()) {
                         *b = encoder.residue(limb, *rest) + f64::from(*error);
                     }
                     ntt::forward(limb, &mut b);
                     product::add_products(&a, self.secret.limb(limb), &mut b);
-                    residues::write(MODULI[limb], &b, &mut bytes);
+                    residues::write(modulus, &b, &mut bytes);
                 }
                 bytes
             });
@@ -248,8 +248,12 @@ fn block(
     let mut rests = Zeroizing::new(vec![0; DEGREE]);
     for i in 0..plan.rows.min(half.rows - row) {
         let values = &left[(batch * half.rows + row + i) * half.k + term..][..count];
-        let places = &mut rests[(i * plan.columns) << plan.log_terms..][..count];
-        places.iter_mut().zip(values).for_each(|(place, value)| *place = encoder.rest(*value));
+        for (j, value) in values.iter().enumerate() {
+            match ((i * plan.columns) << plan.log_terms).checked_sub(j) {
+                Some(place) => rests[place] = encoder.rest(*value),
+                None => rests[DEGREE - j] = encoder.rest(value.wrapping_neg()),
+            }
+        }
     }
     rests
 }
@@ -323,31 +327,32 @@ impl Requests {
         let inner = half.k.div_ceil(terms);
         let first = (extent.batch * half.rows.div_ceil(plan.rows) + extent.row / plan.rows) * inner;
         let mut result = Ciphertext::zero(self.limbs);
-        let mut plain: Zeroizing<Vec<(usize, i64)>> = Zeroizing::new(Vec::with_capacity(DEGREE));
+        let mut plain = Zeroizing::new(vec![0_i64; extent.columns << plan.log_terms]);
+        let mut coefficients = Zeroizing::new(vec![0.0; plain.len()]);
         let mut values = Zeroizing::new(vec![0.0; DEGREE]);
         for block in 0..inner {
-            plain.clear();
+            plain.fill(0);
             for j in 0..terms.min(half.k - block * terms) {
                 let row =
                     &right[(extent.batch * half.k + block * terms + j) * half.columns..][..half.columns];
-                for (l, value) in row[extent.column..extent.column + extent.columns].iter().enumerate() {
-                    let value = sign_extend(*value, half.plain_bits);
-                    // A negation that wraps is one modulo 2^64, which is as good.
-                    plain.push(match (l << plan.log_terms).checked_sub(j) {
-                        Some(place) => (place, value),
-                        None => (DEGREE - j, value.wrapping_neg()),
-                    });
-                }
+                let places = plain[j..].iter_mut().step_by(terms);
+                let row = &row[extent.column..extent.column + extent.columns];
+                places.zip(row).for_each(|(place, value)| *place = sign_extend(*value, half.plain_bits));
             }
             let (a, b) = &self.ciphertexts[first + block];
-            for limb in 0..self.limbs {
-                let (modulus, range) = (MODULI[limb], limb * DEGREE..(limb + 1) * DEGREE);
+            for (limb, modulus) in MODULI.into_iter().enumerate().take(self.limbs) {
+                let range = limb * DEGREE..(limb + 1) * DEGREE;
                 let factor = modulus.invert(f64::from(1_u32 << joins));
-                values.fill(0.0);
-                for (place, value) in plain.iter() {
-                    values[*place] = modulus.reduce(modulus.residue(*value) * factor);
+                for (place, value) in coefficients.iter_mut().zip(plain.iter()) {
+                    *place = modulus.reduce(modulus.residue(*value) * factor);
                 }
-                ntt::forward(limb, &mut values);
+                if coefficients.len() <= ntt::SHORT {
+                    ntt::forward_short(limb, &coefficients, &mut values);
+                } else {
+                    values.fill(0.0);
+                    values[..coefficients.len()].copy_from_slice(&coefficients);
+                    ntt::forward(limb, &mut values);
+                }
                 product::add_narrow_products(&values, &a[range.clone()], &mut result.a[range.clone()]);
                 product::add_narrow_products(&values, &b[range.clone()], &mut result.b[range.clone()]);
                 if block % (TERMS / 2) == TERMS / 2 - 1 || block + 1 == inner {

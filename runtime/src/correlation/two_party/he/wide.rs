@@ -47,7 +47,7 @@ use crate::error::{Role, RunError};
 use crate::transport::Channel;
 
 /// Rows that are multiplied at once, unless one ciphertext holds more.
-const PANEL_ROWS: usize = 64;
+const PANEL_ROWS: usize = 128;
 
 /// The server's half of setup: it can open replies.
 pub struct ServerKey {

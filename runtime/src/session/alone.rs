@@ -58,6 +58,7 @@ pub(super) fn prepare<'a>(
         Party::Server => None,
     };
     peer.exchange_into(&[], &mut [])?;
+    peer.end_round();
     clock.end(Phase::Preprocess);
     Ok(Ready { source: Box::new(source), derived, prepared })
 }

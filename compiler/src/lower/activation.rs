@@ -217,7 +217,8 @@ impl Lowering<'_> {
         let frac = self.precision.activation_frac;
         let half = 2f64.powi(shape.period_log2 as i32 - 1);
         let f = |x: f64| shape.line * x + shape.offset + (shape.part)(x);
-        let pieces = Pieces::new(&f, shape.period_log2, -half, self.cost.approximate.series_error());
+        let error = self.cost.approximate.series_error();
+        let pieces = Pieces::new(&f, (shape.period_log2 as i32, -half), -(frac as i32), error, |_| 1.0);
         let inside = self.pieced(opened, &pieces, frac)?;
         let piece_log2 = ((half - shape.window) / 2.0).log2().floor() as i32;
         let end = (half / 2f64.powi(piece_log2)) as i64;
@@ -284,7 +285,7 @@ impl Lowering<'_> {
 /// Relative error of `e^x` in straight pieces.
 const EXPONENTIAL_ERROR: f64 = 2.5e-4;
 /// They span `2^4` values, of which so many are below 0; what is below is 0.
-const EXPONENTIAL_RANGE_LOG2: u32 = 4;
+const EXPONENTIAL_RANGE_LOG2: i32 = 4;
 const EXPONENTIAL_LOW: i64 = -14;
 
 impl Lowering<'_> {
@@ -300,8 +301,9 @@ impl Lowering<'_> {
         // A signed ring, most of whose upper half is never used.
         let integer_bits = integer_bits + 1;
         self.builder.require_width(opened, frac + integer_bits);
-        let pieces =
-            Pieces::new(&f64::exp, EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64, EXPONENTIAL_ERROR);
+        let range = (EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64);
+        let scale = |x: f64| x.exp().max(1.0);
+        let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
         self.builder.set_bound(opened, 2f64.powi(integer_bits as i32 - 1));
         let value = self.pieced(opened, &pieces, result_frac)?;
         // The lowest four of the span are next to nothing, so the test there may be coarse.

@@ -9,8 +9,8 @@ use marill_program::schema::BitTable;
 use super::draft::{Id, Operand};
 use super::{Lowering, Result};
 
-/// Fraction bits of slopes.
-const SLOPE_FRAC: u32 = 8;
+/// Fraction bits of slopes, at most.
+const MOST_SLOPE_FRAC: i32 = 20;
 /// Points of a piece that its line is fitted to.
 const SAMPLES: usize = 32;
 
@@ -20,17 +20,34 @@ const MOST_INDEX_BITS: u32 = 11;
 /// A function of `range_log2` integer bits, read as numbers from `low` on, in straight pieces.
 pub(super) struct Pieces<'f> {
     f: &'f dyn Fn(f64) -> f64,
-    range_log2: u32,
+    range_log2: i32,
     low: f64,
     index_bits: u32,
+    /// The error that is kept, where it is smallest.
+    error: f64,
 }
 
 impl<'f> Pieces<'f> {
-    /// As few pieces as keep the error, relative to values above one.
-    pub fn new(f: &'f dyn Fn(f64) -> f64, range_log2: u32, low: f64, error: f64) -> Pieces<'f> {
-        let with = |index_bits| Pieces { f, range_log2, low, index_bits };
-        let fits = (3..MOST_INDEX_BITS).map(with).find(|pieces| pieces.error() <= error);
-        fits.unwrap_or_else(|| with(MOST_INDEX_BITS))
+    /// As few pieces, none narrower than `2^narrowest_log2`, as keep the error in units of `scale`.
+    pub fn new(
+        f: &'f dyn Fn(f64) -> f64,
+        (range_log2, low): (i32, f64),
+        narrowest_log2: i32,
+        error: f64,
+        scale: impl Fn(f64) -> f64,
+    ) -> Pieces<'f> {
+        let mut all = Pieces { f, range_log2, low, index_bits: 1, error };
+        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error };
+        let most = ((range_log2 - narrowest_log2).max(1) as u32).min(MOST_INDEX_BITS);
+        all.index_bits = (1..most).find(|&bits| with(bits).largest_error(&scale) <= error).unwrap_or(most);
+        all.error *= (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
+        all
+    }
+
+    /// Fraction bits of slopes: what is left over counts over one piece, and may take a third of the error.
+    fn slope_frac(&self) -> u32 {
+        let bits = (3.0 * self.step() / self.error).log2().ceil() as i32 - 1;
+        bits.clamp(0, MOST_SLOPE_FRAC) as u32
     }
 
     fn count(&self) -> usize {
@@ -38,11 +55,11 @@ impl<'f> Pieces<'f> {
     }
 
     fn step(&self) -> f64 {
-        2f64.powi(self.range_log2 as i32 - self.index_bits as i32)
+        2f64.powi(self.range_log2 - self.index_bits as i32)
     }
 
     fn start(&self, piece: usize) -> f64 {
-        let (start, range) = (piece as f64 * self.step(), 2f64.powi(self.range_log2 as i32));
+        let (start, range) = (piece as f64 * self.step(), 2f64.powi(self.range_log2));
         if start >= self.low + range { start - range } else { start }
     }
 
@@ -61,10 +78,10 @@ impl<'f> Pieces<'f> {
     }
 
     /// The largest error of any piece.
-    fn error(&self) -> f64 {
+    fn largest_error(&self, scale: &impl Fn(f64) -> f64) -> f64 {
         let error = |piece| {
             let (low, high) = self.rest(piece, self.slope(piece));
-            (high - low) / 2.0 / (self.f)(self.start(piece)).abs().max(1.0)
+            (high - low) / 2.0 / scale(self.start(piece))
         };
         (0..self.count()).map(error).fold(0.0, f64::max)
     }
@@ -110,7 +127,9 @@ impl Lowering<'_> {
     pub(super) fn pieced(&mut self, opened: Id, pieces: &Pieces<'_>, result_frac: u32) -> Result<Id> {
         let frac = self.builder.frac(opened);
         let all = 0..pieces.count();
-        let slopes = Column::new(&all.clone().map(|p| pieces.slope(p)).collect::<Vec<_>>(), SLOPE_FRAC);
+        let slopes: Vec<f64> = all.clone().map(|p| pieces.slope(p)).collect();
+        let slope_frac = pieces.slope_frac().max(result_frac.saturating_sub(frac));
+        let slopes = Column::new(&slopes, slope_frac);
         let intercept = |piece: usize| {
             let (low, high) = pieces.rest(piece, slopes.value(piece));
             (low + high) / 2.0
@@ -122,20 +141,20 @@ impl Lowering<'_> {
 
         let mut tables = slopes.tables();
         tables.extend(intercepts.tables());
-        let low_bits = pieces.range_log2 + frac - pieces.index_bits;
+        let low_bits = (pieces.range_log2 + frac as i32 - pieces.index_bits as i32).max(0) as u32;
         let table = BitTable { arg: opened, low_bits, index_bits: pieces.index_bits, tables };
         let total = slopes.bits + intercepts.bits;
         let looked_up = self.builder.bit_table(table, total);
         let bits = self.builder.open_bits(looked_up, total);
 
         // All terms at the fraction bits of slope times argument.
-        let whole = frac + SLOPE_FRAC;
+        let whole = frac + slope_frac;
         let x = self.builder.lift(opened);
-        let least = (slopes.least * 2f64.powi(SLOPE_FRAC as i32)).round() as i64;
-        let mut sum = self.builder.scale(x, least, SLOPE_FRAC);
+        let least = (slopes.least * 2f64.powi(slope_frac as i32)).round() as i64;
+        let mut sum = self.builder.scale(x, least, slope_frac);
         for bit in 0..slopes.bits {
             let product = self.builder.bit_product(bits, bit, opened, Operand::Wide);
-            let term = self.builder.scale(product, 1 << bit, SLOPE_FRAC);
+            let term = self.builder.scale(product, 1 << bit, slope_frac);
             sum = self.builder.add(sum, term)?;
         }
         for bit in 0..intercepts.bits {

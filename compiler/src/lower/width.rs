@@ -20,22 +20,23 @@ pub fn solve(builder: &mut Builder, network: Network) -> Result<(), Id> {
     // A lift takes a round, in which so many bits could have passed.
     let round_bits = network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second;
     remove_dead(builder);
+    // Each value is lifted at most once: what comes back is wider by itself.
+    let mut left = builder.drafts.len();
     loop {
-        match needs(builder) {
+        let (id, reason) = match needs(builder) {
             Ok(needs) => match worthwhile_lift(builder, &needs, round_bits) {
-                Some(id) => insert_lift(builder, id),
+                Some(id) => (id, id),
                 None => {
                     patch(builder, &needs);
                     return Ok(());
                 }
             },
-            Err(Overflow::At(id)) => insert_lift(builder, id),
-            Err(Overflow::Masked(id, needs)) => match lift_behind(builder, &needs, id) {
-                Some(lifted) => insert_lift(builder, lifted),
-                None => return Err(id),
-            },
+            Err(Overflow::At(id)) => (id, id),
+            Err(Overflow::Masked(id, needs)) => (lift_behind(builder, &needs, id).ok_or(id)?, id),
             Err(Overflow::Hopeless(id)) => return Err(id),
-        }
+        };
+        left = left.checked_sub(1).ok_or(reason)?;
+        insert_lift(builder, id);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Asks a small trained language model for the next token without showing it the prompt: compiles the model, runs
-//! `marill demo` (client, server and dealer as three processes on this machine) and compares with onnxruntime.
+//! `marill demo` (client and server as two processes on this machine, no third party) and compares with onnxruntime.
 
 #[path = "../tests/support/binaries.rs"]
 mod binaries;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let status = Command::new(binaries::binary("marill-runtime", "marill")?)
         .arg("demo")
         .arg(at("bundle"))
-        .args(["--suite", "dealer", "--input"])
+        .arg("--input")
         .arg(folder.join("inputs.npz"))
         .arg("--reference")
         .arg(folder.join("outputs.npz"))
@@ -60,14 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("same most likely token at {agree} of {} positions\n", prompt.len());
 
     let report: Report = serde_json::from_slice(&std::fs::read(at("stats.json"))?)?;
-    println!("phase        client sends   server sends   dealer sends  rounds  seconds");
+    println!("phase        client sends   server sends  rounds  seconds");
     for (name, phase) in
         [("setup", report.setup), ("preprocess", report.preprocess), ("online", report.online)]
     {
         let sent = |role| format!("{:>10} B", phase.bytes_sent.of(role).unwrap_or_default());
-        let (client, server, dealer) = (sent(Role::Client), sent(Role::Server), sent(Role::Dealer));
+        let (client, server) = (sent(Role::Client), sent(Role::Server));
         let rounds = phase.rounds.unwrap_or_default();
-        println!("{name:<10} {client:>14} {server:>14} {dealer:>14} {rounds:>7} {:>8.2}", phase.seconds);
+        println!("{name:<10} {client:>14} {server:>14} {rounds:>7} {:>8.2}", phase.seconds);
     }
     if agree < prompt.len() || worst > 0.05 {
         return Err("the two-party answer is not the model's".into());

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use marill_compiler::{Compiled, Request, compile};
 use marill_program::Suite;
 use marill_program::cost::{Bytes, Cost, cost};
+use marill_program::two_party::count::whole_demand;
 use marill_program::work::work;
 use support::fixtures::{Fixture, MODELS, shared};
 use support::gpt2::Gpt2;
@@ -55,6 +56,25 @@ fn gpt2_small_block() {
         }
     }
     insta::assert_snapshot!(table);
+}
+
+/// The same block for two parties alone.
+#[test]
+fn gpt2_small_block_without_a_dealer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.onnx");
+    Gpt2::block(128).write(&path).unwrap();
+    let compiled = compile(&path, &Request::default()).unwrap();
+    let Cost { setup, preprocess, online, .. } = cost(&compiled.program, 0, Suite::TwoParty);
+    assert!(online.bytes.total() <= 52_000_000 && online.rounds <= 100);
+    let [setup, preprocess, online] = [("setup", setup), ("preprocessing", preprocess), ("online", online)]
+        .map(|(name, cost)| {
+            let Bytes { client_to_server, server_to_client, .. } = cost.bytes;
+            format!("{name} {client_to_server} bytes up, {server_to_client} down in {} rounds", cost.rounds)
+        });
+    let demand = whole_demand(&compiled.program);
+    let transfers = demand.server_chooses + demand.client_chooses;
+    insta::assert_snapshot!(format!("{setup}\n{preprocess}, {transfers} transfers\n{online}"));
 }
 
 /// Every fixture's totals.

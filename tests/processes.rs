@@ -1,4 +1,4 @@
-//! The binaries as a user runs them: `marillc` compiles, `marill demo` runs client, server and dealer as processes
+//! The binaries as a user runs them: `marillc` compiles, `marill demo` runs client and server (and a dealer) as processes
 //! over TCP with mutual TLS, at default settings.
 
 mod support;
@@ -19,18 +19,27 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
+/// Models that two parties run alone as well: decoder, encoder, rotary embeddings and images.
+const ALONE: [&str; 4] = ["gpt2_legacy14", "bert_cls_dynamo18", "llama_dynamo18", "vit_legacy17"];
+
 /// Compiles and runs a model; the run's statistics.
-fn compile_and_demo(model: &Path, dims: &[(String, usize)], inputs: &Path, outputs: &Path) -> Value {
+fn compile_and_demo(
+    suite: &str,
+    model: &Path,
+    dims: &[(String, usize)],
+    inputs: &Path,
+    outputs: &Path,
+) -> Value {
     let scratch = tempfile::tempdir().unwrap();
     let (bundle, stats) = (scratch.path().join("bundle"), scratch.path().join("stats.json"));
     let mut marillc = Command::new(binaries::binary("marill-compiler", "marillc").unwrap());
-    marillc.arg(model).arg("-o").arg(&bundle).args(["--suite", "dealer", "--calibrate"]).arg(inputs);
+    marillc.arg(model).arg("-o").arg(&bundle).args(["--suite", suite, "--calibrate"]).arg(inputs);
     dims.iter().for_each(|(name, size)| {
         marillc.arg("--dim").arg(format!("{name}={size}"));
     });
     run(&mut marillc);
     let mut demo = Command::new(binaries::binary("marill-runtime", "marill").unwrap());
-    demo.arg("demo").arg(&bundle).args(["--suite", "dealer", "--input"]).arg(inputs);
+    demo.arg("demo").arg(&bundle).args(["--suite", suite, "--input"]).arg(inputs);
     run(demo.arg("--reference").arg(outputs).arg("--stats").arg(&stats));
     serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap()
 }
@@ -45,7 +54,8 @@ fn assert_agrees(name: &str, stats: &Value, max_abs_error: f64) {
             phase["seconds"].as_f64().unwrap() >= 0.0 && phase["bytes_sent"]["client"].as_u64().unwrap() > 0
         );
     }
-    for party in ["client", "server", "dealer"] {
+    let dealer = (stats["suite"] == "dealer").then_some("dealer");
+    for party in ["client", "server"].into_iter().chain(dealer) {
         assert!(stats["peak_rss_bytes"][party].as_u64().unwrap() > 0, "{name}: {party}");
     }
 }
@@ -54,7 +64,7 @@ fn assert_agrees(name: &str, stats: &Value, max_abs_error: f64) {
 fn the_shipped_model() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/small_lm");
     let at = |file: &str| folder.join(file);
-    let stats = compile_and_demo(&at("model.onnx"), &[], &at("inputs.npz"), &at("outputs.npz"));
+    let stats = compile_and_demo("dealer", &at("model.onnx"), &[], &at("inputs.npz"), &at("outputs.npz"));
     assert_agrees("small_lm", &stats, 1e-2);
 }
 
@@ -65,9 +75,13 @@ fn fixtures() {
         let fixture = Fixture::load(&shared, name);
         let folder = shared.join(name);
         let dims: Vec<_> = fixture.dims().into_iter().collect();
-        let stats =
-            compile_and_demo(&fixture.model, &dims, &folder.join("inputs.npz"), &folder.join("outputs.npz"));
-        assert_agrees(name, &stats, 1e-2);
-        println!("{name}: {}", stats["max_abs_error"]);
+        let (inputs, outputs) = (folder.join("inputs.npz"), folder.join("outputs.npz"));
+        let suites = if ALONE.contains(name) { &["dealer", "two-party"][..] } else { &["dealer"][..] };
+        for suite in suites {
+            let stats = compile_and_demo(suite, &fixture.model, &dims, &inputs, &outputs);
+            assert_eq!(stats["suite"], *suite);
+            assert_agrees(name, &stats, 1e-2);
+            println!("{name}, {suite}: {}", stats["max_abs_error"]);
+        }
     }
 }

@@ -48,12 +48,9 @@ fn compiles_reports_and_simulates() {
     let folder = folder();
     let run = marillc(folder.path(), &with(&["--calibrate", "x.npz", "--json"]));
     assert!(run.status.success(), "{}", text(&run.stderr));
-    assert_eq!(
-        text(&run.stderr),
-        "warning: predictions are for the dealer suite; the two-party suite cannot run yet\n"
-    );
+    assert_eq!(text(&run.stderr), "");
     let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
-    assert_eq!((&report["suite"], &report["dims"]["batch"]), (&"dealer".into(), &2.into()));
+    assert_eq!((&report["suite"], &report["dims"]["batch"]), (&"two-party".into(), &2.into()));
     for phase in ["setup", "preprocess", "online"] {
         let sum = |side: &str| -> u64 {
             ["client", "server", "dealer"].iter().map(|p| report[phase][side][p].as_u64().unwrap()).sum()
@@ -180,7 +177,6 @@ fn what_cannot_be_done_is_one_clear_error() {
         (vec!["model.onnx", "-o", "out", "--dim", "batch=2"], 1, "give it with --dim width=N"),
         (with(&["--owner", "foo=server"]), 1, "its inputs are: x"),
         (with(&["--reveal", "foo=server"]), 1, "its outputs are: y"),
-        (with(&["--suite", "two-party"]), 1, "the two-party suite is not available yet"),
         (with(&["--calibrate", "none.npz"]), 1, "none.npz"),
         (with(&["--calibrate", "z.npz"]), 1, "no array \"x\" for the input of type f32[2,4], it has: z"),
         (with(&["--calibrate", "scalar.npz"]), 1, "the input is f32[2,4]"),

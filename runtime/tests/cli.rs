@@ -386,15 +386,37 @@ fn demo_names_the_one_that_died_and_leaves_nobody_behind() {
 }
 
 #[test]
-fn the_two_party_suite_is_not_there_yet() {
+fn demo_without_a_suite_has_no_third_party() {
+    let home = Home::new(2);
+    let output = home.marill("demo @ --input @x.npz --output @y.npz --stats @s.json");
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    check_output(&home.at("y.npz"));
+    assert_contains(&text, &["two-party suite", "no third party takes part"]);
+    let stats = home.stats("s.json");
+    assert_eq!(stats["suite"], "two-party");
+    assert!(stats["peak_rss_bytes"]["dealer"].is_null());
+    let cost = marill_program::cost::cost(&program(2), 0, marill_program::Suite::TwoParty);
+    for (phase, expected) in
+        [("setup", &cost.setup), ("preprocess", &cost.preprocess), ("online", &cost.online)]
+    {
+        let sent = &stats[phase]["bytes_sent"];
+        assert_eq!(sent["client"], expected.bytes.client_to_server, "{phase}");
+        assert_eq!(sent["server"], expected.bytes.server_to_client, "{phase}");
+        assert_eq!(stats[phase]["rounds"], expected.rounds, "{phase}");
+    }
+}
+
+#[test]
+fn a_suite_has_its_dealer_or_none() {
     let home = Home::new(0);
-    for words in [
-        "demo @ --input @x.npz",
-        "serve @server --listen 127.0.0.1:0 --dealer 127.0.0.1:1 --insecure-plaintext",
-        "run @client --connect 127.0.0.1:1 --dealer 127.0.0.1:1 --suite two-party",
+    for (words, expected) in [
+        ("serve @server --listen 127.0.0.1:0 --dealer 127.0.0.1:1", "the two-party suite has no dealer"),
+        ("run @client --connect 127.0.0.1:1 --dealer 127.0.0.1:1 --input @x.npz", "add --suite dealer"),
+        ("run @client --connect 127.0.0.1:1 --suite dealer --input @x.npz", "needs --dealer ADDRESS"),
     ] {
-        let text = sentence(&home.marill(words));
-        assert_contains(&text, &["two-party suite", "not available yet", "--suite dealer works"]);
+        let text = sentence(&home.marill(&format!("{words} --insecure-plaintext")));
+        assert_contains(&text, &[expected]);
     }
 }
 

@@ -1,19 +1,25 @@
-//! Long byte sequences in unlinked temporary files, so that memory stays bounded.
+//! Long byte sequences in files, so that memory stays bounded.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::sync_channel;
 
 use marill_kernels::matmul::threads;
 use marill_program::cost::CHUNK_BYTES;
 
+use super::store::Window;
 use crate::error::RunError;
 use crate::transport::Channel;
 
-/// A temporary file without a name: appended to, then read anywhere.
+/// A temporary file without a name, appended to, then read anywhere; or a part of a store, which is only read.
 pub struct Spool {
-    file: File,
+    place: Place,
     length_bytes: u64,
+}
+
+enum Place {
+    Temporary(File),
+    Stored(Window),
 }
 
 fn fault(action: &'static str) -> impl Fn(std::io::Error) -> RunError {
@@ -27,7 +33,12 @@ impl Spool {
     /// No file can be made in the system's temporary directory.
     pub fn new() -> Result<Spool, RunError> {
         let file = tempfile::tempfile().map_err(fault("create a file in"))?;
-        Ok(Spool { file, length_bytes: 0 })
+        Ok(Spool { place: Place::Temporary(file), length_bytes: 0 })
+    }
+
+    /// A part of a store.
+    pub fn stored(window: Window) -> Spool {
+        Spool { length_bytes: window.len_bytes(), place: Place::Stored(window) }
     }
 
     /// Where the next append goes.
@@ -38,10 +49,14 @@ impl Spool {
     /// Adds `bytes` at the end.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or is a store.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
-        self.file.seek(SeekFrom::Start(self.length_bytes)).map_err(fault("write a file in"))?;
-        self.file.write_all(bytes).map_err(fault("write a file in"))?;
+        let fault = fault("write a file in");
+        let Place::Temporary(file) = &mut self.place else {
+            return Err(fault(ErrorKind::Unsupported.into()));
+        };
+        file.seek(SeekFrom::Start(self.length_bytes)).map_err(&fault)?;
+        file.write_all(bytes).map_err(&fault)?;
         self.length_bytes += bytes.len() as u64;
         Ok(())
     }
@@ -51,9 +66,13 @@ impl Spool {
     /// # Errors
     /// The file cannot be read, or ends before.
     pub fn read(&mut self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+        let file = match &mut self.place {
+            Place::Temporary(file) => file,
+            Place::Stored(window) => return window.read(offset_bytes, count_bytes),
+        };
         let mut bytes = vec![0; count_bytes];
-        self.file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
-        self.file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
+        file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
+        file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
         Ok(bytes)
     }
 

@@ -8,7 +8,7 @@ use marill_program::Instruction;
 use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
 
-use super::agree::{self, Hello};
+use super::agree::{self, Hello, Purpose};
 use super::stats::Clock;
 use super::{Listener, Own, Progress, Ready, enter};
 use crate::correlation::derived::Derived;
@@ -21,21 +21,36 @@ use crate::error::RunError;
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
+/// What the two parties have made, one's part.
+pub(super) struct Made<'a> {
+    pub source: TwoPartySource<'a>,
+    pub derived: Derived,
+    /// The client's.
+    pub prepared: Option<Prepared>,
+}
+
+impl<'a> Made<'a> {
+    pub(super) fn ready(self) -> Ready<'a> {
+        Ready { source: Box::new(self.source), derived: self.derived, prepared: self.prepared }
+    }
+}
+
 /// A party until the rounds begin.
 pub(super) fn prepare<'a>(
     own: &Own<'a>,
     party: Party,
+    purpose: Purpose,
     peer: &mut Channel,
     clock: &mut Clock,
     progress: Listener<'_>,
-) -> Result<Ready<'a>, RunError> {
+) -> Result<Made<'a>, RunError> {
     let (program, constants) = (own.bundle.program(), own.constants);
     let side = match party {
         Party::Client => Side::Client,
         Party::Server => Side::Server,
     };
     enter(Phase::Setup, [&mut *peer], progress);
-    agree::party(peer, &Hello::new(party.role(), Suite::TwoParty, program.digest()))?;
+    agree::party(peer, &Hello::new(party.role(), Suite::TwoParty, program.digest()).to(purpose))?;
     let weights = |at: u32| match program.instruction(at as usize) {
         Instruction::Weight(_) => constants.weight(at),
         _ => Ok(Vec::new()),
@@ -59,5 +74,5 @@ pub(super) fn prepare<'a>(
     };
     peer.exchange_into(&[], &mut [])?;
     clock.end(Phase::Preprocess);
-    Ok(Ready { source: Box::new(source), derived, prepared })
+    Ok(Made { source, derived, prepared })
 }

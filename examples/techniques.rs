@@ -1,4 +1,5 @@
-//! What each of Marill's techniques saves: `techniques [gpt2|llama [TOKENS]]`, or everything that docs/marill.md shows.
+//! What each of Marill's techniques saves: `techniques [gpt2|llama [TOKENS [dealer|two-party]]]`, or
+//! everything that docs/marill.md shows.
 //!
 //! Every row is one fine-tuned model, compiled against its base model. Bytes and rounds are exact, seconds predicted.
 
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use marill_compiler::report::{Prediction, predict};
 use marill_compiler::{Request, Weights, compile};
-use marill_program::Network;
+use marill_program::{Network, Suite};
 use tuning::Tuning;
 
 /// Tuning and what it stands for.
@@ -39,20 +40,27 @@ type Write<'a> = &'a dyn Fn(&str) -> Result<Model, Box<dyn Error>>;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let tokens = arguments.get(1).map(|text| text.parse()).transpose()?;
+    let suite = match arguments.get(2).map(String::as_str) {
+        Some("dealer") => Suite::Dealer,
+        _ => Suite::TwoParty,
+    };
     match arguments.first().map(String::as_str) {
-        Some("gpt2") => gpt2_table(tokens.unwrap_or(128)),
-        Some("llama") => llama_table(tokens.unwrap_or(64)),
+        Some("gpt2") => gpt2_table(tokens.unwrap_or(128), suite),
+        Some("llama") => llama_table(tokens.unwrap_or(64), suite),
         Some(other) => Err(format!("\"{other}\" is no model, expected is gpt2 or llama").into()),
         None => {
-            gpt2_table(64)?;
-            gpt2_table(128)?;
-            llama_table(64)
+            for suite in Suite::ALL {
+                gpt2_table(64, suite)?;
+                gpt2_table(128, suite)?;
+                llama_table(64, suite)?;
+            }
+            Ok(())
         }
     }
 }
 
 /// GPT-2 small, its weights compared with its base model's.
-fn gpt2_table(tokens: usize) -> Result<(), Box<dyn Error>> {
+fn gpt2_table(tokens: usize, suite: Suite) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let write = |tuning: &str| -> Result<PathBuf, Box<dyn Error>> {
         let mut model = gpt2::Gpt2::small(tokens);
@@ -62,17 +70,17 @@ fn gpt2_table(tokens: usize) -> Result<(), Box<dyn Error>> {
         Ok(path)
     };
     let base = write("base")?;
-    table(&format!("GPT-2 small, {tokens} tokens"), &|tuning| {
+    table(&format!("GPT-2 small, {tokens} tokens, {} suite", suite.name()), suite, &|tuning| {
         Ok((write(tuning)?, Weights { base: Some(base.clone()), ..Weights::default() }))
     })
 }
 
 /// Llama 7B. Its weights are not there, so names tell which are published.
-fn llama_table(tokens: usize) -> Result<(), Box<dyn Error>> {
+fn llama_table(tokens: usize, suite: Suite) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let model = llama::Llama::large(tokens);
     model.write_data(scratch.path())?;
-    table(&format!("Llama 7B, {tokens} tokens"), &|name| {
+    table(&format!("Llama 7B, {tokens} tokens, {} suite", suite.name()), suite, &|name| {
         let tuning = Tuning::named(name, model.layers).ok_or("no such tuning")?;
         let path = scratch.path().join(format!("{name}.onnx"));
         llama::Llama { tuning, ..model }.write(&path)?;
@@ -93,7 +101,7 @@ fn llama_weights(tuning: &Tuning, layers: usize) -> Weights {
 }
 
 /// Prints a row for each tuning.
-fn table(title: &str, write: Write<'_>) -> Result<(), Box<dyn Error>> {
+fn table(title: &str, suite: Suite, write: Write<'_>) -> Result<(), Box<dyn Error>> {
     println!("{title}\n");
     println!(
         "| model | online MB | rounds | preprocess MB | setup MB | LAN s | WAN s | LAN total s | WAN total s |"
@@ -101,17 +109,17 @@ fn table(title: &str, write: Write<'_>) -> Result<(), Box<dyn Error>> {
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (tuning, title) in ROWS {
         let (path, weights) = write(tuning)?;
-        println!("| {title} | {} |", row(&path, &weights)?);
+        println!("| {title} | {} |", row(&path, &weights, suite)?);
         std::fs::remove_file(&path)?;
     }
     println!();
     Ok(())
 }
 
-fn row(path: &Path, weights: &Weights) -> Result<String, Box<dyn Error>> {
+fn row(path: &Path, weights: &Weights, suite: Suite) -> Result<String, Box<dyn Error>> {
     let prediction = |network| -> Result<Prediction, Box<dyn Error>> {
-        let request = Request { network, weights: weights.clone(), ..Request::default() };
-        Ok(predict(&compile(path, &request)?.program, network))
+        let request = Request { network, suite, weights: weights.clone(), ..Request::default() };
+        Ok(predict(&compile(path, &request)?.program, suite, network))
     };
     let (lan, wan) = (prediction(Network::LAN)?, prediction(Network::WAN)?);
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);

@@ -5,6 +5,7 @@ mod support;
 use std::fmt::Write;
 
 use marill_compiler::{Compiled, Request, compile};
+use marill_program::Suite;
 use marill_program::cost::{Bytes, Cost, cost};
 use marill_program::work::work;
 use support::fixtures::{Fixture, MODELS, shared};
@@ -12,7 +13,7 @@ use support::gpt2::Gpt2;
 
 /// The cost without what depends on the program file's length, which counts once towards the dealer's setup.
 fn priced(compiled: &Compiled) -> Cost {
-    cost(&compiled.program, 0)
+    cost(&compiled.program, 0, Suite::Dealer)
 }
 
 fn row(name: &str, cost: &Cost) -> String {
@@ -33,7 +34,7 @@ fn gpt2_small_block() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("block.onnx");
     Gpt2::block(128).write(&path).unwrap();
-    let compiled = compile(&path, &Request::default()).unwrap();
+    let compiled = compile(&path, &Request { suite: Suite::Dealer, ..Request::default() }).unwrap();
     let cost = priced(&compiled);
     let both = cost.online.bytes.client_to_server + cost.online.bytes.server_to_client;
     assert!(both <= 40_000_000 && cost.online.rounds <= 100, "{both} bytes, {} rounds", cost.online.rounds);
@@ -63,7 +64,7 @@ fn fixtures() {
     let mut table = String::new();
     for name in MODELS {
         let fixture = Fixture::load(&shared, name);
-        let request = Request { dims: fixture.dims(), ..Request::default() };
+        let request = Request { dims: fixture.dims(), suite: Suite::Dealer, ..Request::default() };
         let compiled = compile(&fixture.model, &request).unwrap();
         writeln!(table, "{}", row(name, &priced(&compiled))).unwrap();
     }

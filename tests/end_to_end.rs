@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use marill_compiler::Compiled;
 use marill_compiler::precision::headroom;
 use marill_plaintext::Tensor;
+use marill_program::Suite;
 use marill_program::cost::{Cost, cost};
 use marill_runtime::error::Role;
 use marill_runtime::session::Stats;
@@ -55,7 +56,7 @@ fn fixtures_agree_with_their_references_for_every_seed() {
         let bundle = tempfile::tempdir().unwrap();
         let compiled = fixture.compile(bundle.path());
         let length = std::fs::metadata(bundle.path().join("client/program.marill")).unwrap().len();
-        let cost = cost(&compiled.program, length);
+        let cost = cost(&compiled.program, length, Suite::Dealer);
         let (mut worst, mut apart) = (0f32, 0f32);
         let simulated = simulate(&compiled, &fixture.inputs);
         for _ in 0..SEEDS {

@@ -6,6 +6,7 @@ mod support;
 use std::path::Path;
 
 use marill_compiler::{Compiled, Request, compile};
+use marill_program::Suite;
 use marill_program::flow::{Consent, Statement, check};
 use support::fixtures::{Fixture, MODELS, shared};
 
@@ -29,7 +30,8 @@ fn state(name: &str, compiled: &Compiled) -> Statement {
 #[test]
 fn the_shipped_model() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/small_lm/model.onnx");
-    let statement = state("small_lm", &compile(&path, &Request::default()).unwrap());
+    let statement =
+        state("small_lm", &compile(&path, &Request { suite: Suite::Dealer, ..Request::default() }).unwrap());
     let text = statement.to_string();
     assert!(text.lines().count() < 50, "{text}");
     for part in
@@ -47,7 +49,7 @@ fn fixtures() {
     let Some(shared) = shared() else { return };
     for name in MODELS {
         let fixture = Fixture::load(&shared, name);
-        let request = Request { dims: fixture.dims(), ..Request::default() };
+        let request = Request { dims: fixture.dims(), suite: Suite::Dealer, ..Request::default() };
         state(name, &compile(&fixture.model, &request).unwrap());
     }
 }

@@ -11,6 +11,7 @@ use marill_compiler::ir::{self, Owner};
 use marill_compiler::published::Status;
 use marill_compiler::report::operator_rows;
 use marill_compiler::{Compiled, Request, Reveal, Weights, bundle, compile};
+use marill_program::Suite;
 use marill_program::cost::{Bytes, cost};
 use marill_program::{Instruction, Network};
 use support::fixtures::{Fixture, compare, shared};
@@ -34,7 +35,11 @@ const MEMBERS: [&str; 10] = [
 ];
 
 fn against(base: PathBuf) -> Request {
-    Request { weights: Weights { base: Some(base), ..Weights::default() }, ..Request::default() }
+    Request {
+        weights: Weights { base: Some(base), ..Weights::default() },
+        suite: Suite::Dealer,
+        ..Request::default()
+    }
 }
 
 fn base_of(shared: &Path, member: &str) -> PathBuf {
@@ -61,7 +66,7 @@ fn weights(compiled: &Compiled) -> String {
 }
 
 fn row(compiled: &Compiled) -> String {
-    let cost = cost(&compiled.program, 0);
+    let cost = cost(&compiled.program, 0, Suite::Dealer);
     let both = |b: &Bytes| b.client_to_server + b.server_to_client;
     format!(
         "online {} bytes in {} rounds, preprocessing {} bytes, setup {} bytes",
@@ -111,7 +116,7 @@ fn frozen_layers_and_a_public_head_cost_nothing() {
     let member = "pair_gpt2/b_last2";
     let base = base_of(&shared, member);
     let compiled = compile(&shared.join(member).join("model.onnx"), &against(base.clone())).unwrap();
-    let rows = operator_rows(&compiled.program);
+    let rows = operator_rows(&compiled.program, Suite::Dealer);
     assert!(!rows.is_empty());
     for row in &rows {
         assert!(!is_in_first_blocks(&row.group, 2), "{} costs something", row.group);
@@ -124,7 +129,7 @@ fn frozen_layers_and_a_public_head_cost_nothing() {
     assert_eq!(head.place, Place::ClientAfterReveal, "{}", head.group);
     // The base model itself: nothing is private, so nobody needs a protocol.
     let compiled = compile(&base, &against(base.clone())).unwrap();
-    let cost = cost(&compiled.program, 0);
+    let cost = cost(&compiled.program, 0, Suite::Dealer);
     assert_eq!((cost.online.rounds, cost.online.bytes.total()), (0, 0));
 }
 
@@ -133,7 +138,7 @@ fn public_tokens_keep_the_model_at_the_server() {
     let Some(shared) = shared() else { return };
     let fixture = Fixture::load(&shared, "pair_gpt2/a_full");
     let owners = BTreeMap::from([("input_ids".to_owned(), Owner::Public)]);
-    let request = Request { owners, ..Request::default() };
+    let request = Request { owners, suite: Suite::Dealer, ..Request::default() };
     let compiled = compile(&fixture.model, &request).unwrap();
     let clear = placements(&compiled.program).into_iter().filter(|op| op.place == Place::Server).count();
     assert!(clear > 100, "{clear}");
@@ -209,7 +214,7 @@ fn patterns_say_whose_weights_are() {
     let with = |private: &[&str], public: &[&str]| {
         let owned = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect();
         let weights = Weights { private: owned(private), public: owned(public), ..Weights::default() };
-        compile(&model, &Request { weights, ..Request::default() })
+        compile(&model, &Request { weights, suite: Suite::Dealer, ..Request::default() })
     };
     let private = |compiled: &Compiled| -> Vec<String> {
         let rows = compiled.weights.iter().filter(|row| row.status == Status::Private);

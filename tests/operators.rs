@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
 use marill_plaintext::{DType, GeluForm, Op, Tensor, TensorType, evaluate};
+use marill_program::Suite;
 use support::three::run;
 
 /// Deterministic numbers in [-1, 1).
@@ -61,7 +62,9 @@ impl Case {
         self.graph.add_output("y", value, Owner::Client);
         let owners = self.server.keys().map(|name| (name.clone(), Owner::Server)).collect();
         ownership::assign(&mut self.graph, &owners).unwrap();
-        let (lowered, _) = lower_and_check(&self.graph, &Request::default(), "case").unwrap();
+        let (lowered, _) =
+            lower_and_check(&self.graph, &Request { suite: Suite::Dealer, ..Request::default() }, "case")
+                .unwrap();
         let directory = tempfile::tempdir().unwrap();
         bundle::write(directory.path(), &self.graph, &lowered).unwrap();
         run(directory.path(), &self.client, &self.server).outputs.remove("y").unwrap()
@@ -160,7 +163,9 @@ fn products_in_every_mix_of_owners() {
             }
             case.graph.add_output("y", result, Owner::Client);
             ownership::assign(&mut case.graph, &owners).unwrap();
-            let (lowered, _) = lower_and_check(&case.graph, &Request::default(), "case").unwrap();
+            let (lowered, _) =
+                lower_and_check(&case.graph, &Request { suite: Suite::Dealer, ..Request::default() }, "case")
+                    .unwrap();
             let directory = tempfile::tempdir().unwrap();
             bundle::write(directory.path(), &case.graph, &lowered).unwrap();
             let found = run(directory.path(), &case.client, &case.server).outputs.remove("y").unwrap();

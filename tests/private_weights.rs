@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use marill_compiler::{Request, Weights, bundle, compile};
+use marill_program::Suite;
 use onnx_protobuf::{Message, ModelProto};
 
 const FLOAT: i32 = 1;
@@ -29,7 +30,7 @@ fn model_with(element: impl Fn(usize, usize) -> f32) -> Vec<u8> {
 
 /// The client's files.
 fn client_files(model: &[u8]) -> BTreeMap<String, Vec<u8>> {
-    client_files_with(model, &Request::default())
+    client_files_with(model, &Request { suite: Suite::Dealer, ..Request::default() })
 }
 
 fn client_files_with(model: &[u8], request: &Request) -> BTreeMap<String, Vec<u8>> {
@@ -93,7 +94,7 @@ fn the_clients_files_do_not_depend_on_what_the_base_model_has_not() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/small_lm/model.onnx");
     let files = |seed: usize| {
         let weights = Weights { base: Some(base.clone()), ..Weights::default() };
-        let request = Request { weights, ..Request::default() };
+        let request = Request { weights, suite: Suite::Dealer, ..Request::default() };
         client_files_with(&tuned(seed), &request)
     };
     let (first, second) = (files(1), files(2));
@@ -102,6 +103,6 @@ fn the_clients_files_do_not_depend_on_what_the_base_model_has_not() {
         assert!(bytes == &second[file], "{file} depends on private weights");
     }
     // What is published is there: without a base model the client has no weights at all.
-    let alone = client_files_with(&tuned(1), &Request::default());
+    let alone = client_files_with(&tuned(1), &Request { suite: Suite::Dealer, ..Request::default() });
     assert!(first["public.safetensors"].len() > 10 * alone["public.safetensors"].len());
 }

@@ -1,6 +1,7 @@
 //! The machine that estimates and predictions assume: two cores of a first-generation EPYC at 2 GHz, with AVX2, as
 //! measured (docs/marill.md has the figures).
 
+use marill_program::two_party::work::Work;
 use marill_program::work::Products;
 
 /// Seconds of a ring multiplication and addition in a matrix product.
@@ -12,7 +13,14 @@ pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
 /// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.
 pub const ONLINE_BYTE_S: f64 = 3e-8;
 
-/// Where the three processes run.
+/// Seconds of an oblivious transfer, at both parties together, with its share of a gate.
+pub const TRANSFER_S: f64 = 2.5e-7;
+/// Seconds of a number that one of them carries, at both parties together.
+pub const TRANSFERRED_NUMBER_S: f64 = 4e-8;
+/// Seconds of a multiply-add of one limb of encrypted products, at both parties together.
+pub const ENCRYPTED_PRODUCT_S: f64 = 3e-10;
+
+/// Where the processes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machines {
     /// Each on its own.
@@ -29,6 +37,15 @@ impl Machines {
                 Machines::Own => products.most(),
                 Machines::One => products.total(),
             } as f64
+    }
+
+    /// Seconds of preprocessing between the two parties, of which each has half.
+    pub fn gates_s(self, work: &Work) -> f64 {
+        let share = if self == Machines::One { 1.0 } else { 0.5 };
+        share
+            * (work.transfers as f64 * TRANSFER_S
+                + work.numbers as f64 * TRANSFERRED_NUMBER_S
+                + work.multiply_adds as f64 * ENCRYPTED_PRODUCT_S)
     }
 
     /// Seconds of what is done for each byte, of which two processes have half each.

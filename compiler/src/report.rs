@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use marill_program::cost::{self, Bytes, Cost, PhaseCost};
 use marill_program::plan::{Batch, Plan};
+use marill_program::two_party::work::Work;
 use marill_program::work::work;
-use marill_program::{Form, Network, Owner as Party, ValidProgram};
+use marill_program::{Form, Network, Owner as Party, Suite, ValidProgram};
 use serde::Serialize;
 
 use crate::Compiled;
@@ -87,7 +88,7 @@ pub struct SampleReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Who makes the correlations.
-    pub suite: &'static str,
+    pub suite: Suite,
     /// Sizes of symbolic dimensions.
     pub dims: BTreeMap<String, u64>,
     /// The network that times are predicted for.
@@ -153,26 +154,34 @@ impl Prediction {
     }
 }
 
-/// What a run of `program` takes, with times on `network`: on one machine over loopback, else on three.
-pub fn predict(program: &ValidProgram, network: Network) -> Prediction {
+/// What a run of `program` takes, with times on `network`: on one machine over loopback, else each process on its own.
+pub fn predict(program: &ValidProgram, suite: Suite, network: Network) -> Prediction {
     let machines = if network == Network::LOOPBACK { Machines::One } else { Machines::Own };
-    predict_on(program, network, machines)
+    predict_on(program, suite, network, machines)
 }
 
 /// As [`predict`], for given machines.
-pub fn predict_on(program: &ValidProgram, network: Network, machines: Machines) -> Prediction {
-    let cost = cost::cost(program, program.encode().len() as u64);
+pub fn predict_on(program: &ValidProgram, suite: Suite, network: Network, machines: Machines) -> Prediction {
+    let cost = cost::cost(program, program.encode().len() as u64, suite);
     let work = work(program);
     let total = |cost: &PhaseCost| cost.bytes.total();
     let setup_s = machines.bytes_s(total(&cost.setup), machine::SETUP_BYTE_S);
-    let preprocess_s = machines.products_s(&work.preprocess)
-        + machines.bytes_s(total(&cost.preprocess), machine::PREPROCESS_BYTE_S);
+    let preprocess_s = match suite {
+        Suite::Dealer => {
+            machines.products_s(&work.preprocess)
+                + machines.bytes_s(total(&cost.preprocess), machine::PREPROCESS_BYTE_S)
+        }
+        Suite::TwoParty => machines.gates_s(&Work::new(program)),
+    };
     let online_s =
         machines.products_s(&work.online) + machines.bytes_s(total(&cost.online), machine::ONLINE_BYTE_S);
     Prediction {
         setup: phase(&cost.setup, network, |network_s| network_s + setup_s),
-        // What comes of it streams while the rest is made.
-        preprocess: phase(&cost.preprocess, network, |network_s| network_s.max(preprocess_s)),
+        // What comes of a dealer's work streams while the rest is made.
+        preprocess: phase(&cost.preprocess, network, |network_s| match suite {
+            Suite::Dealer => network_s.max(preprocess_s),
+            Suite::TwoParty => network_s + preprocess_s,
+        }),
         online: phase(&cost.online, network, |network_s| network_s + online_s),
     }
 }
@@ -183,17 +192,18 @@ pub fn report(
     calibration: &Calibration,
     samples: usize,
     is_synthetic: bool,
+    suite: Suite,
     network: Network,
 ) -> Report {
     let program = &compiled.program;
-    let cost = cost::cost(program, program.encode().len() as u64);
-    let predicted = predict(program, network);
+    let cost = cost::cost(program, program.encode().len() as u64, suite);
+    let predicted = predict(program, suite, network);
     let mut headroom = calibration.check.headroom.clone();
     headroom.sort_by(|a, b| a.spare_bits.total_cmp(&b.spare_bits));
     let dims = program.program().dims.iter();
     let fired = compiled.rewrites.fired.iter();
     Report {
-        suite: "dealer",
+        suite,
         dims: dims.map(|dim| (dim.name.clone(), dim.size)).collect(),
         network,
         approximate: compiled.approximate,
@@ -239,8 +249,8 @@ fn phase(cost: &PhaseCost, network: Network, seconds: impl Fn(f64) -> f64) -> Ph
 }
 
 /// What every graph node costs; those that cost nothing are left out.
-pub fn operator_rows(program: &ValidProgram) -> Vec<OperatorRow> {
-    operators(program, &cost::cost(program, program.encode().len() as u64))
+pub fn operator_rows(program: &ValidProgram, suite: Suite) -> Vec<OperatorRow> {
+    operators(program, &cost::cost(program, program.encode().len() as u64, suite))
 }
 
 /// Costs by group; sums over the rows are the totals, headers and greetings aside.

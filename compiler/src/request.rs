@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use marill_plaintext::Op;
+use marill_program::Suite;
 use marill_program::network::Network;
 
 use crate::approximation::Approximate;
@@ -111,6 +112,8 @@ pub struct Request {
     pub numerics: Numerics,
     /// The network that the e-graph chooses for.
     pub network: Network,
+    /// Who makes the correlations that the program is chosen for. It runs with either suite.
+    pub suite: Suite,
     /// How far activations may be from what the model says.
     pub approximate: Approximate,
 }
@@ -124,6 +127,7 @@ impl Default for Request {
             weights: Weights::default(),
             numerics: Numerics::default(),
             network: Network::LAN,
+            suite: Suite::default(),
             approximate: Approximate::default(),
         }
     }
@@ -134,6 +138,7 @@ impl Request {
     pub fn cost_model(&self) -> CostModel {
         CostModel {
             network: self.network,
+            suite: self.suite,
             approximate: self.approximate,
             activation_bound: Precision::new(self.numerics).activation_bound,
         }

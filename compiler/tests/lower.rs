@@ -5,6 +5,7 @@ use std::path::Path;
 use marill_compiler::ir::text::{TextOptions, parse, print};
 use marill_compiler::report::with_encodings;
 use marill_compiler::{Request, lower_and_check, ownership, rewrite};
+use marill_program::Suite;
 
 fn snapshot(folder: &str, name: &str) {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
@@ -12,7 +13,8 @@ fn snapshot(folder: &str, name: &str) {
     let mut graph = parse(&text).unwrap();
     ownership::assign(&mut graph, &Default::default()).unwrap();
     let (graph, _) = rewrite::rewrite(graph, &Default::default()).unwrap();
-    let (lowered, program) = lower_and_check(&graph, &Request::default(), name).unwrap();
+    let (lowered, program) =
+        lower_and_check(&graph, &Request { suite: Suite::Dealer, ..Request::default() }, name).unwrap();
     let graph = with_encodings(&graph, &lowered, &program);
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(files.join("lower"));

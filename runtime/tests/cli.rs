@@ -199,7 +199,11 @@ fn demo_runs_all_three_and_accounts_for_them() {
     assert_eq!((&stats["suite"], &stats["program"]), (&"dealer".into(), &"product".into()));
     assert_eq!(stats["digest"].as_str().unwrap().len(), 64);
     assert_eq!(stats["dims"]["tokens"], 2);
-    let cost = marill_program::cost::cost(&program(2), program(2).encode().len() as u64);
+    let cost = marill_program::cost::cost(
+        &program(2),
+        program(2).encode().len() as u64,
+        marill_program::Suite::Dealer,
+    );
     for (phase, expected) in
         [("setup", &cost.setup), ("preprocess", &cost.preprocess), ("online", &cost.online)]
     {
@@ -480,7 +484,10 @@ fn programs_are_verified_and_shown() {
     let output = home.marill("inspect @client");
     assert_contains(&String::from_utf8_lossy(&output.stdout), &["%0 = input \"x\"", "preprocess", "rounds"]);
     let json: Value = serde_json::from_slice(&home.marill("inspect @ --json").stdout).unwrap();
-    assert_eq!(json["online"]["rounds"], marill_program::cost::cost(&program(1), 0).online.rounds);
+    assert_eq!(
+        json["online"]["rounds"],
+        marill_program::cost::cost(&program(1), 0, marill_program::Suite::Dealer).online.rounds
+    );
     assert_eq!(
         (&json["inputs"][0]["owner"], &json["outputs"][0]["to"]),
         (&"client".into(), &"client".into())

@@ -7,6 +7,7 @@ use marill_compiler::{Compiled, Request, bundle, compile, npz};
 use marill_plaintext::Tensor;
 
 use super::models::find_shared;
+use marill_program::Suite;
 
 /// Families that must work, all without a key-value cache.
 pub const MODELS: &[&str] = &[
@@ -62,7 +63,7 @@ impl Fixture {
 
     /// Compiles into a bundle directory at default settings.
     pub fn compile(&self, out: &Path) -> Compiled {
-        let request = Request { dims: self.dims(), ..Request::default() };
+        let request = Request { dims: self.dims(), suite: Suite::Dealer, ..Request::default() };
         let compiled = compile(&self.model, &request).unwrap();
         bundle::write(out, &compiled.graph, &compiled.lowered).unwrap();
         compiled

@@ -8,6 +8,7 @@ use std::slice;
 use marill_compiler::precision::headroom;
 use marill_compiler::{Compiled, Diagnostic, Request, Weights, compile, ir, npz};
 use marill_plaintext::Tensor;
+use marill_program::Suite;
 
 /// Models and the bases they are compiled against: files of one folder, without `.onnx`.
 pub const TRAINED: [(&str, &str); 5] = [
@@ -28,7 +29,7 @@ pub const TOKENS: usize = 64;
 pub fn compile_trained(folder: &Path, name: &str, base: &str) -> Result<Compiled, Diagnostic> {
     let file = |name: &str| folder.join(format!("{name}.onnx"));
     let weights = Weights { base: Some(file(base)), ..Weights::default() };
-    compile(&file(name), &Request { weights, ..Request::default() })
+    compile(&file(name), &Request { weights, suite: Suite::Dealer, ..Request::default() })
 }
 
 /// Up to `count` windows of held-out text, each of [`TOKENS`] tokens and the one after.

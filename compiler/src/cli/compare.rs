@@ -6,7 +6,7 @@ use std::path::Path;
 use marill_compiler::bundle::Bundle;
 use marill_compiler::machine::Machines;
 use marill_compiler::report::{Prediction, predict, predict_on};
-use marill_program::Network;
+use marill_program::{Network, Suite};
 use serde::Serialize;
 
 use super::print::{bytes, seconds};
@@ -27,12 +27,13 @@ struct Row {
 }
 
 pub fn compare(args: &CompareArgs) -> anyhow::Result<()> {
+    let suite = Suite::from(args.suite);
     let row = |path: &std::path::PathBuf| -> anyhow::Result<Row> {
         let bundle = Bundle::open(&party(path))?;
         let program = bundle.program();
         let predicted = |network| match args.one_machine {
-            true => predict_on(program, network, Machines::One),
-            false => predict(program, network),
+            true => predict_on(program, suite, network, Machines::One),
+            false => predict(program, suite, network),
         };
         let timed = |&network: &Network| Timed { network, prediction: predicted(network) };
         Ok(Row {
@@ -45,7 +46,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     if args.json {
         return emit(&(serde_json::to_string_pretty(&rows)? + "\n"));
     }
-    emit(&table(&rows))
+    emit(&table(&rows, suite))
 }
 
 /// A bundle's directory for a party, where the whole is given.
@@ -54,7 +55,7 @@ fn party(path: &Path) -> std::path::PathBuf {
     if client.is_dir() { client } else { path.to_owned() }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[Row], suite: Suite) -> String {
     let mut text = String::new();
     let width = rows.iter().map(|row| row.bundle.chars().count()).max().unwrap_or(0).max(6);
     let _ = writeln!(
@@ -82,7 +83,7 @@ fn table(rows: &[Row]) -> String {
         );
     }
     for (at, timed) in rows[0].predictions.iter().enumerate() {
-        let _ = writeln!(text, "\npredicted on {}", timed.network);
+        let _ = writeln!(text, "\npredicted with the {} suite on {}", suite.name(), timed.network);
         let _ = writeln!(
             text,
             "{:<width$} {:>11} {:>7} {:>11} {:>11} {:>11} {:>7}",

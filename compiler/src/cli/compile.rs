@@ -10,7 +10,7 @@ use marill_compiler::precision::headroom;
 use marill_compiler::report::report;
 use marill_compiler::{Approximate, Compiled, Progress, Request, Stage, bundle, compile_observed, import};
 
-use super::{CompileArgs, Level, SuiteName, emit, print, warn};
+use super::{CompileArgs, Level, emit, print, warn};
 
 /// A spinner with the current step; nothing unless standard error is a terminal.
 pub struct Spinner(ProgressBar);
@@ -50,9 +50,6 @@ impl Drop for Spinner {
 }
 
 pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<()> {
-    if args.suite == Some(SuiteName::TwoParty) {
-        anyhow::bail!("the two-party suite is not available yet, --suite dealer works");
-    }
     let request = Request { network: args.network, ..args.request.request() };
     let spinner = Spinner::new();
     let mut warnings = unused_dims(model, args)?;
@@ -83,7 +80,7 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     spinner.step("writing");
     bundle::write(out, &compiled.graph, &compiled.lowered)?;
     let is_synthetic = args.calibrate.is_empty();
-    let report = report(&compiled, &calibration, samples.len(), is_synthetic, args.network);
+    let report = report(&compiled, &calibration, samples.len(), is_synthetic, request.suite, args.network);
     let json = serde_json::to_string_pretty(&report)? + "\n";
     let path = out.join("report.json");
     fs::write(&path, &json).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))?;
@@ -91,15 +88,9 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
 
     warnings.iter().for_each(|text| warn(text));
     if args.json {
-        if args.suite.is_none() {
-            warn(SUITE_NOTE);
-        }
         return emit(&json);
     }
     let mut text = print::summary(model, &compiled, &report);
-    if args.suite.is_none() {
-        text.push_str(&format!("\n{SUITE_NOTE}\n"));
-    }
     let out = out.display();
     text.push_str(&format!(
         "\nwrote {out}/client and {out}/server; {out}/report.json depends on private weights, keep it with the server\n"
@@ -152,8 +143,6 @@ fn read_samples(
     let read = args.calibrate.iter().map(|path| calibrate::read_sample(path, &inputs));
     Ok(read.collect::<Result<Vec<Sample>, _>>()?)
 }
-
-const SUITE_NOTE: &str = "predictions are for the dealer suite; the two-party suite cannot run yet";
 
 /// A warning for each `--dim` that no input's shape has.
 fn unused_dims(model: &Path, args: &CompileArgs) -> anyhow::Result<Vec<String>> {

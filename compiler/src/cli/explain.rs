@@ -31,7 +31,7 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let bundle = Bundle::open(if whole { &client } else { &args.bundle })?;
     let program = bundle.program();
     let operations = placements(program);
-    let kinds = by_kind(&operations, &operator_rows(program));
+    let kinds = by_kind(&operations, &operator_rows(program, args.suite.into()));
     let report = read_report(&args.bundle.join("report.json"))?;
     let name = program.program().name.clone();
     let statement = Statement::new(program, &check(program.program())?);

@@ -124,7 +124,7 @@ fn groups(layer: &LayerReport) -> String {
 }
 
 fn table(costs: &Costs) -> String {
-    let mut text = format!("\n{:<26} {:>12} {:>12}\n", "a run, dealer suite", "base", "merged");
+    let mut text = format!("\n{:<26} {:>12} {:>12}\n", "a run, two-party suite", "base", "merged");
     let mut row = |name: &str, value: &dyn Fn(&RunCost) -> String| {
         let _ = writeln!(text, "  {name:<24} {:>12} {:>12}", value(&costs.base), value(&costs.merged));
     };

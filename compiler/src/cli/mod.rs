@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use marill_compiler::ir::Owner;
 use marill_compiler::{Numerics, Request, Reveal, Weights};
-use marill_program::Network;
+use marill_program::{Network, Suite};
 
 /// Compiles an ONNX transformer into a program that a client and a server run without showing each other their data.
 #[derive(Debug, Parser)]
@@ -58,9 +58,6 @@ struct CompileArgs {
     /// Sample inputs to check the program on, one file for each sample: arrays named like the inputs
     #[arg(long, value_name = "X.npz")]
     calibrate: Vec<PathBuf>,
-    /// Who makes the correlated randomness that runs consume [default: two-party]
-    #[arg(long, value_name = "SUITE")]
-    suite: Option<SuiteName>,
     /// The network that times are predicted for: loopback, lan, wan, or bandwidth and round trip as in 200Mbit,40ms
     #[arg(long, value_name = "NETWORK", default_value = "lan")]
     network: Network,
@@ -112,6 +109,9 @@ struct RequestArgs {
     #[arg(long, value_name = "R", default_value_t = Numerics::default().range_bits,
           value_parser = bits(&Numerics::RANGE_BITS))]
     range_bits: u32,
+    /// Who makes the correlations that the program is chosen for; it runs with either
+    #[arg(long, value_name = "SUITE", default_value = "two-party")]
+    suite: SuiteName,
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +149,9 @@ struct CompareArgs {
     /// Predict for all processes on one machine, as `marill demo` runs them, whatever the network
     #[arg(long)]
     one_machine: bool,
+    /// Who makes the correlations
+    #[arg(long, value_name = "SUITE", default_value = "two-party")]
+    suite: SuiteName,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -159,6 +162,9 @@ struct ExplainArgs {
     /// The directory that compiling wrote
     #[arg(value_name = "OUT")]
     bundle: PathBuf,
+    /// Who makes the correlations
+    #[arg(long, value_name = "SUITE", default_value = "two-party")]
+    suite: SuiteName,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -196,6 +202,15 @@ enum SuiteName {
     TwoParty,
     /// A third process that sees no data
     Dealer,
+}
+
+impl From<SuiteName> for Suite {
+    fn from(name: SuiteName) -> Suite {
+        match name {
+            SuiteName::TwoParty => Suite::TwoParty,
+            SuiteName::Dealer => Suite::Dealer,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -245,6 +260,7 @@ impl RequestArgs {
                 rank_tolerance: self.rank_tolerance,
             },
             numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
+            suite: self.suite.into(),
             ..Request::default()
         }
     }

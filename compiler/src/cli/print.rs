@@ -53,7 +53,7 @@ pub fn summary(model: &Path, compiled: &Compiled, report: &Report) -> String {
 
     let _ = writeln!(text, "  activations {}", report.approximate);
 
-    let _ = writeln!(text, "\npredicted with the dealer suite on {}", report.network);
+    let _ = writeln!(text, "\npredicted with the {} suite on {}", report.suite.name(), report.network);
     let _ = writeln!(
         text,
         "  {:<11} {:>11} {:>11} {:>11} {:>11} {:>7} {:>10}",

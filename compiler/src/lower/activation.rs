@@ -10,11 +10,12 @@
 
 use marill_plaintext::evaluate::erf;
 use marill_plaintext::{GeluForm, Op};
-use marill_program::Target;
 use marill_program::schema::{Basis, BitTable, Fourier, Table};
+use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::fit::{self, Parity, series};
+use super::pieced::Pieces;
 use super::{Lowering, Result};
 use crate::approximation::{Series, Span};
 use crate::ir::ValueId;
@@ -82,6 +83,14 @@ fn shape(op: &Op) -> Shape {
     }
 }
 
+/// Which pieces of the truth tables are inside.
+struct Edges {
+    /// Width of a piece, as a power of two.
+    piece_log2: i32,
+    low: i64,
+    high: i64,
+}
+
 /// The argument of a series that spans the bound shrinks to 7/8.
 const SHRINK_FACTOR: i64 = 7;
 const SHRINK_LOG2: u32 = 3;
@@ -111,7 +120,7 @@ impl Lowering<'_> {
         let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
         let series = self.cost.series(op, self.builder.get(x).len());
-        if let Some(Series { span: Span::Bound, terms, .. }) = series {
+        if let (Suite::Dealer, Some(Series { span: Span::Bound, terms, .. })) = (self.cost.suite, series) {
             return self.whole_activation(&shape, x, terms);
         }
         let shape = Shape { terms: series.map_or(shape.terms, |series| series.terms), ..shape };
@@ -122,8 +131,54 @@ impl Lowering<'_> {
         let ring = signed_bits(bound, frac);
         self.builder.require_width(opened, ring);
 
+        let (inside, edges) = match self.cost.suite {
+            Suite::Dealer => self.series_inside(&shape, x, opened)?,
+            Suite::TwoParty => self.pieces_inside(&shape, opened)?,
+        };
+        let peak = self.builder.bound(inside);
+
+        let low_bits = (frac as i32 + edges.piece_log2) as u32;
+        let index_bits = ring - low_bits;
+        let mut tests: Vec<fn(i64, &Edges) -> bool> = vec![|p, edges| edges.low <= p && p <= edges.high];
+        for (outside, test) in [
+            (shape.above, (|p, edges| p > edges.high) as fn(i64, &Edges) -> bool),
+            (shape.below, |p, edges| p < edges.low),
+        ] {
+            if outside != Outside::Constant(0) {
+                tests.push(test);
+            }
+        }
+        let tables = tests.iter().flat_map(|test| truth_table(index_bits, |p| test(p, &edges))).collect();
+        let table = BitTable { arg: opened, low_bits, index_bits, tables };
+        let where_ = self.builder.bit_table(table, tests.len() as u32);
+        let bits = self.builder.open_bits(where_, tests.len() as u32);
+
+        let masked = self.builder.open(inside, Target::Both);
+        let operand = Operand::Narrow(signed_bits(peak, frac));
+        let mut result = self.builder.bit_product(bits, 0, masked, operand);
+        let mut bit = 1;
+        for outside in [shape.above, shape.below] {
+            let part = match outside {
+                Outside::Constant(0) => continue,
+                Outside::Identity => self.builder.bit_product(bits, bit, opened, Operand::Narrow(ring)),
+                Outside::Constant(value) => {
+                    let one = self.builder.bit_to_arithmetic(bits, bit);
+                    self.builder.scale(one, value << frac, frac)
+                }
+            };
+            result = self.builder.add(result, part)?;
+            bit += 1;
+        }
+        let saturates = shape.above != Outside::Identity;
+        self.builder.set_bound(result, if saturates { 1.01 } else { bound });
+        Ok(result)
+    }
+
+    /// What stands inside the window: a series.
+    fn series_inside(&mut self, shape: &Shape, x: Id, opened: Id) -> Result<(Id, Edges)> {
+        let (frac, bound) = (self.precision.activation_frac, self.builder.bound(x));
         let margin = 2f64.powi(PIECE_LOG2);
-        let fit = windowed(&shape);
+        let fit = windowed(shape);
         let (constant, waves) = match shape.parity {
             Parity::Even => (fit.coefficients[0], fit.coefficients[1..].to_vec()),
             Parity::Odd => (0.0, fit.coefficients.clone()),
@@ -152,42 +207,21 @@ impl Lowering<'_> {
         }
         let inside = self.builder.at_frac(inside, frac);
         self.builder.set_bound(inside, peak);
-
-        let low_bits = (frac as i32 + PIECE_LOG2) as u32;
-        let index_bits = ring - low_bits;
         let edge = (shape.window / margin) as i64;
-        let mut tests: Vec<fn(i64, i64) -> bool> = vec![|p, edge| -edge <= p && p <= edge];
-        for (outside, test) in
-            [(shape.above, (|p, edge| p > edge) as fn(i64, i64) -> bool), (shape.below, |p, edge| p < -edge)]
-        {
-            if outside != Outside::Constant(0) {
-                tests.push(test);
-            }
-        }
-        let tables = tests.iter().flat_map(|test| truth_table(index_bits, |p| test(p, edge))).collect();
-        let table = BitTable { arg: opened, low_bits, index_bits, tables };
-        let where_ = self.builder.bit_table(table, tests.len() as u32);
-        let bits = self.builder.open_bits(where_, tests.len() as u32);
+        Ok((inside, Edges { piece_log2: PIECE_LOG2, low: -edge, high: edge }))
+    }
 
-        let masked = self.builder.open(inside, Target::Both);
-        let operand = Operand::Narrow(signed_bits(peak, frac));
-        let mut result = self.builder.bit_product(bits, 0, masked, operand);
-        let mut bit = 1;
-        for outside in [shape.above, shape.below] {
-            let part = match outside {
-                Outside::Constant(0) => continue,
-                Outside::Identity => self.builder.bit_product(bits, bit, opened, Operand::Narrow(ring)),
-                Outside::Constant(value) => {
-                    let one = self.builder.bit_to_arithmetic(bits, bit);
-                    self.builder.scale(one, value << frac, frac)
-                }
-            };
-            result = self.builder.add(result, part)?;
-            bit += 1;
-        }
-        let saturates = shape.above != Outside::Identity;
-        self.builder.set_bound(result, if saturates { 1.01 } else { bound });
-        Ok(result)
+    /// What stands inside the window and beyond it: straight pieces over half of the period to either side. Both forms
+    /// are good between the window's end and the pieces', so the tests there may be coarse.
+    fn pieces_inside(&mut self, shape: &Shape, opened: Id) -> Result<(Id, Edges)> {
+        let frac = self.precision.activation_frac;
+        let half = 2f64.powi(shape.period_log2 as i32 - 1);
+        let f = |x: f64| shape.line * x + shape.offset + (shape.part)(x);
+        let pieces = Pieces::new(&f, shape.period_log2, -half, self.cost.approximate.series_error());
+        let inside = self.pieced(opened, &pieces, frac)?;
+        let piece_log2 = ((half - shape.window) / 2.0).log2().floor() as i32;
+        let end = (half / 2f64.powi(piece_log2)) as i64;
+        Ok((inside, Edges { piece_log2, low: 1 - end, high: end - 2 }))
     }
 
     /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
@@ -247,8 +281,42 @@ impl Lowering<'_> {
     }
 }
 
+/// Relative error of `e^x` in straight pieces.
+const EXPONENTIAL_ERROR: f64 = 2.5e-4;
+/// They span `2^4` values, of which so many are below 0; what is below is 0.
+const EXPONENTIAL_RANGE_LOG2: u32 = 4;
+const EXPONENTIAL_LOW: i64 = -14;
+
+impl Lowering<'_> {
+    /// `e^x` for x below 2 and at least `2 - 2^integer_bits`.
+    pub(super) fn small_exponential(&mut self, x: Id, integer_bits: u32, result_frac: u32) -> Result<Id> {
+        const BOUND: f64 = 8.0;
+        let frac = self.builder.frac(x);
+        let opened = self.builder.open(x, Target::Both);
+        if self.cost.suite == Suite::Dealer {
+            let value = self.builder.table(exponential_table(opened, frac, integer_bits, 2), BOUND);
+            return Ok(self.builder.at_frac(value, result_frac));
+        }
+        // A signed ring, most of whose upper half is never used.
+        let integer_bits = integer_bits + 1;
+        self.builder.require_width(opened, frac + integer_bits);
+        let pieces =
+            Pieces::new(&f64::exp, EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64, EXPONENTIAL_ERROR);
+        self.builder.set_bound(opened, 2f64.powi(integer_bits as i32 - 1));
+        let value = self.pieced(opened, &pieces, result_frac)?;
+        // The lowest four of the span are next to nothing, so the test there may be coarse.
+        let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);
+        let table = BitTable { arg: opened, low_bits: frac + 1, index_bits: integer_bits - 1, tables };
+        let above = self.builder.bit_table(table, 1);
+        let bits = self.builder.open_bits(above, 1);
+        let masked = self.builder.open(value, Target::Both);
+        let operand = Operand::Narrow(signed_bits(self.builder.bound(value), result_frac));
+        Ok(self.builder.bit_product(bits, 0, masked, operand))
+    }
+}
+
 /// A table of `e^x` over a ring of `index_bits` integer bits, of which the lowest `positive` pieces are x >= 0.
-pub(super) fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> Table {
+fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> Table {
     const ENTRY_FRAC: u32 = 14;
     const POWER_FRAC: u32 = 15;
     let pieces = 1u32 << index_bits;

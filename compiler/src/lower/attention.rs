@@ -8,7 +8,6 @@ use marill_plaintext::{DType, Op, Tensor};
 use marill_program::Target;
 use marill_program::schema::{Basis, Table};
 
-use super::activation::exponential_table;
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
 use super::{Lowering, Result, Value};
@@ -162,9 +161,7 @@ impl Lowering<'_> {
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let opened = self.builder.open(x, Target::Both);
-        let exponentials = self.builder.table(exponential_table(opened, frac, index_bits - 1, 2), 8.0);
-        let e = self.builder.at_frac(exponentials, p.probability_frac);
+        let e = self.small_exponential(x, index_bits - 1, p.probability_frac)?;
         self.builder.set_bound(e, 4.0);
 
         let rows = packing.full / packing.keys;

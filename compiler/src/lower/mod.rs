@@ -13,6 +13,7 @@ mod embedding;
 pub mod fit;
 mod linear;
 mod norm;
+mod pieced;
 mod positive;
 mod reduce;
 mod under_mask;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use marill_program::Suite;
 use marill_program::cost::{self, Bytes};
 use serde::Serialize;
 
 use crate::{Compiled, Diagnostic, Request, compile};
 
-/// What a run of one model takes with the dealer suite.
+/// What a run of one model takes with the request's suite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunCost {
     /// Bytes online, on all links.
@@ -27,12 +28,12 @@ pub struct RunCost {
 /// # Errors
 /// As [`compile`].
 pub fn run_cost(path: &Path, request: &Request) -> Result<RunCost, Diagnostic> {
-    Ok(cost_of(&compile(path, request)?))
+    Ok(cost_of(&compile(path, request)?, request.suite))
 }
 
-fn cost_of(compiled: &Compiled) -> RunCost {
+fn cost_of(compiled: &Compiled, suite: Suite) -> RunCost {
     let program = &compiled.program;
-    let cost = cost::cost(program, program.encode().len() as u64);
+    let cost = cost::cost(program, program.encode().len() as u64, suite);
     let groups = &program.program().groups;
     let is_softmax = |at: usize| {
         let group = program.program().instructions[at].group as usize;

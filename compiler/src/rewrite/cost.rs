@@ -7,6 +7,7 @@ use super::analysis::Fact;
 use crate::approximation::{self, Approximate, Series};
 use crate::ir::Owner;
 use marill_plaintext::{Op, Receiver, TensorType};
+use marill_program::Suite;
 use marill_program::network::Network;
 
 /// Bits of an element opened towards a party that knows the other operand.
@@ -65,6 +66,8 @@ fn interactive(op: &Op) -> Option<(f64, f64)> {
 pub struct CostModel {
     /// The network between the parties.
     pub network: Network,
+    /// Who makes the correlations.
+    pub suite: Suite,
     /// What activations may become.
     pub approximate: Approximate,
     /// Largest magnitude of their arguments.

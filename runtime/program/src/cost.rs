@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::correlation;
 use crate::plan::{Batch, Plan};
 use crate::schema::Instruction;
+use crate::suite::Suite;
+use crate::two_party;
 use crate::validate::ValidProgram;
 use crate::value::{Form, Owner, Target};
 use crate::work::instruction_work;
@@ -66,14 +68,16 @@ impl Bytes {
     }
 }
 
-/// One phase's cost. `rounds` are exchanges between client and server, and for preprocessing the dealer's stream.
+/// One phase's cost. `rounds` are exchanges between client and server, and for preprocessing the dealer's stream; what
+/// oblivious transfers send one way, many thousands at a time, is not counted among the two parties' rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PhaseCost {
     pub bytes: Bytes,
     pub rounds: u64,
 }
 
-/// One instruction's cost. Headers are not included: they belong to rounds and streams.
+/// One instruction's cost. Headers are not included: they belong to rounds and streams. Nor are oblivious transfers,
+/// which are made for all together; bits of a mask that several instructions share count for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct InstructionCost {
     pub setup: Bytes,
@@ -83,7 +87,7 @@ pub struct InstructionCost {
     pub ring_products: u64,
 }
 
-/// A program's cost with the dealer suite.
+/// A program's cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
     pub setup: PhaseCost,
@@ -125,12 +129,19 @@ pub fn digest_bytes(program: &ValidProgram) -> u64 {
 }
 
 /// The cost of one instruction.
-pub fn instruction_cost(program: &ValidProgram, at: usize) -> InstructionCost {
+pub fn instruction_cost(program: &ValidProgram, at: usize, suite: Suite) -> InstructionCost {
     let mut cost = InstructionCost::default();
     let ty = &program.types()[at];
-    cost.preprocess.dealer_to_server = correction_bytes(program, at);
+    match suite {
+        Suite::Dealer => {
+            cost.preprocess.dealer_to_server = correction_bytes(program, at);
+            if let Instruction::Weight(w) = program.instruction(at) {
+                cost.setup.server_to_client = packed_bytes(ty.len(), w.width);
+            }
+        }
+        Suite::TwoParty => two_party::cost::instruction(program, at as u32, &mut cost),
+    }
     match program.instruction(at) {
-        Instruction::Weight(w) => cost.setup.server_to_client = packed_bytes(ty.len(), w.width),
         Instruction::Open(_) | Instruction::OpenBits(_) | Instruction::Reveal(_) => {
             (cost.online.client_to_server, cost.online.server_to_client) = message_bytes(program, at);
         }
@@ -177,11 +188,32 @@ pub fn message_bytes(program: &ValidProgram, at: usize) -> (u64, u64) {
     }
 }
 
-/// The exact cost of a run of `program` with the dealer suite; `program_bytes` is the program file's length.
-pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
+/// The exact cost of a run of `program`; `program_bytes` is the program file's length.
+pub fn cost(program: &ValidProgram, program_bytes: u64, suite: Suite) -> Cost {
     let instructions: Vec<InstructionCost> =
-        (0..program.len()).map(|at| instruction_cost(program, at)).collect();
+        (0..program.len()).map(|at| instruction_cost(program, at, suite)).collect();
     let mut total = Cost { instructions, ..Cost::default() };
+    match suite {
+        Suite::Dealer => dealt(program, program_bytes, &mut total),
+        Suite::TwoParty => two_party::cost::phases(program, &mut total),
+    }
+    for batch in Plan::new(program).online {
+        let Batch::Round(opens) = batch else { continue };
+        let mut round = Bytes::default();
+        opens.iter().for_each(|&at| round.add(&total.instructions[at as usize].online));
+        for bytes in [&mut round.client_to_server, &mut round.server_to_client] {
+            if *bytes > 0 {
+                *bytes += FRAME_HEADER_BYTES;
+            }
+        }
+        total.online.bytes.add(&round);
+        total.online.rounds += 1;
+    }
+    total
+}
+
+/// Setup and preprocessing with a dealer.
+fn dealt(program: &ValidProgram, program_bytes: u64, total: &mut Cost) {
     let hello = HELLO_BYTES + FRAME_HEADER_BYTES;
     let seed = SEED_BYTES + FRAME_HEADER_BYTES;
     total.setup.bytes = Bytes {
@@ -212,17 +244,4 @@ pub fn cost(program: &ValidProgram, program_bytes: u64) -> Cost {
     if total.instructions.iter().any(|i| i.setup.server_to_client > 0) {
         total.setup.rounds += 1;
     }
-    for batch in Plan::new(program).online {
-        let Batch::Round(opens) = batch else { continue };
-        let mut round = Bytes::default();
-        opens.iter().for_each(|&at| round.add(&total.instructions[at as usize].online));
-        for bytes in [&mut round.client_to_server, &mut round.server_to_client] {
-            if *bytes > 0 {
-                *bytes += FRAME_HEADER_BYTES;
-            }
-        }
-        total.online.bytes.add(&round);
-        total.online.rounds += 1;
-    }
-    total
 }

@@ -13,7 +13,7 @@ use marill_runtime::report::{Outline, hex};
 use marill_runtime::session::trace;
 use marill_runtime::sharing::Party;
 
-use super::{print, put, put_json};
+use super::{Suite, print, put, put_json};
 
 #[derive(Args)]
 pub(super) struct VerifyArguments {
@@ -31,6 +31,9 @@ pub(super) struct VerifyArguments {
 pub(super) struct InspectArguments {
     /// A program file or a party's directory
     path: PathBuf,
+    /// Who makes the correlations whose cost is shown
+    #[arg(long, value_enum, default_value = "two-party")]
+    suite: Suite,
     /// Print a summary and the cost as JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +67,7 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<()> {
     if arguments.json {
         return put_json(&statement);
     }
-    header(&Outline::new(&program, program.encode().len() as u64), &mut text);
+    header(&program, &mut text);
     let _ = write!(text, "{statement}");
     text.push_str("valid\n");
     put(&text)
@@ -95,9 +98,9 @@ fn verify_directory(directory: &Path, party: Option<PartyName>, text: &mut Strin
     Ok(bundle.program().clone())
 }
 
-fn header(outline: &Outline, text: &mut String) {
-    let _ = writeln!(text, "program {} of {} instructions", outline.name, outline.instructions);
-    let _ = writeln!(text, "digest  {}", outline.digest);
+fn header(program: &ValidProgram, text: &mut String) {
+    let _ = writeln!(text, "program {} of {} instructions", program.program().name, program.len());
+    let _ = writeln!(text, "digest  {}", hex(&program.digest()));
 }
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
@@ -107,12 +110,12 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<()> {
         path = if whole.is_dir() { whole } else { path }.join(PROGRAM_FILE);
     }
     let (program, program_bytes) = read_program(&path)?;
-    let outline = Outline::new(&program, program_bytes.len() as u64);
+    let outline = Outline::new(&program, program_bytes.len() as u64, arguments.suite.into());
     if arguments.json {
         return put_json(&outline);
     }
     let mut text = String::new();
-    header(&outline, &mut text);
+    header(&program, &mut text);
     for (name, size) in &outline.dims {
         let _ = writeln!(text, "dim     {name} = {size}");
     }
@@ -130,7 +133,7 @@ fn costs(outline: &Outline, text: &mut String) {
         "dealer>client",
         "dealer>server",
     ];
-    let _ = write!(text, "cost with the dealer suite\n{:11}", "phase");
+    let _ = write!(text, "cost with the {} suite\n{:11}", outline.suite.name(), "phase");
     links.iter().for_each(|link| {
         let _ = write!(text, "{link:>15}");
     });

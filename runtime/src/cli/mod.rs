@@ -56,6 +56,15 @@ enum Suite {
     Dealer,
 }
 
+impl From<Suite> for marill_program::Suite {
+    fn from(suite: Suite) -> marill_program::Suite {
+        match suite {
+            Suite::TwoParty => marill_program::Suite::TwoParty,
+            Suite::Dealer => marill_program::Suite::Dealer,
+        }
+    }
+}
+
 /// Parses, runs, and tells what went wrong in one line.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {

@@ -1,7 +1,7 @@
 //! What people want to know of a program before they run it.
 
 use marill_program::cost::{PhaseCost, cost};
-use marill_program::{Instruction, Owner, Target, ValidProgram};
+use marill_program::{Instruction, Owner, Suite, Target, ValidProgram};
 use serde::Serialize;
 
 use super::hex;
@@ -49,9 +49,11 @@ pub struct Outline {
     pub inputs: Vec<InputOutline>,
     /// Every output with its receiver. Validation holds that these are all the reveals.
     pub outputs: Vec<RevealOutline>,
-    /// Cost of the setup with the dealer suite.
+    /// Who makes the correlations.
+    pub suite: Suite,
+    /// Cost of the setup.
     pub setup: PhaseCost,
-    /// Cost of preprocessing with the dealer suite.
+    /// Cost of preprocessing.
     pub preprocess: PhaseCost,
     /// Cost of the online phase.
     pub online: PhaseCost,
@@ -59,7 +61,7 @@ pub struct Outline {
 
 impl Outline {
     /// Of a program whose file has `program_bytes`.
-    pub fn new(program: &ValidProgram, program_bytes: u64) -> Outline {
+    pub fn new(program: &ValidProgram, program_bytes: u64, suite: Suite) -> Outline {
         let whole = program.program();
         let mut inputs = Vec::new();
         for at in 0..program.len() {
@@ -75,7 +77,7 @@ impl Outline {
             value: output.value,
             revealed: matches!(program.instruction(output.value as usize), Instruction::Reveal(_)),
         });
-        let cost = cost(program, program_bytes);
+        let cost = cost(program, program_bytes, suite);
         Outline {
             name: whole.name.clone(),
             digest: hex(&program.digest()),
@@ -83,6 +85,7 @@ impl Outline {
             instructions: program.len() as u64,
             inputs,
             outputs: outputs.collect(),
+            suite,
             setup: cost.setup,
             preprocess: cost.preprocess,
             online: cost.online,

@@ -73,6 +73,7 @@ pub(super) fn prepare<'a>(
         Party::Server => None,
     };
     peer.exchange_into(&[], &mut [])?;
+    peer.end_round();
     clock.end(Phase::Preprocess);
     Ok(Made { source, derived, prepared })
 }

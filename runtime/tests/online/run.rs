@@ -119,17 +119,23 @@ pub fn run_alone(bundles: &(Bundle, Bundle), data: &Data) -> [Result<Outcome, Ru
 /// The outputs of client and server; bytes and rounds are those of the cost table.
 pub fn run(program: &ValidProgram, data: &Data) -> (Tensors, Tensors) {
     let bundles = bundles(program, program, data);
+    let table = cost(program, program.encode().len() as u64, crate::SUITE);
+    let phases =
+        [(Phase::Setup, table.setup), (Phase::Preprocess, table.preprocess), (Phase::Online, table.online)];
     if crate::SUITE == Suite::TwoParty {
-        let [client, server] = run_alone(&bundles, data);
-        return (client.unwrap().0, server.unwrap().0);
+        let [client, server] = run_alone(&bundles, data).map(Result::unwrap);
+        for (phase, expected) in phases {
+            let sent = sum([client.1.sent(phase), server.1.sent(phase), Bytes::default()]);
+            assert_eq!(sent, expected.bytes, "{phase}");
+            assert_eq!(client.1.rounds(phase, Role::Server), expected.rounds, "{phase}");
+            assert_eq!(server.1.rounds(phase, Role::Client), expected.rounds, "{phase}");
+        }
+        return (client.0, server.0);
     }
     let run = run_over(links(Duration::from_secs(30)), &bundles, data);
     let ((client, client_stats), (server, server_stats)) = (run.client.unwrap(), run.server.unwrap());
     let dealer_stats = run.dealer.unwrap();
-    let table = cost(program, program.encode().len() as u64);
-    for (phase, expected) in
-        [(Phase::Setup, table.setup), (Phase::Preprocess, table.preprocess), (Phase::Online, table.online)]
-    {
+    for (phase, expected) in phases {
         let sent = sum([client_stats.sent(phase), server_stats.sent(phase), dealer_stats.sent(phase)]);
         assert_eq!(sent, expected.bytes, "{phase}");
         if phase == Phase::Preprocess {

@@ -5,9 +5,11 @@
 //! (Hoeffding over 8192 uniform fractions), by 16 for the message part, and by the flooding, at most 32: below the 512
 //! that would round to another value.
 //!
-//! What the holder sees: `a` plus a fresh encryption of zero's `a` (pseudo-random, ring learning with errors with the
-//! fresh ternary secret `u`), and a phase whose error is uniform over `2^(flood_bits + 1)` integers plus the error of
-//! the ciphertext. A simulator that knows the output draws both anew.
+//! What the holder sees: `a + u a_pk + e` for a fresh ternary secret `u` and fresh errors `e`, which is pseudo-random by
+//! ring learning with errors although the holder made `a_pk`, and a phase whose error is uniform over
+//! `2^(flood_bits + 1)` integers plus the error of the ciphertext, which it drowns together with all that depends on `u`
+//! and `e`; the second part's own fresh errors are part of the flooding. A simulator that knows the output draws both
+//! anew. Coefficients of the second part at no position are never sent: they may hold anything.
 
 use super::keys::{PublicKey, SecretKey, transformed};
 use super::modulus::{DEGREE, MODULI};
@@ -68,11 +70,11 @@ impl<'a> Sealer<'a> {
         let zero = &self.key.zero;
         product::add_narrow_products(&secret, &zero.a[..self.limbs * DEGREE], &mut ciphertext.a);
         product::add_narrow_products(&secret, &zero.b[..self.limbs * DEGREE], &mut ciphertext.b);
-        let errors = errors(noise, DEGREE);
+        let errors = zeroize::Zeroizing::new(errors(noise, DEGREE));
         for (limb, a) in ciphertext.a.chunks_exact_mut(DEGREE).enumerate() {
             product::reduce(MODULI[limb], a);
             ntt::inverse(limb, a);
-            a.iter_mut().zip(&errors).for_each(|(a, error)| *a += f64::from(*error));
+            a.iter_mut().zip(errors.iter()).for_each(|(a, error)| *a += f64::from(*error));
         }
         for (limb, b) in ciphertext.b.chunks_exact_mut(DEGREE).enumerate() {
             product::reduce(MODULI[limb], b);

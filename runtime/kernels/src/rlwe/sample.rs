@@ -34,15 +34,24 @@ impl Uniform {
         self.prg.fill_ring(words, 52);
         let limit = limit(modulus);
         if words.iter().fold(0, |largest, word| (*word).max(largest)) >= limit {
-            let mut words = words.iter().copied().chain(std::iter::from_fn(|| self.prg.ring(1, 52).pop()));
-            for value in values {
-                let word = words.by_ref().find(|word| *word < limit).unwrap_or_default();
-                *value = modulus.reduce(word as f64);
-            }
-            return;
+            let mut more = std::iter::from_fn(|| self.prg.ring(1, 52).pop());
+            replace_rejected(words, limit, &mut more);
         }
         to_residues(Path::best(), modulus, words, values);
     }
+}
+
+/// The first words of `words` and then `more` that are below `limit`.
+fn replace_rejected(words: &mut [u64], limit: u64, more: &mut impl Iterator<Item = u64>) {
+    let mut kept = 0;
+    for at in 0..words.len() {
+        if words[at] < limit {
+            words[kept] = words[at];
+            kept += 1;
+        }
+    }
+    let accepted = more.filter(|word| *word < limit);
+    words[kept..].iter_mut().zip(accepted).for_each(|(word, accepted)| *word = accepted);
 }
 
 on_every_path! {
@@ -158,6 +167,16 @@ mod tests {
         assert!(mean.abs() < half / 8.0);
         assert!(first.iter().any(|x| *x > half * 0.95) && first.iter().any(|x| *x < -half * 0.95));
         assert!(first.iter().all(|x| x.abs() <= half + 1.0));
+    }
+
+    #[test]
+    fn rejected_words_are_passed_over() {
+        let stream = [5, 90, 7, 99, 1, 100, 2, 3, 4, 200, 6];
+        let mut words = stream[..6].to_vec();
+        replace_rejected(&mut words, 90, &mut stream[6..].iter().copied());
+        assert_eq!(words, [5, 7, 1, 2, 3, 4]);
+        let limits = MODULI.map(|m| (limit(m), u64::from(m.prime())));
+        assert!(limits.iter().all(|(limit, p)| limit % p == 0 && limit + p > 1 << 52));
     }
 
     #[test]

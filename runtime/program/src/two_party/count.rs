@@ -7,7 +7,7 @@ use super::planes::Plane;
 use super::products::by_gates;
 use super::recipe::make;
 use crate::correlation::fields;
-use crate::cost::{CHUNK_BYTES, FRAME_HEADER_BYTES};
+use crate::cost::CHUNK_BYTES;
 use crate::validate::ValidProgram;
 
 /// Numbers of the fields that are made together, at most: each instruction's count whole.
@@ -19,9 +19,13 @@ pub struct Demand {
     /// Oblivious transfers in which the server chooses, and in which the client does.
     pub server_chooses: u64,
     pub client_chooses: u64,
-    /// Bytes of all exchanges, headers included.
+    /// Numbers and strings' bits, by the word, that they carry.
+    pub numbers: u64,
+    /// Payload of all exchanges.
     pub client_to_server: u64,
     pub server_to_client: u64,
+    /// Frames, each way.
+    pub frames: u64,
     pub rounds: u64,
 }
 
@@ -59,17 +63,19 @@ pub fn frames(to_server: u64, to_client: u64) -> u64 {
 
 impl Demand {
     fn exchange(&mut self, to_server: u64, to_client: u64) {
-        let headers = FRAME_HEADER_BYTES * frames(to_server, to_client);
-        self.client_to_server += to_server + headers;
-        self.server_to_client += to_client + headers;
+        self.client_to_server += to_server;
+        self.server_to_client += to_client;
+        self.frames += frames(to_server, to_client);
         self.rounds += 1;
     }
 
     fn add(&mut self, other: &Demand) {
         self.server_chooses += other.server_chooses;
         self.client_chooses += other.client_chooses;
+        self.numbers += other.numbers;
         self.client_to_server += other.client_to_server;
         self.server_to_client += other.server_to_client;
+        self.frames += other.frames;
         self.rounds += other.rounds;
     }
 }
@@ -90,6 +96,8 @@ impl Engine for Counter {
         self.0.exchange(bytes, bytes);
         self.0.server_chooses += transfers;
         self.0.client_chooses += transfers;
+        let words = |gate: &And| 2 * (gate.lanes * gate.by.len().div_ceil(64)) as u64;
+        self.0.numbers += gates.iter().map(words).sum::<u64>();
         Ok(gates.iter().map(|gate| vec![Plane::default(); gate.by.len()]).collect())
     }
 
@@ -101,6 +109,7 @@ impl Engine for Counter {
         self.0.exchange(from_client, from_server);
         self.0.server_chooses += choose_transfers(gates, Side::Server);
         self.0.client_chooses += choose_transfers(gates, Side::Client);
+        self.0.numbers += gates.iter().map(|gate| (gate.lanes * gate.per) as u64).sum::<u64>();
         Ok(vec![Vec::new(); gates.len()])
     }
 }
@@ -139,4 +148,14 @@ pub fn whole_demand(program: &ValidProgram) -> Demand {
         sum.add(&demand(program, segment));
         sum
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_has_as_many_frames_as_its_longer_half() {
+        assert_eq!([frames(0, 0), frames(0, 1), frames(CHUNK_BYTES + 1, CHUNK_BYTES)], [0, 1, 2]);
+    }
 }

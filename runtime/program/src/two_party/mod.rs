@@ -7,6 +7,7 @@
 //! peer, and [`count`] only counts, so that a program's cost is exactly what the runtime does. [`ot`] says what the gates' oblivious
 //! transfers take. Large matrix products are made by homomorphic encryption instead ([`products`], [`rlwe`]).
 
+pub mod cost;
 pub mod count;
 pub mod gates;
 pub mod matrix;
@@ -18,3 +19,4 @@ pub mod recipe;
 pub mod rlwe;
 mod segment;
 mod sums;
+pub mod work;

@@ -3,12 +3,19 @@
 //! Everything is public and the same at both parties: integers only, so that no machine rounds otherwise.
 //!
 //! Noise budget of a product modulo `2^w`, in bits. The error that a reply would show without flooding is, per
-//! coefficient, a sum of `t` terms (plaintext below `2^(x-1)`) times (error of standard deviation 3.24, and rounding):
-//! on average at most `e = x - 1 + log2(sqrt(4 t))`, at worst `x - 1 + log2(21.5 t)`; key switches add less than
-//! `33 + levels` ([`SWITCH_BITS`]). Flooding is uniform of `f` bits and a sign, `f >= e + 1 + 40 - 1 + log2(coefficients)`,
-//! so that a whole message is within `2^-40` of what a simulator makes. The modulus has to hold
-//! `f + w + 5 <= log2 Q <= 215` ([`marill_kernels::rlwe::reply`] says why 5). It does for every `w` up to 64 and every
-//! `k` up to [`MOST_TERMS`], so that no operand is ever split. What is left of the modulus widens the flooding.
+//! coefficient, a sum of `t` terms, each an operand below `2^(x-1)` times an error of encryption, of standard deviation
+//! 3.24 and at most 21, and of encoding, at most 1/2:
+//!
+//! * on average over uniform operands `e <= x - 1 + log2(sqrt(4 t))`, at worst `x - 1 + log2(22 t)`;
+//! * key switches at `h` levels add `33 + h` on average and `44 + h` at worst ([`SWITCH_BITS`]): a digit is below
+//!   `2^23`, and at most 9 times 8192 of them meet an error;
+//! * one more bit is the sum of both, and the fresh encryption of zero, which is below `2^20`.
+//!
+//! Flooding is uniform in `-2^f..2^f` with `f` at least the worst error and 40 bits, and at least the average error, 40
+//! bits and `log2(coefficients)`, so that a whole message, not only a coefficient, is within `2^-40` of what a simulator
+//! makes. The modulus has to hold `f + w + 5 <= log2 Q <= 215` ([`marill_kernels::rlwe::reply`] says why 5). It does for
+//! every `w` up to 64, `k` up to [`MOST_TERMS`] and messages of up to `2^26` coefficients, so that no operand is ever
+//! split. What is left of the modulus widens the flooding.
 
 use marill_kernels::rlwe::reply::{FLOOD_MARGIN_BITS, reply_bytes};
 use marill_kernels::rlwe::residues::RESIDUE_BYTES;
@@ -19,8 +26,10 @@ use crate::cost::SEED_BYTES;
 
 /// Statistical security, in bits.
 pub const STATISTICAL_BITS: u32 = 40;
-/// Bits that key switches at the lowest level add to the error; every level above doubles them.
+/// Bits that key switches at the lowest level add to the average error; every level above doubles them.
 pub const SWITCH_BITS: u32 = 33;
+/// Bits that key switches at the lowest level add to the worst error.
+const WORST_SWITCH_BITS: u32 = 44;
 /// Longest inner dimension.
 pub const MOST_TERMS: usize = 1 << 24;
 /// `floor(log2 Q)` for one to nine limbs.
@@ -42,17 +51,35 @@ pub struct Modulus {
 }
 
 impl Modulus {
-    /// For plaintexts of `width` bits, errors of `error_bits` and `2^coefficient_bits` coefficients in a message.
-    fn new(width: u32, error_bits: u32, coefficient_bits: u32) -> Modulus {
-        let needed = error_bits + STATISTICAL_BITS + coefficient_bits + width + FLOOD_MARGIN_BITS;
+    /// For plaintexts of `width` bits and `2^coefficient_bits` coefficients in a message.
+    fn new(width: u32, error: ErrorBits, coefficient_bits: u32) -> Modulus {
+        let to_hide = error.worst.max(error.average + coefficient_bits);
+        let needed = to_hide + STATISTICAL_BITS + width + FLOOD_MARGIN_BITS;
         let limbs = MODULUS_BITS.iter().position(|bits| *bits >= needed).map_or(LIMBS, |at| at + 1);
         Modulus { limbs, flood_bits: MODULUS_BITS[limbs - 1] - width - FLOOD_MARGIN_BITS }
     }
 }
 
-/// Bits of the average error of `terms` plaintexts of `plain_bits` bits times fresh errors.
-fn product_bits(plain_bits: u32, terms: usize) -> u32 {
-    plain_bits - 1 + (usize::BITS - (4 * terms).isqrt().leading_zeros())
+/// Bits of the error of a ciphertext before it is flooded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ErrorBits {
+    average: u32,
+    worst: u32,
+}
+
+impl ErrorBits {
+    /// Of sums of `terms` operands of `plain_bits` bits times fresh errors, packed at `levels` levels.
+    fn new(plain_bits: u32, terms: usize, levels: u32) -> ErrorBits {
+        let average = plain_bits - 1 + (usize::BITS - (4 * terms).isqrt().leading_zeros());
+        let worst = plain_bits - 1 + ceil_log2(22 * terms);
+        if levels == 0 {
+            return ErrorBits { average: average + 1, worst: worst + 1 };
+        }
+        ErrorBits {
+            average: average.max(SWITCH_BITS + levels) + 1,
+            worst: worst.max(WORST_SWITCH_BITS + levels) + 1,
+        }
+    }
 }
 
 fn ceil_log2(x: usize) -> u32 {
@@ -93,9 +120,8 @@ impl WideShape {
     pub fn plan(&self) -> WidePlan {
         let columns = self.m.div_ceil(self.m.div_ceil(DEGREE).max(1)).max(1);
         let log_stride = (DEGREE / columns).ilog2().min(WIDE_LEVELS);
-        let switching = if log_stride == 0 { 0 } else { SWITCH_BITS + log_stride };
-        let error_bits = product_bits(self.width, self.k.min(MOST_TERMS)).max(switching) + 1;
-        let modulus = Modulus::new(self.width, error_bits, WIDE_COEFFICIENT_BITS);
+        let error = ErrorBits::new(self.width, self.k.min(MOST_TERMS), log_stride);
+        let modulus = Modulus::new(self.width, error, WIDE_COEFFICIENT_BITS);
         WidePlan { modulus, columns, log_stride }
     }
 
@@ -227,10 +253,9 @@ impl HalfShape {
 
     fn block(&self, log_terms: u32, rows: usize, columns: usize) -> HalfPlan {
         let terms = self.k.min(MOST_TERMS) * columns;
-        let switching = if log_terms == 0 { 0 } else { SWITCH_BITS + log_terms };
-        let error_bits = product_bits(self.plain_bits, terms).max(switching) + 1;
+        let error = ErrorBits::new(self.plain_bits, terms, log_terms);
         let coefficient_bits = ceil_log2(self.batch * self.rows * self.columns);
-        let modulus = Modulus::new(self.width, error_bits, coefficient_bits);
+        let modulus = Modulus::new(self.width, error, coefficient_bits);
         HalfPlan { modulus, rows: rows.min(self.rows.max(1)), log_terms, columns }
     }
 
@@ -327,13 +352,10 @@ mod tests {
             for k in [1, 8, 64, 768, 3072, 11008, 1 << 16] {
                 for m in [1, 8, 768, 3072, 8192, 50257] {
                     let plan = WideShape { k, m, width }.plan();
-                    let worst = f64::from(width - 1) + (21.5 * k as f64).log2();
-                    let error = (worst - 1.0).max(f64::from(width) + (k as f64 * 4.0).log2() / 2.0);
-                    let flood = f64::from(plan.modulus.flood_bits);
-                    assert!(
-                        flood >= error.min(worst) + f64::from(STATISTICAL_BITS),
-                        "{width} {k} {m} {plan:?}"
-                    );
+                    let worst = f64::from(width - 1) + (22.0 * k as f64).log2();
+                    let worst =
+                        worst.max(f64::from(if plan.log_stride > 0 { 44 + plan.log_stride } else { 0 }));
+                    assert!(f64::from(plan.modulus.flood_bits) >= worst + 41.0, "{width} {k} {m} {plan:?}");
                     let held = plan.modulus.flood_bits + width + FLOOD_MARGIN_BITS;
                     assert!(held <= MODULUS_BITS[plan.modulus.limbs - 1]);
                     assert!(plan.columns << plan.log_stride <= DEGREE);
@@ -348,6 +370,12 @@ mod tests {
         {
             let half = HalfShape { batch, rows, k, columns, width: 36, plain_bits: 36 };
             let plan = half.plan();
+            let worst = 35.0 + (22.0 * (k * plan.columns) as f64).log2();
+            let held = plan.modulus.flood_bits + 36 + FLOOD_MARGIN_BITS;
+            assert!(
+                f64::from(plan.modulus.flood_bits) >= worst + 41.0
+                    && held <= MODULUS_BITS[plan.modulus.limbs - 1]
+            );
             assert!((plan.rows * plan.columns) << plan.log_terms <= DEGREE);
             let extents = (0..half.results(&plan)).map(|at| half.extent(&plan, at));
             assert_eq!(extents.map(|e| e.rows * e.columns).sum::<usize>(), batch * rows * columns);

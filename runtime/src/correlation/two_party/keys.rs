@@ -34,11 +34,17 @@ impl Transfers {
         Ok(match side {
             Side::Client => {
                 let sender = Sender::setup(channel, server_chooses)?;
-                Transfers { sender, receiver: Receiver::setup(channel, client_chooses)? }
+                channel.end_round();
+                let receiver = Receiver::setup(channel, client_chooses)?;
+                channel.end_round();
+                Transfers { sender, receiver }
             }
             Side::Server => {
                 let receiver = Receiver::setup(channel, server_chooses)?;
-                Transfers { sender: Sender::setup(channel, client_chooses)?, receiver }
+                channel.end_round();
+                let sender = Sender::setup(channel, client_chooses)?;
+                channel.end_round();
+                Transfers { sender, receiver }
             }
         })
     }
@@ -103,12 +109,10 @@ impl ProductKeys {
                 End::Server { wide, pairs }
             }
         };
+        if !plan.wide.is_empty() || !plan.pairs.is_empty() {
+            channel.end_round();
+        }
         Ok(ProductKeys { end, plan })
-    }
-
-    /// Whether nothing was sent.
-    pub fn is_empty(&self) -> bool {
-        self.plan.wide.is_empty() && self.plan.pairs.is_empty()
     }
 
     /// This party's shares of the field of instruction `at`, where it is made by encryption; `part` gives this party's

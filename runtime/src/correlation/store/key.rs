@@ -69,7 +69,7 @@ impl StoreKey {
         Ok(StoreKey { bytes, path: path.to_owned() })
     }
 
-    /// The stores that were used under this key.
+    /// The register of the stores that were used under this key.
     pub fn register(&self) -> Register {
         Register::new(register_path(&self.path))
     }

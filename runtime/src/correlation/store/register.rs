@@ -20,6 +20,11 @@ impl Register {
         Register { path }
     }
 
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes sure that a store has not been used.
     ///
     /// # Errors

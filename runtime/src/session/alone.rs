@@ -11,12 +11,12 @@ use marill_program::two_party::gates::Side;
 use super::agree::{self, Hello, Purpose};
 use super::stats::Clock;
 use super::{Listener, Own, Progress, Ready, enter};
+use crate::correlation::Suite;
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
 use crate::correlation::two_party::TwoPartySource;
 use crate::correlation::two_party::gates::Gates;
 use crate::correlation::two_party::keys::{ProductKeys, Transfers};
-use crate::correlation::{Suite, fresh_seed};
 use crate::error::RunError;
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
@@ -64,9 +64,8 @@ pub(super) fn prepare<'a>(
     let total = program.len() as u64;
     let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
     let mut gates = Gates::new(peer, side, transfers);
-    let seed = fresh_seed()?;
     let mut source =
-        TwoPartySource::make(program, seed, &indices, constants, &weights, &mut gates, &keys, &mut heard)?;
+        TwoPartySource::make(program, &indices, constants, &weights, &mut gates, &keys, &mut heard)?;
     let derived = Derived::new(program, &indices, constants, &source)?;
     let prepared = match party {
         Party::Client => Some(Prepared::new(program, &indices, &mut source, None)?),

@@ -125,7 +125,7 @@ impl Admitted<'_> {
         store: Store,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
-        self.run(Party::Client, server, Origin::Store(store), progress)
+        self.run(Party::Client, server, Origin::Store(Box::new(store)), progress)
     }
 
     /// As [`Admitted::run_server`], from a store.
@@ -138,7 +138,7 @@ impl Admitted<'_> {
         store: Store,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
-        self.run(Party::Server, client, Origin::Store(store), progress)
+        self.run(Party::Server, client, Origin::Store(Box::new(store)), progress)
     }
 
     fn run(
@@ -162,7 +162,7 @@ impl Admitted<'_> {
             (Origin::Peer, _) => {
                 alone::prepare(&own, party, Purpose::Run, &mut peer, &mut clock, progress)?.ready()
             }
-            (Origin::Store(store), _) => stored::take(&own, party, &mut peer, store, &mut clock, progress)?,
+            (Origin::Store(store), _) => stored::take(&own, party, &mut peer, *store, &mut clock, progress)?,
         };
         enter(Phase::Online, std::iter::once(&mut peer).chain(&mut dealer), progress);
         let outcome = online(party, &plan, &constants, ready, (inputs, rehearsed), &mut peer, progress)?;
@@ -178,7 +178,7 @@ impl Admitted<'_> {
 enum Origin {
     Peer,
     Dealer(Channel),
-    Store(Store),
+    Store(Box<Store>),
 }
 
 impl Origin {

@@ -18,7 +18,7 @@ use super::keys::ProductKeys;
 use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
-use crate::correlation::{Source, mask_stream};
+use crate::correlation::{Source, fresh_seed, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
 
 /// The server's weights as ring elements; the client has none.
@@ -32,14 +32,14 @@ pub struct TwoPartySource<'a> {
 }
 
 impl<'a> TwoPartySource<'a> {
-    /// Makes all correlations of `program` with the peer; `heard` is told how many instructions are done. `indices` holds
-    /// the public tensors by which masks move, `matrices` those by which they are multiplied.
+    /// Draws this party's masks, and makes all correlations of `program` with the peer; `heard` is told how many
+    /// instructions are done. `indices` holds the public tensors by which masks move, `matrices` those by which they
+    /// are multiplied.
     ///
     /// # Errors
     /// Of the channel, the temporary file and the bundle.
     pub fn make(
         program: &'a ValidProgram,
-        seed: Seed,
         indices: &BTreeMap<u32, Tensor>,
         matrices: &dyn Matrices,
         weights: Weights<'_>,
@@ -48,7 +48,7 @@ impl<'a> TwoPartySource<'a> {
         heard: &mut dyn FnMut(u32),
     ) -> Result<TwoPartySource<'a>, RunError> {
         let side = gates.side();
-        let mut source = TwoPartySource { program, seed, shelf: Shelf::new()? };
+        let mut source = TwoPartySource { program, seed: fresh_seed()?, shelf: Shelf::new()? };
         let mut masks = Masks::new(program, indices, Some(matrices));
         let mut next = 0;
         let mut segments = segments(program);

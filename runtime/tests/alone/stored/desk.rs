@@ -57,7 +57,7 @@ pub struct Desk {
 impl Desk {
     /// Both parties of a program whose stores have several chunks.
     pub fn new() -> Desk {
-        Desk::of(8192)
+        Desk::of(4096)
     }
 
     /// Both parties of a program with so many rows.

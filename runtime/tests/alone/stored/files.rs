@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use marill_runtime::correlation::store::{CHUNK_BYTES, HEADER_BYTES, NewStore, Store, StoreKey, TAG_BYTES};
+use marill_runtime::correlation::store::{
+    CHUNK_BYTES, HEADER_BYTES, NewStore, SealedWriter, Store, StoreKey, TAG_BYTES,
+};
 use marill_runtime::error::{RunError, StoreFault};
 use marill_runtime::sharing::Party;
 
@@ -177,4 +179,28 @@ fn keys_are_private_and_whole() {
     fs::write(&path, whole.trim_end()).unwrap();
     assert!(StoreKey::load(&path).is_ok());
     assert!(matches!(StoreKey::load(&desk.at("none")).map(drop), Err(RunError::File { action: "read", .. })));
+}
+
+#[test]
+fn tables_that_make_no_sense_are_told() {
+    let desk = Desk::of(1);
+    let key = desk.key(Party::Client);
+    let path = desk.at("made");
+    let digest = desk.bundles.0.program().digest();
+    let fixed = [&digest[..], &[7; 32], &[1], &[9; 16]].concat();
+    for tables in [&[][..], &[0], &[u64::MAX, 0], &[1 << 20, 0], &[2, 0, 1], &[0, 0, 0, 0]] {
+        let tables: Vec<u8> = tables.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut file = fs::File::create(&path).unwrap();
+        let length_bytes = (fixed.len() + tables.len()) as u64;
+        let mut out = SealedWriter::new(&mut file, &path, &key, length_bytes).unwrap();
+        out.write(&fixed).unwrap();
+        out.write(&tables).unwrap();
+        out.finish().unwrap();
+        let found = fault(desk.open("made", Party::Client));
+        assert!(matches!(found, StoreFault::Malformed { what: "table of contents", .. }), "{found}");
+    }
+    let mut file = fs::File::create(&path).unwrap();
+    let mut out = SealedWriter::new(&mut file, &path, &key, 10).unwrap();
+    out.write(&[0; 9]).unwrap();
+    assert!(matches!(fault(out.finish()), StoreFault::Malformed { what: "content", .. }));
 }

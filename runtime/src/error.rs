@@ -101,6 +101,14 @@ pub enum RunError {
         /// How much there may be.
         limit_bytes: u64,
     },
+    /// A store of correlations, its key or its register cannot be used.
+    #[error("could not use {}: {reason}", .path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: StoreFault,
+    },
     /// A file of this party.
     #[error("could not {action} {}: {source}", .path.display())]
     File {
@@ -211,6 +219,56 @@ pub enum InputFault {
         /// What would work.
         expected: &'static str,
     },
+}
+
+/// Why a store of correlations, its key or its register cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFault {
+    /// It is for something else.
+    #[error("its {what} does not fit: expected {expected}, found {found}")]
+    Differs {
+        /// What differs, for example `program digest` or `key`.
+        what: &'static str,
+        /// What this run needs.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// Bytes are missing, or there are too many.
+    #[error("expected a file of {expected_bytes} bytes, found {found_bytes}")]
+    Length {
+        /// What its header says.
+        expected_bytes: u64,
+        /// What there is.
+        found_bytes: u64,
+    },
+    /// Some byte is not the one that was written.
+    #[error("chunk {chunk} of {chunks} is not what was written with this key")]
+    Corrupted {
+        /// Counted from 1.
+        chunk: u64,
+        /// How many there are.
+        chunks: u64,
+    },
+    /// Its content makes no sense.
+    #[error("its {what} is not valid, found {found}")]
+    Malformed {
+        /// Which part.
+        what: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// Masks serve once.
+    #[error("store {id} was used before, says {}", .register.display())]
+    Used {
+        /// Its name.
+        id: String,
+        /// Where its use is written down.
+        register: PathBuf,
+    },
+    /// Another run is about to use it.
+    #[error("another run has it open, and it serves one")]
+    Busy,
 }
 
 /// What a party was doing when its connection failed.

@@ -522,3 +522,72 @@ fn programs_are_verified_and_shown() {
     fs::write(home.at("server").join(PROGRAM_FILE), program(2).encode()).unwrap();
     assert_contains(&sentence(&home.marill("verify @")), &["the parties' programs differ"]);
 }
+
+#[test]
+fn what_two_processes_prepare_serves_one_run() {
+    let home = Home::new(2);
+    for party in ["client", "server"] {
+        let output = home.marill(&format!("keygen --store-key @{party}.key"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_contains(&String::from_utf8_lossy(&output.stdout), &["never lose", ".key.used"]);
+    }
+    let prepare = |n: u32| {
+        let (mut server, address) = home.listening(&format!(
+            "prepare @server --party server --listen 127.0.0.1:0 --store @{n}.server --key @server.key \
+             --insecure-plaintext"
+        ));
+        let output = home.marill(&format!(
+            "prepare @client --party client --connect {address} --store @{n}.client --key @client.key \
+             --insecure-plaintext --stats @prepare.json"
+        ));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(server.wait().0);
+        assert_contains(&String::from_utf8_lossy(&output.stdout), &["store ", "for one run", "preprocess"]);
+    };
+    prepare(1);
+    prepare(2);
+    let stats = home.stats("prepare.json");
+    assert_eq!((&stats["suite"], &stats["online"]["rounds"]), (&"two-party".into(), &0.into()));
+
+    let serve = |store: &str| {
+        home.listening(&format!("serve @server --listen 127.0.0.1:0 --insecure-plaintext {store}"))
+    };
+    let run = |address: &str, store: u32| {
+        home.marill(&format!(
+            "run @client --connect {address} --insecure-plaintext --input @x.npz --output @y.npz --store \
+             @{store}.client --key @client.key --stats @run.json"
+        ))
+    };
+    // Whoever does not fit is told so, and keeps its store.
+    for (other, text) in [
+        ("", "the purpose of the server does not fit: expected a run from a store, found a whole run"),
+        ("--store @2.server --key @server.key", "the store of the server does not fit"),
+    ] {
+        let (mut server, address) = serve(other);
+        assert_contains(&sentence(&run(&address, 1)), &[text]);
+        assert_contains(&server.wait().1, &["error: the", "of the client does not fit"]);
+    }
+    fs::copy(home.at("1.client"), home.at("3.client")).unwrap();
+    let (mut server, address) = serve("--store @1.server --key @server.key");
+    let output = run(&address, 1);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(server.wait().0);
+    check_output(&home.at("y.npz"));
+    assert_eq!(home.stats("run.json")["preprocess"]["bytes_sent"]["client"], 0);
+    assert!(!home.at("1.client").exists() && !home.at("1.server").exists());
+
+    assert_contains(&sentence(&run("127.0.0.1:1", 1)), &["could not read", "1.client"]);
+    assert_contains(&sentence(&run("127.0.0.1:1", 3)), &["was used before, says", "client.key.used"]);
+    let (mut server, address) = serve("--store @2.server --key @server.key");
+    assert!(run(&address, 2).status.success() && server.wait().0);
+
+    let prepare = "prepare @client --party client --store @4.client --key @client.key --insecure-plaintext";
+    assert_contains(&sentence(&home.marill(prepare)), &["the client prepares with --connect ADDRESS"]);
+    assert_contains(
+        &sentence(&home.marill("keygen --store-key @client.key")),
+        &["could not create", "client.key"],
+    );
+    let dealt = "serve @server --suite dealer --dealer 127.0.0.1:1 --listen 127.0.0.1:0 --insecure-plaintext";
+    let dealt = format!("{dealt} --store @3.client --key @server.key");
+    assert_contains(&sentence(&home.marill(&dealt)), &["correlations are not kept"]);
+}

@@ -293,18 +293,19 @@ impl Lowering<'_> {
     pub(super) fn small_exponential(&mut self, x: Id, integer_bits: u32, result_frac: u32) -> Result<Id> {
         const BOUND: f64 = 8.0;
         let frac = self.builder.frac(x);
-        let opened = self.builder.open(x, Target::Both);
         if self.cost.suite == Suite::Dealer {
+            let opened = self.builder.open(x, Target::Both);
             let value = self.builder.table(exponential_table(opened, frac, integer_bits, 2), BOUND);
             return Ok(self.builder.at_frac(value, result_frac));
         }
         // A signed ring, most of whose upper half is never used.
         let integer_bits = integer_bits + 1;
+        self.builder.set_bound(x, 2f64.powi(integer_bits as i32 - 1));
+        let opened = self.builder.open(x, Target::Both);
         self.builder.require_width(opened, frac + integer_bits);
         let range = (EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64);
         let scale = |x: f64| x.exp().max(1.0);
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
-        self.builder.set_bound(opened, 2f64.powi(integer_bits as i32 - 1));
         let value = self.pieced(opened, &pieces, result_frac)?;
         // The lowest four of the span are next to nothing, so the test there may be coarse.
         let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);

@@ -5,6 +5,7 @@ mod demo;
 mod keygen;
 mod look;
 mod party;
+mod prepare;
 mod print;
 mod progress;
 mod supervisor;
@@ -39,7 +40,9 @@ enum Command {
     Run(party::RunArguments),
     /// Be the dealer: make correlations for one run, exit
     Deal(deal::Arguments),
-    /// Make an identity for TLS: certificate.pem to give to the others, key.pem to keep
+    /// Make the correlations of one run with the other party ahead of the inputs, and keep this party's part
+    Prepare(prepare::Arguments),
+    /// Make an identity for TLS, certificate.pem to give to the others and key.pem to keep, or a key of stores
     Keygen(keygen::Arguments),
     /// Check a program file, or the directory of one or both parties
     Verify(look::VerifyArguments),
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => party::serve(&arguments),
         Command::Run(arguments) => party::run(&arguments),
         Command::Deal(arguments) => deal::run(&arguments),
+        Command::Prepare(arguments) => prepare::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Verify(arguments) => look::verify(&arguments),
         Command::Inspect(arguments) => look::inspect(&arguments),

@@ -8,6 +8,7 @@ use clap::Args;
 use marill_plaintext::Tensor;
 use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
+use marill_runtime::correlation::store::{Store, StoreKey};
 use marill_runtime::error::Role;
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
@@ -51,6 +52,8 @@ pub(super) struct ServeArguments {
     #[arg(long, value_enum, default_value = "two-party")]
     suite: Suite,
     #[command(flatten)]
+    store: StoreOptions,
+    #[command(flatten)]
     wire: WireOptions,
 }
 
@@ -88,7 +91,30 @@ pub(super) struct RunArguments {
     #[arg(long, value_enum, default_value = "two-party")]
     suite: Suite,
     #[command(flatten)]
+    store: StoreOptions,
+    #[command(flatten)]
     wire: WireOptions,
+}
+
+/// What was prepared.
+#[derive(Args)]
+struct StoreOptions {
+    /// What `marill prepare` kept: setup and preprocessing are left out, and the store is used up
+    #[arg(long, value_name = "FILE", requires = "key")]
+    store: Option<PathBuf>,
+    /// The key of the store
+    #[arg(long, value_name = "KEYFILE", requires = "store")]
+    key: Option<PathBuf>,
+}
+
+impl StoreOptions {
+    fn open(&self, suite: Suite, party: Party, bundle: &Bundle) -> Result<Option<Store>> {
+        let (Some(store), Some(key)) = (&self.store, &self.key) else { return Ok(None) };
+        if suite == Suite::Dealer {
+            bail!("the dealer's correlations are not kept: leave out --store and --key, or --suite dealer");
+        }
+        Ok(Some(Store::open(store, &StoreKey::load(key)?, party, bundle.program())?))
+    }
 }
 
 /// What the client allows; `marill verify` tells what a program needs.
@@ -112,14 +138,14 @@ impl Allow {
 }
 
 /// How this party reaches its peer and, where the suite has one, the dealer.
-struct Links<'a> {
-    peer: Protection,
+pub(super) struct Links<'a> {
+    pub(super) peer: Protection,
     dealer: Option<(&'a str, Protection)>,
 }
 
 impl<'a> Links<'a> {
     /// From the options, which must name a dealer where the suite has one and none where it has not.
-    fn new(
+    pub(super) fn new(
         wire: &WireOptions,
         suite: Suite,
         trust: Option<&Path>,
@@ -183,6 +209,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
             prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
         // Everything that can be wrong on this machine is found before anybody is called.
         let admitted = admit(&bundle, Party::Server, inputs)?;
+        let store = arguments.store.open(arguments.suite, Party::Server, &bundle)?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -191,7 +218,10 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let client = wire.accept(&listener, ends(Role::Client), &links.peer)?;
         drop(listener);
         let mut progress = Progress::new(Role::Server, wire.supervised);
-        let result = admitted.run_server(client, dealer, &mut |p| progress.hear(p));
+        let result = match store {
+            Some(store) => admitted.run_server_stored(client, store, &mut |p| progress.hear(p)),
+            None => admitted.run_server(client, dealer, &mut |p| progress.hear(p)),
+        };
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {
@@ -225,11 +255,15 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         }
         let mask = inputs.get(print::MASK).cloned();
         let admitted = admit(&bundle, Party::Client, inputs)?;
+        let store = arguments.store.open(arguments.suite, Party::Client, &bundle)?;
         let ends = Ends { me: Role::Client, peer: Role::Server };
         let server = wire.connect(&arguments.connect, ends, &links.peer)?;
         let dealer = links.call_dealer(wire, Role::Client)?;
         let mut progress = Progress::new(Role::Client, wire.supervised);
-        let result = admitted.run_client(server, dealer, &mut |p| progress.hear(p));
+        let result = match store {
+            Some(store) => admitted.run_client_stored(server, store, &mut |p| progress.hear(p)),
+            None => admitted.run_client(server, dealer, &mut |p| progress.hear(p)),
+        };
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {

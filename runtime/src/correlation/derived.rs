@@ -9,7 +9,7 @@ use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::Source;
 use super::masks::{Masks, Matrices};
-use super::spool::Spool;
+use super::shelf::Shelf;
 use crate::error::RunError;
 
 /// Openings whose masks are multiplied or truncated later on, and the values between.
@@ -28,8 +28,7 @@ pub fn sources(program: &ValidProgram) -> BTreeSet<u32> {
 
 /// The masks `r C`, by instruction, of those that a party needs itself.
 pub struct Derived {
-    spool: Spool,
-    offsets: BTreeMap<u32, u64>,
+    shelf: Shelf,
 }
 
 impl Derived {
@@ -43,7 +42,7 @@ impl Derived {
         matrices: &dyn Matrices,
         source: &dyn Source,
     ) -> Result<Derived, RunError> {
-        let mut derived = Derived { spool: Spool::new()?, offsets: BTreeMap::new() };
+        let mut shelf = Shelf::new()?;
         let needed = own_mask_needed(program);
         let of_interest = sources(program);
         let mut masks = Masks::new(program, indices, Some(matrices));
@@ -55,12 +54,10 @@ impl Derived {
                 is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width)))
             })?;
             if let (Some(_), Some(mask)) = (mask_matrix(program, at as usize), masks.get(at)) {
-                derived.offsets.insert(at, derived.spool.len_bytes());
-                let bytes: Vec<u8> = mask.data.iter().flat_map(|v| v.to_le_bytes()).collect();
-                derived.spool.append(&bytes)?;
+                shelf.put(at, &mask.data)?;
             }
         }
-        Ok(derived)
+        Ok(Derived { shelf })
     }
 
     /// The mask of the `len` values that instruction `at` makes, if it is needed.
@@ -68,8 +65,16 @@ impl Derived {
     /// # Errors
     /// Of the temporary file.
     pub fn get(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
-        let Some(&offset) = self.offsets.get(&at) else { return Ok(None) };
-        let bytes = self.spool.read(offset, 8 * len)?;
-        Ok(Some(bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()))
+        if self.shelf.lacks(at) { Ok(None) } else { self.shelf.numbers(at, len).map(Some) }
+    }
+
+    /// Those that were kept.
+    pub fn of(shelf: Shelf) -> Derived {
+        Derived { shelf }
+    }
+
+    /// To be kept.
+    pub fn shelf(&mut self) -> &mut Shelf {
+        &mut self.shelf
     }
 }

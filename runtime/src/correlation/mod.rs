@@ -9,7 +9,9 @@ pub mod derived;
 pub mod masks;
 pub mod prepared;
 pub mod shares;
+pub mod shelf;
 pub mod spool;
+pub mod store;
 pub mod two_party;
 
 use marill_kernels::Seed;

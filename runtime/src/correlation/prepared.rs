@@ -13,6 +13,7 @@ use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 use super::Source;
 use super::masks::Masks;
 use super::shares::Shares;
+use super::shelf::Shelf;
 use super::spool::Spool;
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::protocol::panels;
@@ -73,8 +74,7 @@ impl MaskedWeights {
 
 /// `r (W - B) + c` of every product with a weight, by instruction.
 pub struct Prepared {
-    spool: Spool,
-    offsets: BTreeMap<u32, u64>,
+    shelf: Shelf,
 }
 
 impl Prepared {
@@ -88,20 +88,18 @@ impl Prepared {
         source: &mut dyn Source,
         mut weights: Option<&mut MaskedWeights>,
     ) -> Result<Prepared, RunError> {
-        let mut prepared = Prepared { spool: Spool::new()?, offsets: BTreeMap::new() };
+        let mut shelf = Shelf::new()?;
         let mut masks = Masks::new(program, indices, None);
         for at in 0..program.len() as u32 {
             if let Some((a, weight)) = weighted(program, at) {
                 let mut share = match &mut weights {
-                    Some(weights) => prepared.contribution(program, at, &masks, a, weight, weights)?,
+                    Some(weights) => contribution(program, at, &masks, a, weight, weights)?,
                     None => vec![0; program.ty(at).len()],
                 };
                 let correction =
                     source.fields(at)?.into_iter().next().map(Shares::into_values).unwrap_or_default();
                 share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));
-                prepared.offsets.insert(at, prepared.spool.len_bytes());
-                let bytes: Vec<u8> = share.iter().flat_map(|v| v.to_le_bytes()).collect();
-                prepared.spool.append(&bytes)?;
+                shelf.put(at, &share)?;
             }
             let ty = program.ty(at);
             masks.pass(at, || match ty.form {
@@ -111,29 +109,7 @@ impl Prepared {
                 _ => None,
             })?;
         }
-        Ok(prepared)
-    }
-
-    fn contribution(
-        &self,
-        program: &ValidProgram,
-        at: u32,
-        masks: &Masks<'_>,
-        a: u32,
-        weight: u32,
-        weights: &mut MaskedWeights,
-    ) -> Result<Vec<u64>, RunError> {
-        let (ty, width) = (program.ty(weight), weight_width(program, weight));
-        let Some(r) = masks.get(a) else { return Ok(vec![0; program.ty(at).len()]) };
-        if !matches!(program.instruction(at as usize), Instruction::MatMul(_)) {
-            let masked = Ring::new(ty.shape.clone(), weights.elements(weight, width, 0, ty.len())?);
-            return Ok(r.mul(&masked, &program.ty(at).shape).data);
-        }
-        let (k, m) = (ty.shape[0], ty.shape[1]);
-        panels::product(&r.data, MatShape { n: program.ty(at).len() / m.max(1), k, m }, |range, panel| {
-            *panel = weights.elements(weight, width, range.start, range.len())?;
-            Ok(())
-        })
+        Ok(Prepared { shelf })
     }
 
     /// The client's contribution to the product that instruction `at` makes, of `len` elements.
@@ -141,10 +117,39 @@ impl Prepared {
     /// # Errors
     /// Of the temporary file.
     pub fn get(&mut self, at: u32, len: usize) -> Result<Vec<u64>, RunError> {
-        let offset = self.offsets.get(&at).copied().unwrap_or(0);
-        let bytes = self.spool.read(offset, 8 * len)?;
-        Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect())
+        self.shelf.numbers(at, len)
     }
+
+    /// Those that were kept.
+    pub fn of(shelf: Shelf) -> Prepared {
+        Prepared { shelf }
+    }
+
+    /// To be kept.
+    pub fn shelf(&mut self) -> &mut Shelf {
+        &mut self.shelf
+    }
+}
+
+fn contribution(
+    program: &ValidProgram,
+    at: u32,
+    masks: &Masks<'_>,
+    a: u32,
+    weight: u32,
+    weights: &mut MaskedWeights,
+) -> Result<Vec<u64>, RunError> {
+    let (ty, width) = (program.ty(weight), weight_width(program, weight));
+    let Some(r) = masks.get(a) else { return Ok(vec![0; program.ty(at).len()]) };
+    if !matches!(program.instruction(at as usize), Instruction::MatMul(_)) {
+        let masked = Ring::new(ty.shape.clone(), weights.elements(weight, width, 0, ty.len())?);
+        return Ok(r.mul(&masked, &program.ty(at).shape).data);
+    }
+    let (k, m) = (ty.shape[0], ty.shape[1]);
+    panels::product(&r.data, MatShape { n: program.ty(at).len() / m.max(1), k, m }, |range, panel| {
+        *panel = weights.elements(weight, width, range.start, range.len())?;
+        Ok(())
+    })
 }
 
 /// Operand and weight of a product with a weight.

@@ -1,19 +1,43 @@
-//! Long byte sequences in unlinked temporary files, so that memory stays bounded.
+//! Long byte sequences in files, so that memory stays bounded.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::sync_channel;
 
 use marill_kernels::matmul::threads;
+use marill_kernels::{Prg, Seed};
 use marill_program::cost::CHUNK_BYTES;
 
+use super::fresh_seed;
+use super::store::Window;
 use crate::error::RunError;
 use crate::transport::Channel;
 
-/// A temporary file without a name: appended to, then read anywhere.
+/// A temporary file without a name, appended to, then read anywhere; or a part of a store, which is only read. The
+/// file is encrypted under a key that this process alone has, so what is left of it on the disk tells nothing.
 pub struct Spool {
-    file: File,
+    place: Place,
     length_bytes: u64,
+}
+
+enum Place {
+    Temporary(File, Seed),
+    Stored(Window),
+}
+
+/// Bytes that are encrypted at once.
+const BLOCK_BYTES: usize = 1 << 16;
+
+/// Encrypts or decrypts what lies `offset_bytes` from the start. Every byte of the stream serves one byte of the file.
+fn encrypt(seed: &Seed, offset_bytes: u64, bytes: &mut [u8]) {
+    let mut stream = Prg::new(seed.clone(), 0);
+    stream.seek_bytes(offset_bytes);
+    let mut pad = [0; 4096];
+    for bytes in bytes.chunks_mut(pad.len()) {
+        let pad = &mut pad[..bytes.len()];
+        stream.fill(pad);
+        bytes.iter_mut().zip(pad).for_each(|(byte, pad)| *byte ^= *pad);
+    }
 }
 
 fn fault(action: &'static str) -> impl Fn(std::io::Error) -> RunError {
@@ -27,7 +51,12 @@ impl Spool {
     /// No file can be made in the system's temporary directory.
     pub fn new() -> Result<Spool, RunError> {
         let file = tempfile::tempfile().map_err(fault("create a file in"))?;
-        Ok(Spool { file, length_bytes: 0 })
+        Ok(Spool { place: Place::Temporary(file, fresh_seed()?), length_bytes: 0 })
+    }
+
+    /// A part of a store.
+    pub fn stored(window: Window) -> Spool {
+        Spool { length_bytes: window.len_bytes(), place: Place::Stored(window) }
     }
 
     /// Where the next append goes.
@@ -38,11 +67,21 @@ impl Spool {
     /// Adds `bytes` at the end.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or is a store.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
-        self.file.seek(SeekFrom::Start(self.length_bytes)).map_err(fault("write a file in"))?;
-        self.file.write_all(bytes).map_err(fault("write a file in"))?;
-        self.length_bytes += bytes.len() as u64;
+        let fault = fault("write a file in");
+        let Place::Temporary(file, seed) = &mut self.place else {
+            return Err(fault(ErrorKind::Unsupported.into()));
+        };
+        file.seek(SeekFrom::Start(self.length_bytes)).map_err(&fault)?;
+        let mut block = Vec::new();
+        for bytes in bytes.chunks(BLOCK_BYTES) {
+            block.clear();
+            block.extend_from_slice(bytes);
+            encrypt(seed, self.length_bytes, &mut block);
+            file.write_all(&block).map_err(&fault)?;
+            self.length_bytes += block.len() as u64;
+        }
         Ok(())
     }
 
@@ -51,9 +90,14 @@ impl Spool {
     /// # Errors
     /// The file cannot be read, or ends before.
     pub fn read(&mut self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+        let (file, seed) = match &mut self.place {
+            Place::Temporary(file, seed) => (file, seed),
+            Place::Stored(window) => return window.read(offset_bytes, count_bytes),
+        };
         let mut bytes = vec![0; count_bytes];
-        self.file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
-        self.file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
+        file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
+        file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
+        encrypt(seed, offset_bytes, &mut bytes);
         Ok(bytes)
     }
 
@@ -159,5 +203,32 @@ impl<'a> Chunks<'a> {
     /// Of the channel.
     pub fn finish(self) -> Result<(), RunError> {
         if self.buffer.is_empty() { Ok(()) } else { self.channel.send(&self.buffer) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_appended_is_read_anywhere_and_the_file_tells_nothing() {
+        let mut spool = Spool::new().unwrap();
+        let bytes: Vec<u8> = (0..200_000u32).map(|i| (i / 1000) as u8).collect();
+        for part in [&bytes[..3], &bytes[3..3], &bytes[3..70_000], &bytes[70_000..]] {
+            spool.append(part).unwrap();
+        }
+        assert_eq!(spool.len_bytes(), 200_000);
+        for (start, end) in [(0, 200_000), (1, 2), (65_530, 65_550), (69_999, 70_001), (199_999, 200_000)] {
+            assert_eq!(spool.read(start as u64, end - start).unwrap(), bytes[start..end]);
+        }
+        assert!(spool.read(199_999, 2).is_err());
+        let Place::Temporary(file, _) = &mut spool.place else { panic!() };
+        let mut raw = Vec::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_end(&mut raw).unwrap();
+        assert_eq!(raw.len(), 200_000);
+        let equal = raw.iter().zip(&bytes).filter(|(raw, byte)| raw == byte).count();
+        // One in 256 by chance.
+        assert!((500..1100).contains(&equal), "{equal}");
     }
 }

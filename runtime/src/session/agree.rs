@@ -4,24 +4,71 @@ use marill_program::cost::HELLO_BYTES;
 use marill_program::schema;
 
 use crate::correlation::Suite;
+use crate::correlation::store::StoreId;
 use crate::error::{Role, RunError};
 use crate::transport::Channel;
 
 /// The first bytes of a greeting.
 pub const MAGIC: [u8; 8] = *b"MARILL\r\n";
 
-/// A greeting: magic, format version, role, suite, program digest, zeros.
+/// What two parties meet for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A run from setup to outputs.
+    Run,
+    /// Setup and preprocessing, to be kept.
+    Prepare,
+    /// The rounds, with what was kept in the stores of this name.
+    Stored(StoreId),
+}
+
+impl Purpose {
+    fn code(self) -> u8 {
+        match self {
+            Purpose::Run => 0,
+            Purpose::Prepare => 1,
+            Purpose::Stored(_) => 2,
+        }
+    }
+
+    fn tag(self) -> [u8; TAG.end - TAG.start] {
+        match self {
+            Purpose::Run | Purpose::Prepare => [0; TAG.end - TAG.start],
+            Purpose::Stored(id) => id.tag(),
+        }
+    }
+}
+
+fn purpose_name(code: u8) -> String {
+    match code {
+        0 => "a whole run".to_owned(),
+        1 => "preparation of a run".to_owned(),
+        2 => "a run from a store".to_owned(),
+        code => format!("unknown purpose {code}"),
+    }
+}
+
+/// Where in a greeting the name of the store stands.
+const TAG: std::ops::Range<usize> = 48..64;
+
+/// A greeting: magic, format version, role, suite, purpose, zero, program digest, name of the store or zeros.
 pub struct Hello {
     version: u32,
     role: Role,
     suite: Suite,
+    purpose: Purpose,
     digest: [u8; 32],
 }
 
 impl Hello {
     /// The greeting of `role` for the program with `digest`; the dealer's digest is zero.
     pub fn new(role: Role, suite: Suite, digest: [u8; 32]) -> Hello {
-        Hello { version: schema::VERSION, role, suite, digest }
+        Hello { version: schema::VERSION, role, suite, purpose: Purpose::Run, digest }
+    }
+
+    /// The same for another purpose.
+    pub fn to(self, purpose: Purpose) -> Hello {
+        Hello { purpose, ..self }
     }
 
     /// The greeting's bytes.
@@ -31,7 +78,9 @@ impl Hello {
         bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[12] = role_code(self.role);
         bytes[13] = self.suite.code();
+        bytes[14] = self.purpose.code();
         bytes[16..48].copy_from_slice(&self.digest);
+        bytes[TAG].copy_from_slice(&self.purpose.tag());
         bytes
     }
 }
@@ -80,21 +129,27 @@ fn exchange(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
     if theirs[13] != own.suite.code() {
         return Err(differs("suite", own.suite.name().to_owned(), suite_name(theirs[13])));
     }
-    if theirs[14..16].iter().chain(&theirs[48..]).any(|byte| *byte != 0) {
-        return Err(differs("greeting", "zeros as padding".to_owned(), short(&theirs[48..])));
-    }
     let mut digest = [0; 32];
     digest.copy_from_slice(&theirs[16..48]);
+    if peer != Role::Dealer && own.role != Role::Dealer {
+        same_program(peer, &own.digest, &digest)?;
+    }
+    if theirs[14] != own.purpose.code() {
+        return Err(differs("purpose", purpose_name(own.purpose.code()), purpose_name(theirs[14])));
+    }
+    let tag = own.purpose.tag();
+    if theirs[TAG] != tag {
+        return Err(differs("store", short(&tag), short(&theirs[TAG])));
+    }
+    if theirs[15] != 0 {
+        return Err(differs("greeting", short(&[0]), short(&theirs[15..16])));
+    }
     Ok(digest)
 }
 
 /// Client or server: greets the other party or the dealer, which knows no program yet.
 pub(super) fn party(channel: &mut Channel, own: &Hello) -> Result<(), RunError> {
-    let digest = exchange(channel, own)?;
-    match channel.peer() {
-        Role::Dealer => Ok(()),
-        peer => same_program(peer, &own.digest, &digest),
-    }
+    exchange(channel, own).map(drop)
 }
 
 /// The dealer: greets a party and returns the digest of its program.

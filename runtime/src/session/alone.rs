@@ -8,34 +8,49 @@ use marill_program::Instruction;
 use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
 
-use super::agree::{self, Hello};
+use super::agree::{self, Hello, Purpose};
 use super::stats::Clock;
 use super::{Listener, Own, Progress, Ready, enter};
+use crate::correlation::Suite;
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
 use crate::correlation::two_party::TwoPartySource;
 use crate::correlation::two_party::gates::Gates;
 use crate::correlation::two_party::keys::{ProductKeys, Transfers};
-use crate::correlation::{Suite, fresh_seed};
 use crate::error::RunError;
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
+
+/// What the two parties have made, one's part.
+pub(super) struct Made<'a> {
+    pub source: TwoPartySource<'a>,
+    pub derived: Derived,
+    /// The client's.
+    pub prepared: Option<Prepared>,
+}
+
+impl<'a> Made<'a> {
+    pub(super) fn ready(self) -> Ready<'a> {
+        Ready { source: Box::new(self.source), derived: self.derived, prepared: self.prepared }
+    }
+}
 
 /// A party until the rounds begin.
 pub(super) fn prepare<'a>(
     own: &Own<'a>,
     party: Party,
+    purpose: Purpose,
     peer: &mut Channel,
     clock: &mut Clock,
     progress: Listener<'_>,
-) -> Result<Ready<'a>, RunError> {
+) -> Result<Made<'a>, RunError> {
     let (program, constants) = (own.bundle.program(), own.constants);
     let side = match party {
         Party::Client => Side::Client,
         Party::Server => Side::Server,
     };
     enter(Phase::Setup, [&mut *peer], progress);
-    agree::party(peer, &Hello::new(party.role(), Suite::TwoParty, program.digest()))?;
+    agree::party(peer, &Hello::new(party.role(), Suite::TwoParty, program.digest()).to(purpose))?;
     let weights = |at: u32| match program.instruction(at as usize) {
         Instruction::Weight(_) => constants.weight(at),
         _ => Ok(Vec::new()),
@@ -49,9 +64,8 @@ pub(super) fn prepare<'a>(
     let total = program.len() as u64;
     let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
     let mut gates = Gates::new(peer, side, transfers);
-    let seed = fresh_seed()?;
     let mut source =
-        TwoPartySource::make(program, seed, &indices, constants, &weights, &mut gates, &keys, &mut heard)?;
+        TwoPartySource::make(program, &indices, constants, &weights, &mut gates, &keys, &mut heard)?;
     let derived = Derived::new(program, &indices, constants, &source)?;
     let prepared = match party {
         Party::Client => Some(Prepared::new(program, &indices, &mut source, None)?),
@@ -60,5 +74,5 @@ pub(super) fn prepare<'a>(
     peer.exchange_into(&[], &mut [])?;
     peer.end_round();
     clock.end(Phase::Preprocess);
-    Ok(Ready { source: Box::new(source), derived, prepared })
+    Ok(Made { source, derived, prepared })
 }

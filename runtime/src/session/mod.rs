@@ -2,13 +2,15 @@
 //! word, a party makes sure that it wants to run this program ([`admit`]).
 //!
 //! Correlations come from a dealer ([`dealt`]) or from the two parties between them ([`alone`]); then come the rounds of
-//! the program between client and server, the same in both cases.
+//! the program between client and server, the same in both cases. What the two parties make may wait in a store for a
+//! run that comes later ([`stored`]).
 
 mod admit;
 mod agree;
 mod alone;
 mod dealt;
 mod stats;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::bundle::Bundle;
 use crate::correlation::Source;
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
+use crate::correlation::store::Store;
 use crate::error::RunError;
 use crate::executor::constants::Constants;
 use crate::executor::{Executor, Rehearsed};
@@ -27,9 +30,10 @@ use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
 pub use admit::{Admitted, admit, consents, trace};
-pub use agree::{Hello, MAGIC};
+pub use agree::{Hello, MAGIC, Purpose};
 pub use dealt::run_dealer;
 pub use stats::{LinkStats, PhaseStats, Stats};
+pub use stored::{Stored, prepare};
 
 use stats::Clock;
 
@@ -94,7 +98,7 @@ impl Admitted<'_> {
         dealer: Option<Channel>,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
-        self.run(Party::Client, server, dealer, progress)
+        self.run(Party::Client, server, Origin::of(dealer), progress)
     }
 
     /// As [`run_server`].
@@ -107,23 +111,58 @@ impl Admitted<'_> {
         dealer: Option<Channel>,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
-        self.run(Party::Server, client, dealer, progress)
+        self.run(Party::Server, client, Origin::of(dealer), progress)
+    }
+
+    /// As [`Admitted::run_client`], from a store.
+    ///
+    /// # Errors
+    /// `Store` where it is not the client's for this program or was used; `PeerIncompatible` where the server does not
+    /// run from the store made together with it. Up to and with this last one the store stays unused.
+    pub fn run_client_stored(
+        self,
+        server: Channel,
+        store: Store,
+        progress: Listener<'_>,
+    ) -> Result<Outcome, RunError> {
+        self.run(Party::Client, server, Origin::Store(Box::new(store)), progress)
+    }
+
+    /// As [`Admitted::run_server`], from a store.
+    ///
+    /// # Errors
+    /// As [`Admitted::run_client_stored`].
+    pub fn run_server_stored(
+        self,
+        client: Channel,
+        store: Store,
+        progress: Listener<'_>,
+    ) -> Result<Outcome, RunError> {
+        self.run(Party::Server, client, Origin::Store(Box::new(store)), progress)
     }
 
     fn run(
         self,
         party: Party,
         mut peer: Channel,
-        mut dealer: Option<Channel>,
+        origin: Origin,
         progress: Listener<'_>,
     ) -> Result<Outcome, RunError> {
         let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
         let mut clock = Clock::start(party.role());
         let own = Own { bundle, constants: &constants };
-        let ready = match (&mut dealer, party) {
-            (Some(dealer), Party::Client) => dealt::client(&own, &mut peer, dealer, &mut clock, progress)?,
-            (Some(dealer), Party::Server) => dealt::server(&own, &mut peer, dealer, &mut clock, progress)?,
-            (None, _) => alone::prepare(&own, party, &mut peer, &mut clock, progress)?,
+        let mut dealer = None;
+        let ready = match (origin, party) {
+            (Origin::Dealer(channel), Party::Client) => {
+                dealt::client(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
+            }
+            (Origin::Dealer(channel), Party::Server) => {
+                dealt::server(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
+            }
+            (Origin::Peer, _) => {
+                alone::prepare(&own, party, Purpose::Run, &mut peer, &mut clock, progress)?.ready()
+            }
+            (Origin::Store(store), _) => stored::take(&own, party, &mut peer, *store, &mut clock, progress)?,
         };
         enter(Phase::Online, std::iter::once(&mut peer).chain(&mut dealer), progress);
         let outcome = online(party, &plan, &constants, ready, (inputs, rehearsed), &mut peer, progress)?;
@@ -132,6 +171,19 @@ impl Admitted<'_> {
         clock.plaintext = Some(constants.plaintext() + plaintext);
         let links: Vec<&Channel> = std::iter::once(&peer).chain(&dealer).collect();
         Ok((outputs, clock.stats(&links)))
+    }
+}
+
+/// Where a run's correlations come from.
+enum Origin {
+    Peer,
+    Dealer(Channel),
+    Store(Box<Store>),
+}
+
+impl Origin {
+    fn of(dealer: Option<Channel>) -> Origin {
+        dealer.map_or(Origin::Peer, Origin::Dealer)
     }
 }
 

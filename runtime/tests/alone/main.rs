@@ -1,5 +1,5 @@
 //! Every instruction between two parties who make the correlations themselves: the same programs and results as with a
-//! dealer.
+//! dealer; and runs from stores.
 
 #[path = "../online/build.rs"]
 mod build;
@@ -11,6 +11,7 @@ mod linear;
 mod products;
 #[path = "../online/run.rs"]
 mod run;
+mod stored;
 #[path = "../online/under_mask.rs"]
 mod under_mask;
 #[path = "../online/whole.rs"]

@@ -17,8 +17,8 @@ use super::gates::Gates;
 use super::keys::ProductKeys;
 use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::shares::Shares;
-use crate::correlation::spool::Spool;
-use crate::correlation::{Source, mask_stream};
+use crate::correlation::shelf::Shelf;
+use crate::correlation::{Source, fresh_seed, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
 
 /// The server's weights as ring elements; the client has none.
@@ -28,19 +28,18 @@ pub type Weights<'a> = &'a dyn Fn(u32) -> Result<Vec<u64>, RunError>;
 pub struct TwoPartySource<'a> {
     program: &'a ValidProgram,
     seed: Seed,
-    spool: Spool,
-    offsets: BTreeMap<u32, u64>,
+    shelf: Shelf,
 }
 
 impl<'a> TwoPartySource<'a> {
-    /// Makes all correlations of `program` with the peer; `heard` is told how many instructions are done. `indices` holds
-    /// the public tensors by which masks move, `matrices` those by which they are multiplied.
+    /// Draws this party's masks, and makes all correlations of `program` with the peer; `heard` is told how many
+    /// instructions are done. `indices` holds the public tensors by which masks move, `matrices` those by which they
+    /// are multiplied.
     ///
     /// # Errors
     /// Of the channel, the temporary file and the bundle.
     pub fn make(
         program: &'a ValidProgram,
-        seed: Seed,
         indices: &BTreeMap<u32, Tensor>,
         matrices: &dyn Matrices,
         weights: Weights<'_>,
@@ -49,7 +48,7 @@ impl<'a> TwoPartySource<'a> {
         heard: &mut dyn FnMut(u32),
     ) -> Result<TwoPartySource<'a>, RunError> {
         let side = gates.side();
-        let mut source = TwoPartySource { program, seed, spool: Spool::new()?, offsets: BTreeMap::new() };
+        let mut source = TwoPartySource { program, seed: fresh_seed()?, shelf: Shelf::new()? };
         let mut masks = Masks::new(program, indices, Some(matrices));
         let mut next = 0;
         let mut segments = segments(program);
@@ -84,6 +83,16 @@ impl<'a> TwoPartySource<'a> {
             heard(end);
         }
         Ok(source)
+    }
+
+    /// From what was kept of one that was made.
+    pub fn of(program: &'a ValidProgram, seed: Seed, shelf: Shelf) -> TwoPartySource<'a> {
+        TwoPartySource { program, seed, shelf }
+    }
+
+    /// To be kept: the seed of the masks, and the shares.
+    pub fn parts(&mut self) -> (&Seed, &mut Shelf) {
+        (&self.seed, &mut self.shelf)
     }
 
     fn pass(&self, masks: &mut Masks<'_>, at: u32, side: Side) -> Result<(), RunError> {
@@ -145,13 +154,13 @@ impl<'a> TwoPartySource<'a> {
     }
 
     fn store(&mut self, at: u32, made: Vec<Vec<u64>>) -> Result<(), RunError> {
-        self.offsets.insert(at, self.spool.len_bytes());
+        self.shelf.begin(at);
         for (field, mut values) in fields(self.program, at as usize).into_iter().zip(made) {
             // A party without words of its own has zeros.
             values.resize(field.len, 0);
             let mut bytes = Vec::with_capacity(packed_len(field.len, field.width));
             pack(&values, field.width, &mut bytes);
-            self.spool.append(&bytes)?;
+            self.shelf.append(&bytes)?;
         }
         Ok(())
     }
@@ -163,10 +172,10 @@ impl Source for TwoPartySource<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
-        let mut offset = self.offsets.get(&at).copied().unwrap_or(0);
+        let mut offset = 0;
         let mut shares = Vec::new();
         for field in fields(self.program, at as usize) {
-            let bytes = self.spool.read(offset, packed_len(field.len, field.width))?;
+            let bytes = self.shelf.read(at, offset, packed_len(field.len, field.width))?;
             offset += bytes.len() as u64;
             shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
                 RunError::PeerMisbehaved {

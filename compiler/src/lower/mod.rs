@@ -119,7 +119,7 @@ pub fn lower(
     };
     lowering.run()?;
     let Lowering { mut builder, constants, .. } = lowering;
-    if let Err(id) = width::solve(&mut builder, cost.network) {
+    if let Err(id) = width::solve(&mut builder, cost.network, cost.suite) {
         let node = builder.groups.get(builder.get(id).group as usize).cloned().unwrap_or_default();
         return Err(Diagnostic::new(node, Problem::RingTooNarrow));
     }

@@ -5,18 +5,22 @@
 //! opened in its own narrow ring and lifted.
 
 use marill_program::schema::{self, Instruction};
-use marill_program::{Network, Target, plan};
+use marill_program::{Network, Suite, Target, plan};
 
 use super::draft::{Builder, Draft, Id, Kind, Operand, signed_bits};
 
 /// Widest ring.
 pub const MAX_WIDTH: u32 = 64;
 
+/// Bits, each way, that a lift between two parties takes for each bit of its ring: its opening, and adding the mask's
+/// parts.
+const LIFT_BITS: f64 = 3.5;
+
 /// Removes what no output needs, lifts where needs grow too wide, and writes the widths into the instructions.
 ///
 /// # Errors
 /// The value whose ring would have to be wider than 64 bits.
-pub fn solve(builder: &mut Builder, network: Network) -> Result<(), Id> {
+pub fn solve(builder: &mut Builder, network: Network, suite: Suite) -> Result<(), Id> {
     // A lift takes a round, in which so many bits could have passed.
     let round_bits = network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second;
     remove_dead(builder);
@@ -24,7 +28,7 @@ pub fn solve(builder: &mut Builder, network: Network) -> Result<(), Id> {
     let mut left = builder.drafts.len();
     loop {
         let (id, reason) = match needs(builder) {
-            Ok(needs) => match worthwhile_lift(builder, &needs, round_bits) {
+            Ok(needs) => match worthwhile_lift(builder, &needs, round_bits, suite) {
                 Some(id) => (id, id),
                 None => {
                     patch(builder, &needs);
@@ -148,23 +152,33 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
     Ok(needs)
 }
 
-/// A truncated product of two masked matrices whose openings cost more in the wide ring than a lift and its round.
-fn worthwhile_lift(builder: &Builder, needs: &[u32], round_bits: f64) -> Option<Id> {
+/// A truncated product of masked values that costs more in the wide ring than a lift and its round: of matrices, whose
+/// openings do; for two parties alone, of elements, whose correlations do.
+fn worthwhile_lift(builder: &Builder, needs: &[u32], round_bits: f64, suite: Suite) -> Option<Id> {
     (0..builder.drafts.len() as Id).rev().find(|&at| {
         let draft = builder.get(at);
         let Instruction::Truncate(t) = &draft.instruction else { return false };
-        let Instruction::MatMul(p) = &builder.get(before_moves(builder, t.arg)).instruction else {
-            return false;
-        };
-        let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
-        if !both(p.a) || !both(p.b) {
-            return false;
-        }
         let narrow = signed_bits(draft.bound, draft.frac);
-        let need = needs[at as usize];
-        let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
-        let saved = opened * f64::from(need.saturating_sub(narrow));
-        saved > draft.len() as f64 * f64::from(narrow) + round_bits
+        let spared = f64::from(needs[at as usize].saturating_sub(narrow));
+        let (length, narrow) = (draft.len() as f64, f64::from(narrow));
+        let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
+        let width = |id: Id| f64::from(needs[id as usize]);
+        let (saved, spent) = match &builder.get(before_moves(builder, t.arg)).instruction {
+            Instruction::MatMul(p) if both(p.a) && both(p.b) => {
+                let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
+                (opened * spared, length * narrow)
+            }
+            // Each bit of the narrower part chooses among numbers of the ring, in both directions.
+            Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {
+                let chosen = length * width(p.a).min(width(p.b)) * spared;
+                (chosen, length * (LIFT_BITS * narrow + spared))
+            }
+            Instruction::Square(q) if suite == Suite::TwoParty => {
+                (length * width(q.arg) * spared / 2.0, length * (LIFT_BITS * narrow + spared))
+            }
+            _ => return false,
+        };
+        saved > spent + round_bits
     })
 }
 

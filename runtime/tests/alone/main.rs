@@ -5,6 +5,7 @@
 mod build;
 #[path = "../online/functions.rs"]
 mod functions;
+mod leakage;
 #[path = "../online/linear.rs"]
 mod linear;
 #[path = "../online/products.rs"]

@@ -502,6 +502,9 @@ fn above_digit(subsets: &[Plane], j: usize) -> Vec<Plane> {
 fn rotated(t: &BitTable, table: usize, unit: &[Plane], lanes: usize) -> Vec<u64> {
     let (words, _) = table_words(t);
     let entries = unit.len();
+    if unit.iter().all(|plane| plane.words().is_empty()) {
+        return Vec::new();
+    }
     let source = &t.tables[table * words..][..words];
     let set: Vec<usize> = (0..entries).filter(|p| (source[p / 64] >> (p % 64)) & 1 == 1).collect();
     let bit = |j: usize| {

@@ -5,8 +5,8 @@
 //! is one look-up more. A mask that only one party knows replaces its scores by the lowest score.
 
 use marill_plaintext::{DType, Op, Tensor};
-use marill_program::Target;
 use marill_program::schema::{Basis, Table};
+use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
@@ -81,7 +81,12 @@ impl Lowering<'_> {
         if let Some(bias) = bias {
             packed = self.with_bias(packed, bias, &shape, &packing)?;
         }
-        self.builder.set_bound(packed, self.precision.score_bound());
+        let masked = if bias.is_some() && self.cost.suite == Suite::TwoParty {
+            self.precision.masked_score_bound()
+        } else {
+            0.0
+        };
+        self.builder.set_bound(packed, self.precision.score_bound() + masked);
         let probabilities = self.packed_softmax(packed, &packing)?;
         let dense = self.unpack(probabilities, &packing)?;
         let dense = self.builder.movement(&Op::Reshape { shape }, &[dense])?;

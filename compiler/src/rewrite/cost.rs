@@ -26,10 +26,6 @@ const PRODUCT_BITS: f64 = 50.0;
 const OPENING_ROUNDS: f64 = 0.5;
 /// Bits that the server sends at setup for each element of a private matrix; a session is one run.
 const SETUP_BITS: f64 = 50.0;
-/// The same for two parties alone: an encrypted matrix.
-const ENCRYPTED_WEIGHT_BITS: f64 = 190.0;
-/// Multiplications and additions of one limb, times the limbs that most products take.
-const ENCRYPTED_PRODUCT_S: f64 = 7.0 * crate::machine::ENCRYPTED_PRODUCT_S;
 /// One multiplication and addition in the ring.
 const RING_PRODUCT_S: f64 = crate::machine::PRODUCT_S;
 /// One addition or copy of an element.
@@ -222,24 +218,10 @@ impl CostModel {
             && operands[1 - opened].is_constant
             && !is_elementwise
         {
-            let weight = operands[1 - opened].ty.len() as f64;
-            own_s += match self.suite {
-                Suite::Dealer => self.bytes_s(weight * SETUP_BITS / 8.0),
-                Suite::TwoParty => {
-                    let columns = weight / depth;
-                    let products = elements / columns * depth * encrypted_products(columns);
-                    self.bytes_s(weight * ENCRYPTED_WEIGHT_BITS / 8.0) + products * ENCRYPTED_PRODUCT_S
-                }
-            };
+            own_s += self.bytes_s(operands[1 - opened].ty.len() as f64 * SETUP_BITS / 8.0);
         }
         OpCost { own_s, openings }
     }
-}
-
-/// Multiplications and additions for each element of a mask that is multiplied by an encrypted matrix of so many columns:
-/// a ciphertext has 8192 coefficients and what is made of a few columns takes transforms instead.
-fn encrypted_products(columns: f64) -> f64 {
-    (8192.0 + columns).min(50.0 * columns)
 }
 
 /// The operand whose opening serves for the result's: public linear work can be done under a mask.

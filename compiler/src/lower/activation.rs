@@ -155,6 +155,10 @@ impl Lowering<'_> {
 
         let masked = self.builder.open(inside, Target::Both);
         let operand = Operand::Narrow(signed_bits(peak, frac));
+        if self.cost.suite == Suite::TwoParty {
+            // The ring holds even what the bit discards, so that checks on samples need not know.
+            self.builder.require_width(masked, signed_bits(peak, frac));
+        }
         let mut result = self.builder.bit_product(bits, 0, masked, operand);
         let mut bit = 1;
         for outside in [shape.above, shape.below] {
@@ -313,8 +317,10 @@ impl Lowering<'_> {
         let above = self.builder.bit_table(table, 1);
         let bits = self.builder.open_bits(above, 1);
         let masked = self.builder.open(value, Target::Both);
-        let operand = Operand::Narrow(signed_bits(self.builder.bound(value), result_frac));
-        Ok(self.builder.bit_product(bits, 0, masked, operand))
+        // The ring holds even what the bit discards, so that checks on samples need not know.
+        let ring = signed_bits(self.builder.bound(value), result_frac);
+        self.builder.require_width(masked, ring);
+        Ok(self.builder.bit_product(bits, 0, masked, Operand::Narrow(ring)))
     }
 }
 

@@ -87,7 +87,9 @@ impl Lowering<'_> {
             0.0
         };
         self.builder.set_bound(packed, self.precision.score_bound() + masked);
-        let probabilities = self.packed_softmax(packed, &packing)?;
+        // Masked scores take the negative bound, so differences reach further.
+        let integer_bits = self.precision.score_bits - u32::from(masked == 0.0);
+        let probabilities = self.packed_softmax(packed, &packing, integer_bits)?;
         let dense = self.unpack(probabilities, &packing)?;
         let dense = self.builder.movement(&Op::Reshape { shape }, &[dense])?;
         self.builder.set_bound(dense, PROBABILITY_BOUND);
@@ -142,7 +144,7 @@ impl Lowering<'_> {
         self.builder.sub(chosen, lift)
     }
 
-    fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
+    fn packed_softmax(&mut self, s: Id, packing: &Packing, integer_bits: u32) -> Result<Id> {
         let p = self.precision;
         let frac = p.attention_frac;
         // The maximum, to within 1, in a ring of a few bits.
@@ -166,7 +168,7 @@ impl Lowering<'_> {
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let e = self.small_exponential(x, index_bits - 1, p.probability_frac)?;
+        let e = self.small_exponential(x, integer_bits, p.probability_frac)?;
         self.builder.set_bound(e, 4.0);
 
         let rows = packing.full / packing.keys;

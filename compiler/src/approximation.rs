@@ -102,8 +102,8 @@ impl Series {
     fn preprocess_bits(&self) -> f64 {
         let terms = 2.0 * self.terms as f64;
         match self.span {
-            // Two truth tables and two products of bits.
-            Span::Window => 36.0 * terms + 512.0 + 260.0,
+            // A unit vector for two truth tables, and two products of bits.
+            Span::Window => 36.0 * terms + 256.0 + 260.0,
             // What comes out is not opened, so its ring is as wide as the next product needs.
             Span::Bound => 56.0 * terms,
         }

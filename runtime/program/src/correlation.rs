@@ -55,8 +55,9 @@ pub enum Kind {
     TableEntries,
     /// Per element: `round(2^entry_frac * cos(j w r))` for j = 1 ..= terms, then `sin`.
     Trigonometric,
-    /// Per element, words of truth table `table` rotated by the mask: bit `j` is the table's bit `(j - h) mod 2^index_bits`.
-    TruthTable { table: usize },
+    /// Per element, `2^index_bits` bits in words: bit `j` is 1 where `j = (r >> low_bits) mod 2^index_bits`. Truth tables
+    /// are linear in it, however many there are.
+    UnitVector,
     /// Per element, one word: bit `c` is 1 where `c < d`, bit `2^digit_bits + c` where `c = d`, `d` being digit
     /// `digit` of `(r >> low_bits) mod 2^(width - 1)`, with the `Digits`' own `width`.
     DigitTable { digit: usize },
@@ -126,9 +127,7 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
         }
         Instruction::BitTable(t) => {
             let (words, width) = table_words(t);
-            (0..t.tables.len() / words)
-                .map(|table| xor(Kind::TruthTable { table }, len(t.arg) * words, width))
-                .collect()
+            vec![xor(Kind::UnitVector, len(t.arg) * words, width)]
         }
         Instruction::Digits(d) => {
             let digits = digit_count(d);
@@ -221,7 +220,7 @@ pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
     needed
 }
 
-/// Words per truth table and the bits of each.
+/// Words of a truth table, or of a unit vector of as many bits, and the bits of each.
 pub fn table_words(t: &schema::BitTable) -> (usize, u32) {
     let entries = 1usize << t.index_bits;
     (entries.div_ceil(64), entries.min(64) as u32)

@@ -3,6 +3,7 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
+use crate::correlation::table_words;
 use crate::fixed::{Circle, exp, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Table};
 
@@ -82,24 +83,49 @@ pub fn fourier_constant(f: &Fourier) -> u64 {
     round_to(f.constant, f.entry_frac + f.power_frac)
 }
 
-/// Words of truth table `table` rotated by the mask, appended: bit `j` is the table's bit `j - h`.
-pub fn truth_table(t: &BitTable, table: usize, r: u64, words: &mut Vec<u64>) {
+/// Words of the unit vector of a mask's index, appended: bit `j` is 1 where `j` is the index.
+pub fn unit_vector(t: &BitTable, r: u64, words: &mut Vec<u64>) {
     let (high, _) = split(r, t.low_bits, t.index_bits);
+    let start = words.len();
+    words.resize(start + table_words(t).0, 0);
+    words[start + high / 64] = 1 << (high % 64);
+}
+
+/// Truth tables backwards: bit `q` of each is the table's bit `-q`.
+pub fn backwards(t: &BitTable) -> Vec<u64> {
+    let (words, _) = table_words(t);
+    let last = (1usize << t.index_bits) - 1;
+    let turned = |table: &[u64]| {
+        let mut result = vec![0; words];
+        for p in 0..=last {
+            let q = (last + 1 - p) & last;
+            result[q / 64] |= ((table[p / 64] >> (p % 64)) & 1) << (q % 64);
+        }
+        result
+    };
+    t.tables.chunks_exact(words).flat_map(turned).collect()
+}
+
+/// The tables' bits at an opened value, the first lowest, from shares of the unit vector of the mask's index: the
+/// exclusive or over all `h` of the table's bit `X - h` where bit `h` is 1. `turned` is scratch space of as many words.
+pub fn look_up(t: &BitTable, backwards: &[u64], opened: u64, unit: &[u64], turned: &mut [u64]) -> u64 {
+    let (high, _) = split(opened, t.low_bits, t.index_bits);
     let entries = 1usize << t.index_bits;
-    let count = entries.div_ceil(64);
-    let source = &t.tables[table * count..][..count];
-    if count == 1 {
-        let word = source[0] & mask(entries as u32);
-        let rotated = if high == 0 { word } else { (word << high) | (word >> (entries - high)) };
-        words.push(rotated & mask(entries as u32));
-        return;
+    if let [word] = *unit {
+        let rotated = if high == 0 { word } else { (word >> high) | (word << (entries - high)) };
+        turned[0] = rotated & mask(entries as u32);
+    } else {
+        let (count, skip, bits) = (unit.len(), high / 64, (high % 64) as u32);
+        for (w, turned) in turned.iter_mut().enumerate() {
+            let (here, above) = (unit[(w + skip) % count], unit[(w + skip + 1) % count]);
+            *turned = if bits == 0 { here } else { (here >> bits) | (above << (64 - bits)) };
+        }
     }
-    let (skip, bits) = (high / 64, (high % 64) as u32);
-    for w in 0..count {
-        let here = source[(w + count - skip) % count];
-        let below = source[(w + 2 * count - skip - 1) % count];
-        words.push(if bits == 0 { here } else { (here << bits) | (below >> (64 - bits)) });
-    }
+    let parity = |table: &[u64]| -> u64 {
+        let sum = table.iter().zip(&*turned).fold(0, |sum, (table, word)| sum ^ (table & word));
+        u64::from(sum.count_ones() & 1)
+    };
+    backwards.chunks_exact(unit.len()).enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
 }
 
 /// Digit `digit` of a compared value, from [`shifted`], whose sign bit (bit `d.width - 1`) is left out.

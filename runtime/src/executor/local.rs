@@ -117,7 +117,8 @@ impl Executor<'_> {
             Instruction::Place(p) => return self.place(at, p),
             Instruction::BitTable(t) => {
                 let fields = self.source.fields(at)?;
-                return Ok(Value::Boolean(bits::tables(t, self.opened(at, t.arg)?, &fields)));
+                let unit = fields.first().ok_or_else(missing)?;
+                return Ok(Value::Boolean(bits::tables(t, self.opened(at, t.arg)?, unit)));
             }
             Instruction::Digits(d) => {
                 let fields = self.source.fields(at)?;

@@ -1,9 +1,9 @@
 //! Functionality: masked x -> `[b]` for truth tables over x's high bits, the piece possibly the next one at borders;
 //! opened bits and masked x -> `[b x]`; opened bits -> `[b]` as integer. No other error.
 //! Requires: for the product |x| < 2^(k - 2) where it is lifted.
-//! Consumes: tables: per element and table 2^index_bits bits, rotated by the mask; product: the lift's fields, beta,
-//! beta r at w bits, and beta m at w - k bits where lifted; integer: beta at w bits.
-//! Online: 0 bytes, 0 rounds. Preprocessing: tables `ceil(n 2^index_bits / 8)` bytes each; product
+//! Consumes: tables, however many: per element the unit vector of the mask's piece, 2^index_bits bits; product: the
+//! lift's fields, beta, beta r at w bits, and beta m at w - k bits where lifted; integer: beta at w bits.
+//! Online: 0 bytes, 0 rounds. Preprocessing: tables `ceil(n 2^index_bits / 8)` bytes; product
 //! `2 ceil(n w / 8)` and, lifted, the lift's and `ceil(n (w - k) / 8)`; integer `ceil(n w / 8)`.
 //! Fails: never.
 //! Reference: Ishai et al. (TCC 2013) for tables; daBits, Rotaru and Wood (INDOCRYPT 2019), for `b = B + (1 - 2 B) beta`.
@@ -11,24 +11,23 @@
 use marill_program::Ring;
 use marill_program::correlation::table_words;
 use marill_program::schema::BitTable;
-use marill_program::tables::split;
+use marill_program::tables::{backwards, look_up};
 
 use super::blocks::by_blocks;
 use super::lift::Operand;
 use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
 
-/// One bit per table from the rotated words, one field per table.
-pub fn tables(t: &BitTable, opened: &Ring, fields: &[Shares]) -> BitShare {
+/// One bit per table from shares of the mask's unit vector.
+pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
     let (words, _) = table_words(t);
-    let data = by_blocks(opened.len(), words * fields.len(), Vec::new, |numbers, range, out| {
-        for (position, field) in fields.iter().enumerate() {
-            field.read(range.start * words..range.end * words, numbers);
-            let elements = opened.data[range.clone()].iter().zip(numbers.chunks_exact(words));
-            for (out, (x, table)) in out.iter_mut().zip(elements) {
-                let (piece, _) = split(*x, t.low_bits, t.index_bits);
-                *out |= ((table[piece / 64] >> (piece % 64)) & 1) << position;
-            }
+    let tables = backwards(t);
+    let scratch = || (Vec::new(), vec![0; words]);
+    let data = by_blocks(opened.len(), words + tables.len(), scratch, |(numbers, turned), range, out| {
+        unit.read(range.start * words..range.end * words, numbers);
+        let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
+        for (out, (x, unit)) in out.iter_mut().zip(elements) {
+            *out = look_up(t, &tables, *x, unit, turned);
         }
     });
     BitShare::new(Ring::new(opened.shape.clone(), data))

@@ -6,10 +6,10 @@ use super::planes::{Plane, numbers_of, planes_of};
 use super::positions::{self, Moments, Waves};
 use super::segment::{Growth, Segment};
 use super::sums::{Lanes, Sums, To, reduced};
-use crate::correlation::{Factor, Field, Kind, Sharing, digit_count, fields, table_words};
+use crate::correlation::{Factor, Field, Kind, Sharing, digit_count, fields};
 use crate::fixed::mask;
 use crate::ring::Ring;
-use crate::schema::{BitTable, Digits, Instruction};
+use crate::schema::{Digits, Instruction};
 use crate::validate::ValidProgram;
 
 /// This party's own numbers: its part of a mask, its part of the mask of opened bits, the server's weight. Nothing where
@@ -275,9 +275,7 @@ impl<'a> Kitchen<'a> {
                 sums.bit(to, count * entries, &flat)?;
                 Made::Sum(sum)
             }
-            (Kind::TruthTable { table }, Instruction::BitTable(t)) => {
-                Made::Words(rotated(t, *table, unit, lanes(t.arg)))
-            }
+            (Kind::UnitVector, Instruction::BitTable(t)) => Made::Words(unit_words(unit, lanes(t.arg))),
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
                 let unit = segment.entries((at, *digit as u32));
                 Made::Words(digit_words(d, unit, lanes(d.arg)))
@@ -497,23 +495,9 @@ fn above_digit(subsets: &[Plane], j: usize) -> Vec<Plane> {
     subsets.iter().step_by(1 << j).cloned().collect()
 }
 
-/// The words of a truth table rotated by the index of which `unit` is the unit vector: bit `j` is the exclusive or, over
-/// the indices `h`, of the table's bit `j - h` where the index is `h`.
-fn rotated(t: &BitTable, table: usize, unit: &[Plane], lanes: usize) -> Vec<u64> {
-    let (words, _) = table_words(t);
-    let entries = unit.len();
-    if unit.iter().all(|plane| plane.words().is_empty()) {
-        return Vec::new();
-    }
-    let source = &t.tables[table * words..][..words];
-    let set: Vec<usize> = (0..entries).filter(|p| (source[p / 64] >> (p % 64)) & 1 == 1).collect();
-    let bit = |j: usize| {
-        let mut sum = Plane::default();
-        set.iter().for_each(|p| sum.xor_in(&unit[(j + entries - p) % entries]));
-        sum
-    };
-    let planes: Vec<Plane> = (0..entries).map(bit).collect();
-    let columns: Vec<Vec<u64>> = planes.chunks(64).map(|planes| numbers_of(planes, lanes)).collect();
+/// A unit vector's bits in words, lane after lane.
+fn unit_words(unit: &[Plane], lanes: usize) -> Vec<u64> {
+    let columns: Vec<Vec<u64>> = unit.chunks(64).map(|planes| numbers_of(planes, lanes)).collect();
     if columns.iter().all(Vec::is_empty) {
         return Vec::new();
     }

@@ -97,10 +97,9 @@ impl<'a> Known<'a> {
             (Kind::Trigonometric, Instruction::Fourier(f)) => {
                 each(self.mask(at, f.arg)?, 2 * f.cos.len(), |r, out| tables::fourier_entries(f, r, out))
             }
-            (Kind::TruthTable { table }, Instruction::BitTable(t)) => {
+            (Kind::UnitVector, Instruction::BitTable(t)) => {
                 let (words, _) = marill_program::correlation::table_words(t);
-                let table = *table;
-                each(self.mask(at, t.arg)?, words, move |r, out| tables::truth_table(t, table, r, out))
+                each(self.mask(at, t.arg)?, words, |r, out| tables::unit_vector(t, r, out))
             }
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
                 let digit = *digit;

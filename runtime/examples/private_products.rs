@@ -34,8 +34,9 @@ fn wide_product(shape: WideShape, rows: &[usize]) -> Result<(), RunError> {
     let (mut client, mut server) = memory_pair();
     let weights: Vec<u64> = words(0, shape.k * shape.m, 18).iter().map(|w| w.wrapping_sub(1 << 17)).collect();
     let seed = fresh_seed()?;
-    let server =
-        timed("setup, server", || wide::ServerKey::setup(&mut server, &[shape], &seed, |_| weights.clone()))?;
+    let server = timed("setup, server", || {
+        wide::ServerKey::setup(&mut server, &[shape], &seed, |_| Ok(weights.clone()))
+    })?;
     let client = timed("setup, client", || wide::ClientKey::setup(&mut client, &[shape]))?;
     for &n in rows {
         println!(" {n} rows");

@@ -5,8 +5,8 @@
 //! is one look-up more. A mask that only one party knows replaces its scores by the lowest score.
 
 use marill_plaintext::{DType, Op, Tensor};
+use marill_program::Target;
 use marill_program::schema::{Basis, Table};
-use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
@@ -81,15 +81,8 @@ impl Lowering<'_> {
         if let Some(bias) = bias {
             packed = self.with_bias(packed, bias, &shape, &packing)?;
         }
-        let masked = if bias.is_some() && self.cost.suite == Suite::TwoParty {
-            self.precision.masked_score_bound()
-        } else {
-            0.0
-        };
-        self.builder.set_bound(packed, self.precision.score_bound() + masked);
-        // Masked scores take the negative bound, so differences reach further.
-        let integer_bits = self.precision.score_bits - u32::from(masked == 0.0);
-        let probabilities = self.packed_softmax(packed, &packing, integer_bits)?;
+        self.builder.set_bound(packed, self.precision.score_bound());
+        let probabilities = self.packed_softmax(packed, &packing)?;
         let dense = self.unpack(probabilities, &packing)?;
         let dense = self.builder.movement(&Op::Reshape { shape }, &[dense])?;
         self.builder.set_bound(dense, PROBABILITY_BOUND);
@@ -144,7 +137,7 @@ impl Lowering<'_> {
         self.builder.sub(chosen, lift)
     }
 
-    fn packed_softmax(&mut self, s: Id, packing: &Packing, integer_bits: u32) -> Result<Id> {
+    fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
         let p = self.precision;
         let frac = p.attention_frac;
         // The maximum, to within 1, in a ring of a few bits.
@@ -168,7 +161,7 @@ impl Lowering<'_> {
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let e = self.small_exponential(x, integer_bits, p.probability_frac)?;
+        let e = self.small_exponential(x, index_bits - 1, p.probability_frac)?;
         self.builder.set_bound(e, 4.0);
 
         let rows = packing.full / packing.keys;

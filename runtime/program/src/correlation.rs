@@ -74,6 +74,18 @@ pub enum Kind {
     OneHotEntries,
 }
 
+impl Kind {
+    /// The factors of which it is the product.
+    pub fn factors(&self) -> impl Iterator<Item = Factor> + use<> {
+        let [a, b] = match *self {
+            Kind::Factor(a) => [Some(a), None],
+            Kind::Product(a, b) | Kind::MatrixProduct(a, b) => [Some(a), Some(b)],
+            _ => [None, None],
+        };
+        a.into_iter().chain(b)
+    }
+}
+
 /// One tensor of correlated randomness.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
@@ -163,6 +175,27 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The values of whose masks the fields of instruction `at` are functions, weights left out.
+pub fn masked_operands(program: &ValidProgram, at: usize) -> BTreeSet<u32> {
+    let factors = fields(program, at).into_iter().flat_map(|field| field.kind.factors());
+    let mut values: BTreeSet<u32> = factors
+        .filter_map(|factor| match factor {
+            Factor::Mask(v) | Factor::Msb(v) | Factor::Bit { bits: v, .. } => Some(v),
+            Factor::WeightMask(_) => None,
+        })
+        .collect();
+    values.extend(match program.instruction(at) {
+        Instruction::Table(t) => Some(t.arg),
+        Instruction::Fourier(f) => Some(f.arg),
+        Instruction::BitTable(t) => Some(t.arg),
+        Instruction::Digits(d) => Some(d.arg),
+        Instruction::OneHot(o) => Some(o.arg),
+        Instruction::Compare(c) => Some(c.opened),
+        _ => None,
+    });
+    values
 }
 
 /// The public index tensor by which instruction `at` moves masks, if it does: a maker of fields must know it.

@@ -27,15 +27,6 @@ pub(super) struct ServeArguments {
     /// Own address for the client, HOST:PORT; port 0 takes a free one, and "listening on ADDRESS" tells which
     #[arg(long, value_name = "ADDRESS")]
     listen: String,
-    /// The dealer's address, with --suite dealer
-    #[arg(long, value_name = "ADDRESS")]
-    dealer: Option<String>,
-    /// The client's certificate.pem
-    #[arg(long, value_name = "FILE")]
-    trust: Option<PathBuf>,
-    /// The dealer's certificate.pem, with --suite dealer
-    #[arg(long, value_name = "FILE")]
-    trust_dealer: Option<PathBuf>,
     /// The server's own inputs, where the program has such
     #[arg(long, value_name = "NPZ")]
     input: Option<PathBuf>,
@@ -48,9 +39,8 @@ pub(super) struct ServeArguments {
     /// Where to write bytes, rounds, seconds and peak memory as JSON
     #[arg(long, value_name = "JSON")]
     stats: Option<PathBuf>,
-    /// Who makes the correlations
-    #[arg(long, value_enum, default_value = "two-party")]
-    suite: Suite,
+    #[command(flatten)]
+    links: LinkOptions,
     #[command(flatten)]
     store: StoreOptions,
     #[command(flatten)]
@@ -64,15 +54,6 @@ pub(super) struct RunArguments {
     /// The server's address, HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     connect: String,
-    /// The dealer's address, with --suite dealer
-    #[arg(long, value_name = "ADDRESS")]
-    dealer: Option<String>,
-    /// The server's certificate.pem
-    #[arg(long, value_name = "FILE")]
-    trust: Option<PathBuf>,
-    /// The dealer's certificate.pem, with --suite dealer
-    #[arg(long, value_name = "FILE")]
-    trust_dealer: Option<PathBuf>,
     /// The client's inputs by name
     #[arg(long, value_name = "NPZ")]
     input: Option<PathBuf>,
@@ -87,13 +68,29 @@ pub(super) struct RunArguments {
     /// Where to write bytes, rounds, seconds and peak memory as JSON
     #[arg(long, value_name = "JSON")]
     stats: Option<PathBuf>,
-    /// Who makes the correlations
-    #[arg(long, value_enum, default_value = "two-party")]
-    suite: Suite,
+    #[command(flatten)]
+    links: LinkOptions,
     #[command(flatten)]
     store: StoreOptions,
     #[command(flatten)]
     wire: WireOptions,
+}
+
+/// Whom this party works with.
+#[derive(Args)]
+struct LinkOptions {
+    /// Who makes the correlations
+    #[arg(long, value_enum, default_value = "two-party")]
+    suite: Suite,
+    /// The other party's certificate.pem
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The dealer's address, with --suite dealer
+    #[arg(long, value_name = "ADDRESS")]
+    dealer: Option<String>,
+    /// The dealer's certificate.pem, with --suite dealer
+    #[arg(long, value_name = "FILE")]
+    trust_dealer: Option<PathBuf>,
 }
 
 /// What was prepared.
@@ -144,27 +141,25 @@ pub(super) struct Links<'a> {
 }
 
 impl<'a> Links<'a> {
+    /// To the peer alone.
+    pub(super) fn to_peer(wire: &WireOptions, trust: Option<&Path>) -> Result<Links<'a>> {
+        let [peer] = wire.protections([Trust { option: "--trust", certificate: trust }])?;
+        Ok(Links { peer, dealer: None })
+    }
+
     /// From the options, which must name a dealer where the suite has one and none where it has not.
-    pub(super) fn new(
-        wire: &WireOptions,
-        suite: Suite,
-        trust: Option<&Path>,
-        dealer: Option<&'a str>,
-        trust_dealer: Option<&Path>,
-    ) -> Result<Links<'a>> {
-        let peer = Trust { option: "--trust", certificate: trust };
-        let third = Trust { option: "--trust-dealer", certificate: trust_dealer };
-        match (suite, dealer) {
-            (Suite::Dealer, Some(address)) => {
+    fn new(wire: &WireOptions, options: &'a LinkOptions) -> Result<Links<'a>> {
+        let trust = options.trust.as_deref();
+        match (options.suite, &options.dealer, &options.trust_dealer) {
+            (Suite::Dealer, Some(address), trust_dealer) => {
+                let peer = Trust { option: "--trust", certificate: trust };
+                let third = Trust { option: "--trust-dealer", certificate: trust_dealer.as_deref() };
                 let [peer, protection] = wire.protections([peer, third])?;
                 Ok(Links { peer, dealer: Some((address, protection)) })
             }
-            (Suite::Dealer, None) => bail!("--suite dealer needs --dealer ADDRESS"),
-            (Suite::TwoParty, None) if trust_dealer.is_none() => {
-                let [peer] = wire.protections([peer])?;
-                Ok(Links { peer, dealer: None })
-            }
-            (Suite::TwoParty, _) => {
+            (Suite::Dealer, None, _) => bail!("--suite dealer needs --dealer ADDRESS"),
+            (Suite::TwoParty, None, None) => Links::to_peer(wire, trust),
+            (Suite::TwoParty, ..) => {
                 bail!(
                     "the two-party suite has no dealer: leave out --dealer and --trust-dealer, or add --suite dealer"
                 )
@@ -196,20 +191,14 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
-        let links = Links::new(
-            wire,
-            arguments.suite,
-            arguments.trust.as_deref(),
-            arguments.dealer.as_deref(),
-            arguments.trust_dealer.as_deref(),
-        )?;
+        let links = Links::new(wire, &arguments.links)?;
         let outputs = arguments.allow_reveal.iter().cloned().collect();
         let consent = Consent { outputs, ..Consent::default() };
         let (bundle, inputs) =
             prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
         // Everything that can be wrong on this machine is found before anybody is called.
         let admitted = admit(&bundle, Party::Server, inputs)?;
-        let store = arguments.store.open(arguments.suite, Party::Server, &bundle)?;
+        let store = arguments.store.open(arguments.links.suite, Party::Server, &bundle)?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -240,13 +229,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         check_places(&[&arguments.output, &arguments.stats])?;
         let wire = &arguments.wire;
-        let links = Links::new(
-            wire,
-            arguments.suite,
-            arguments.trust.as_deref(),
-            arguments.dealer.as_deref(),
-            arguments.trust_dealer.as_deref(),
-        )?;
+        let links = Links::new(wire, &arguments.links)?;
         let (directory, consent) = (&arguments.directory, arguments.allow.consent());
         let (bundle, inputs) = prepare(directory, Party::Client, consent, arguments.input.as_deref())?;
         let reference = arguments.reference.as_deref().map(inputs::read).transpose()?;
@@ -255,7 +238,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         }
         let mask = inputs.get(print::MASK).cloned();
         let admitted = admit(&bundle, Party::Client, inputs)?;
-        let store = arguments.store.open(arguments.suite, Party::Client, &bundle)?;
+        let store = arguments.store.open(arguments.links.suite, Party::Client, &bundle)?;
         let ends = Ends { me: Role::Client, peer: Role::Server };
         let server = wire.connect(&arguments.connect, ends, &links.peer)?;
         let dealer = links.call_dealer(wire, Role::Client)?;

@@ -15,7 +15,7 @@ use marill_runtime::transport::{Channel, Ends, Listener};
 use super::party::{Allow, Links};
 use super::progress::Progress;
 use super::wire::WireOptions;
-use super::{Suite, check_places, print, put, supervisor, write_stats};
+use super::{check_places, print, put, supervisor, write_stats};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     supervisor::obey(arguments.wire.supervised, || {
         check_places(&[&arguments.stats])?;
         let (wire, party) = (&arguments.wire, arguments.party());
-        let links = Links::new(wire, Suite::TwoParty, arguments.trust.as_deref(), None, None)?;
+        let links = Links::to_peer(wire, arguments.trust.as_deref())?;
         let consent = match party {
             Party::Client => arguments.allow.consent(),
             Party::Server => Consent { public_inputs: Default::default(), ..arguments.allow.consent() },

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use marill_kernels::pack::packed_len;
+use marill_program::correlation::Field;
+
+use super::shares::Shares;
 use super::spool::Spool;
 use crate::error::RunError;
+use crate::transport::Channel;
 
 /// Bytes of instructions one after the other, and where each begins.
 pub struct Shelf {
@@ -46,6 +51,38 @@ impl Shelf {
     /// Of the file.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
         self.spool.append(bytes)
+    }
+
+    /// Adds a stream of `total_bytes` that the peer sends in chunks; `heard` is told the shelf's length after each.
+    ///
+    /// # Errors
+    /// Of the channel and of the file, and what `heard` returns.
+    pub fn receive(
+        &mut self,
+        channel: &mut Channel,
+        total_bytes: u64,
+        heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        self.spool.receive(channel, total_bytes, heard)
+    }
+
+    /// The shares of an instruction's fields, packed one after the other.
+    ///
+    /// # Errors
+    /// Of the file; `malformed` where padding bits are set.
+    pub fn fields(
+        &mut self,
+        at: u32,
+        demand: &[Field],
+        malformed: impl Fn() -> RunError,
+    ) -> Result<Vec<Shares>, RunError> {
+        let (mut offset, mut shares) = (0, Vec::with_capacity(demand.len()));
+        for field in demand {
+            let bytes = self.read(at, offset, packed_len(field.len, field.width))?;
+            offset += bytes.len() as u64;
+            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(&malformed)?);
+        }
+        Ok(shares)
     }
 
     /// Adds numbers of 64 bits as those of instruction `at`.

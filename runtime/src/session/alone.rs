@@ -5,8 +5,9 @@
 //! segment; both say when they are ready. What stands for a weight's mask in the fields is the weight itself.
 
 use marill_program::Instruction;
-use marill_program::two_party::count::{INSTRUCTION_NUMBERS, too_large, whole_demand};
+use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
+use marill_program::two_party::limits;
 
 use super::agree::{self, Hello, Purpose};
 use super::stats::Clock;
@@ -49,14 +50,7 @@ pub(super) fn prepare<'a>(
         Party::Client => Side::Client,
         Party::Server => Side::Server,
     };
-    if let Some((_, numbers)) = too_large(program) {
-        let [needed_bytes, limit_bytes] = [numbers, INSTRUCTION_NUMBERS].map(|count| 8 * count as u64);
-        return Err(RunError::Exhausted {
-            what: "correlations of one instruction",
-            needed_bytes,
-            limit_bytes,
-        });
-    }
+    limits::check(program).map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
     enter(Phase::Setup, [&mut *peer], progress);
     agree::party(peer, &Hello::new(party.role(), Suite::TwoParty, program.digest()).to(purpose))?;
     let weights = |at: u32| match program.instruction(at as usize) {

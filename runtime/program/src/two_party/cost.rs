@@ -59,8 +59,8 @@ pub fn phases(program: &ValidProgram, total: &mut Cost) {
         demand.client_to_server + headers + to_server.sender_bytes + to_client.receiver_bytes;
     bytes.server_to_client =
         demand.server_to_client + headers + to_server.receiver_bytes + to_client.sender_bytes;
-    for (_, shape, rows) in &encrypted.wide {
-        bytes.client_to_server += shape.message_bytes(*rows) as u64 + FRAME_HEADER_BYTES;
+    for wide in &encrypted.wide {
+        bytes.client_to_server += wide.shape.message_bytes(wide.rows) as u64 + FRAME_HEADER_BYTES;
     }
     for (_, shape) in &encrypted.pairs {
         bytes.client_to_server += shape.request_bytes() + FRAME_HEADER_BYTES;

@@ -13,18 +13,6 @@ use crate::validate::ValidProgram;
 /// Numbers of the fields that are made together, at most: each instruction's count whole.
 const SEGMENT_NUMBERS: usize = 1 << 26;
 
-/// Numbers of one instruction's fields that gates make, at most: they are all in memory at once.
-pub const INSTRUCTION_NUMBERS: usize = 1 << 29;
-
-/// The first instruction whose fields are beyond [`INSTRUCTION_NUMBERS`], and how many numbers they have.
-pub fn too_large(program: &ValidProgram) -> Option<(usize, usize)> {
-    let numbers = |at| fields(program, at).iter().map(|field| field.len).sum::<usize>();
-    (0..program.len())
-        .filter(|&at| by_gates(program, at as u32))
-        .map(|at| (at, numbers(at)))
-        .find(|(_, count)| *count > INSTRUCTION_NUMBERS)
-}
-
 /// What gates take. Each direction of an exchange is cut into the same number of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {

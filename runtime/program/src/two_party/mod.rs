@@ -10,6 +10,7 @@
 pub mod cost;
 pub mod count;
 pub mod gates;
+pub mod limits;
 pub mod matrix;
 pub mod ot;
 pub mod planes;

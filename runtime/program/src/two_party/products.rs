@@ -71,11 +71,22 @@ pub fn by_gates(program: &ValidProgram, at: u32) -> bool {
     matches!(method(program, at), None | Some(Method::Gates))
 }
 
+/// A product with a weight that the client has encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WideProduct {
+    /// The instruction.
+    pub at: u32,
+    /// The value that is the weight.
+    pub weight: u32,
+    pub shape: WideShape,
+    pub rows: usize,
+}
+
 /// What a program's products by homomorphic encryption are, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Encrypted {
-    /// Instructions, the weights they use, and their shapes.
-    pub wide: Vec<(u32, WideShape, usize)>,
+    pub wide: Vec<WideProduct>,
+    /// Instructions and their shapes.
     pub pairs: Vec<(u32, PairShape)>,
 }
 
@@ -84,9 +95,11 @@ impl Encrypted {
     pub fn new(program: &ValidProgram) -> Encrypted {
         let mut all = Encrypted::default();
         for at in 0..program.len() as u32 {
-            match method(program, at) {
-                Some(Method::Wide { shape, rows }) => all.wide.push((at, shape, rows)),
-                Some(Method::Pairs(shape)) => all.pairs.push((at, shape)),
+            match (method(program, at), program.instruction(at as usize)) {
+                (Some(Method::Wide { shape, rows }), Instruction::MatMul(p)) => {
+                    all.wide.push(WideProduct { at, weight: p.b, shape, rows });
+                }
+                (Some(Method::Pairs(shape)), _) => all.pairs.push((at, shape)),
                 _ => {}
             }
         }
@@ -95,7 +108,7 @@ impl Encrypted {
 
     /// The shapes of the weights that the client gets encrypted.
     pub fn wide_shapes(&self) -> Vec<WideShape> {
-        self.wide.iter().map(|(_, shape, _)| *shape).collect()
+        self.wide.iter().map(|wide| wide.shape).collect()
     }
 
     /// The shapes that the client's key serves.

@@ -27,33 +27,33 @@ pub fn make<E: Engine>(
     instructions: &[u32],
     parts: Parts<'_>,
 ) -> Result<Vec<Vec<Vec<u64>>>, E::Error> {
-    let kitchen = Kitchen { program, parts, side: engine.side() };
-    let mut segment = Segment::new(kitchen.side);
+    let recipe = Recipe { program, parts, side: engine.side() };
+    let mut segment = Segment::new(recipe.side);
     for &at in instructions {
-        kitchen.need(at, &mut segment);
+        recipe.need(at, &mut segment);
     }
     segment.add_parts(engine)?;
     for &at in instructions {
-        kitchen.grow(at, &mut segment);
+        recipe.grow(at, &mut segment);
     }
     segment.grow_all(engine)?;
-    let gates = instructions.iter().flat_map(|&at| kitchen.last_products(at, &segment)).collect();
+    let gates = instructions.iter().flat_map(|&at| recipe.last_products(at, &segment)).collect();
     segment.multiply(engine, gates)?;
 
     let mut sums = Sums::new(engine);
-    let mut pots = Vec::new();
+    let mut begun = Vec::new();
     for &at in instructions {
-        let mut pot = Vec::new();
+        let mut of_instruction = Vec::new();
         for (number, field) in fields(program, at as usize).into_iter().enumerate() {
             let key = (at, number as u32);
-            pot.push((kitchen.begin(key, &field, &segment, &mut sums)?, field));
+            of_instruction.push((recipe.begin(key, &field, &segment, &mut sums)?, field));
         }
-        pots.push(pot);
+        begun.push(of_instruction);
     }
     sums.make()?;
     for wave in [Waves::Second, Waves::Third] {
-        for (pot, _) in pots.iter().flatten() {
-            if let Made::Moments(moments) = pot {
+        for (made, _) in begun.iter().flatten() {
+            if let Made::Moments(moments) = made {
                 moments.go_on(wave, &mut sums)?;
             }
         }
@@ -65,9 +65,9 @@ pub fn make<E: Engine>(
         Made::Waves(waves) => waves.finish(&mut sums),
         Made::Moments(moments) => moments.finish(&mut sums),
     };
-    let mut all = Vec::with_capacity(pots.len());
-    for pot in pots {
-        all.push(pot.into_iter().map(&mut finish).collect());
+    let mut all = Vec::with_capacity(begun.len());
+    for of_instruction in begun {
+        all.push(of_instruction.into_iter().map(&mut finish).collect());
     }
     Ok(all)
 }
@@ -86,13 +86,13 @@ struct Bit<'a> {
     shape: &'a [usize],
 }
 
-struct Kitchen<'a> {
+struct Recipe<'a> {
     program: &'a ValidProgram,
     parts: Parts<'a>,
     side: Side,
 }
 
-impl<'a> Kitchen<'a> {
+impl<'a> Recipe<'a> {
     fn width(&self, value: u32) -> u32 {
         self.program.ty(value).width().unwrap_or(64)
     }
@@ -119,12 +119,7 @@ impl<'a> Kitchen<'a> {
             _ => {}
         }
         for field in fields(self.program, at as usize) {
-            let factors = match field.kind {
-                Kind::Factor(a) => [Some(a), None],
-                Kind::Product(a, b) | Kind::MatrixProduct(a, b) => [Some(a), Some(b)],
-                _ => [None, None],
-            };
-            for factor in factors.into_iter().flatten() {
+            for factor in field.kind.factors() {
                 match factor {
                     Factor::Mask(v) if field.width > self.width(v) => {
                         self.need_carry(segment, v, self.width(v));

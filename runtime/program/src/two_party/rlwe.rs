@@ -14,8 +14,8 @@
 //! Flooding is uniform in `-2^f..2^f` with `f` at least the worst error and 40 bits, and at least the average error, 40
 //! bits and `log2(coefficients)`, so that a whole message, not only a coefficient, is within `2^-40` of what a simulator
 //! makes. The modulus has to hold `f + w + 5 <= log2 Q <= 215` ([`marill_kernels::rlwe::reply`] says why 5). It does for
-//! every `w` up to 64, `k` up to [`MOST_TERMS`] and messages of up to `2^26` coefficients, so that no operand is ever
-//! split. What is left of the modulus widens the flooding.
+//! every `w` up to 64, `k` up to `2^16` and messages of up to `2^26` coefficients, so that no operand is ever split; a shape
+//! for which it does not is refused ([`Modulus::hides`]). What is left of the modulus widens the flooding.
 
 use marill_kernels::rlwe::reply::{FLOOD_MARGIN_BITS, reply_bytes};
 use marill_kernels::rlwe::residues::RESIDUE_BYTES;
@@ -38,8 +38,8 @@ pub const MODULUS_BITS: [u32; LIMBS] = [23, 47, 71, 95, 119, 143, 167, 191, 215]
 pub const WIDE_LEVELS: u32 = 7;
 /// Levels at which ciphertexts of a pair can be joined, at most.
 pub const PAIR_LEVELS: u32 = 8;
-/// A message of a wide product is simulated to within `2^-40` if it has up to `2^22` coefficients.
-const WIDE_COEFFICIENT_BITS: u32 = 22;
+/// Most coefficients of a message of a wide product, as a power of two.
+const WIDE_COEFFICIENT_BITS: u32 = 26;
 
 /// A modulus and the flooding that fits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Modulus {
     pub limbs: usize,
     /// Flooding is uniform in `-2^flood_bits..2^flood_bits`.
     pub flood_bits: u32,
+    /// Whether that is as much as the budget asks for.
+    pub hides: bool,
 }
 
 impl Modulus {
@@ -56,7 +58,8 @@ impl Modulus {
         let to_hide = error.worst.max(error.average + coefficient_bits);
         let needed = to_hide + STATISTICAL_BITS + width + FLOOD_MARGIN_BITS;
         let limbs = MODULUS_BITS.iter().position(|bits| *bits >= needed).map_or(LIMBS, |at| at + 1);
-        Modulus { limbs, flood_bits: MODULUS_BITS[limbs - 1] - width - FLOOD_MARGIN_BITS }
+        let held = MODULUS_BITS[limbs - 1];
+        Modulus { limbs, flood_bits: held - width - FLOOD_MARGIN_BITS, hides: needed <= held }
     }
 }
 
@@ -125,6 +128,12 @@ impl WideShape {
         WidePlan { modulus, columns, log_stride }
     }
 
+    /// Whether a message of `n` rows tells nothing of the client's matrix.
+    pub fn hides(&self, n: usize) -> bool {
+        let coefficients = (n as u64).saturating_mul(self.m as u64);
+        self.k <= MOST_TERMS && coefficients <= 1 << WIDE_COEFFICIENT_BITS && self.plan().modulus.hides
+    }
+
     /// Columns of each block.
     pub fn blocks(&self) -> impl Iterator<Item = usize> + use<> {
         let (m, columns) = (self.m, self.plan().columns);
@@ -191,6 +200,11 @@ impl PairShape {
         let left = (cross != Cross::Right).then(|| half(n, m));
         let right = (cross != Cross::Left).then(|| half(m, n));
         left.into_iter().chain(right)
+    }
+
+    /// Whether a reply tells nothing of the server's matrices.
+    pub fn hides(&self) -> bool {
+        self.k <= MOST_TERMS && self.halves().all(|half| half.plan().modulus.hides)
     }
 
     /// Bytes from client to server.

@@ -25,9 +25,9 @@ impl Work {
     pub fn new(program: &ValidProgram) -> Work {
         let Demand { server_chooses, client_chooses, numbers, .. } = whole_demand(program);
         let encrypted = Encrypted::new(program);
-        let wide = encrypted.wide.iter().map(|(_, shape, rows)| {
-            let limbs = shape.plan().modulus.limbs as u64;
-            (rows * shape.k) as u64 * (DEGREE + shape.m as u64) * limbs
+        let wide = encrypted.wide.iter().map(|wide| {
+            let (limbs, shape) = (wide.shape.plan().modulus.limbs as u64, wide.shape);
+            (wide.rows * shape.k) as u64 * (DEGREE + shape.m as u64) * limbs
         });
         let halves = encrypted.pairs.iter().flat_map(|(_, shape)| shape.halves());
         let pairs = halves.map(|half| {

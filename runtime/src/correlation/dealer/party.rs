@@ -1,13 +1,12 @@
 //! The parties' ends of the dealer suite.
 
-use marill_kernels::pack::packed_len;
 use marill_kernels::{Prg, Seed};
 use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 use marill_program::cost::correction_bytes;
 
 use crate::correlation::shares::Shares;
-use crate::correlation::spool::Spool;
+use crate::correlation::shelf::Shelf;
 use crate::correlation::{Source, field_stream, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::transport::Channel;
@@ -43,8 +42,7 @@ impl Source for ClientSource<'_> {
 pub struct ServerSource<'a> {
     program: &'a ValidProgram,
     seed: Seed,
-    spool: Spool,
-    offsets: Vec<u64>,
+    shelf: Shelf,
 }
 
 impl<'a> ServerSource<'a> {
@@ -58,16 +56,16 @@ impl<'a> ServerSource<'a> {
         dealer: &mut Channel,
         heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
     ) -> Result<ServerSource<'a>, RunError> {
-        let (mut spool, mut offsets) = (Spool::new()?, Vec::with_capacity(program.len()));
+        let mut shelf = Shelf::new()?;
         for at in 0..program.len() {
-            offsets.push(spool.len_bytes());
+            shelf.begin(at as u32);
             let bytes = correction_bytes(program, at);
             if bytes > 0 {
                 dealer.meter_mut().set_label(at as u32);
-                spool.receive(dealer, bytes, heard)?;
+                shelf.receive(dealer, bytes, heard)?;
             }
         }
-        Ok(ServerSource { program, seed, spool, offsets })
+        Ok(ServerSource { program, seed, shelf })
     }
 }
 
@@ -77,21 +75,13 @@ impl Source for ServerSource<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
-        let mut offset = self.offsets[at as usize];
-        let mut shares = Vec::new();
-        for field in fields(self.program, at as usize) {
-            let bytes = self.spool.read(offset, packed_len(field.len, field.width))?;
-            offset += bytes.len() as u64;
-            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
-                RunError::PeerMisbehaved {
-                    peer: Role::Dealer,
-                    reason: Misbehaviour::Malformed {
-                        what: "correction",
-                        found: format!("set padding bits at instruction {at}"),
-                    },
-                }
-            })?);
-        }
-        Ok(shares)
+        let malformed = || RunError::PeerMisbehaved {
+            peer: Role::Dealer,
+            reason: Misbehaviour::Malformed {
+                what: "correction",
+                found: format!("set padding bits at instruction {at}"),
+            },
+        };
+        self.shelf.fields(at, &fields(self.program, at as usize), malformed)
     }
 }

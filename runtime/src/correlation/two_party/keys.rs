@@ -6,7 +6,8 @@ use marill_program::two_party::count::Demand;
 use marill_program::two_party::gates::Side;
 use marill_program::two_party::matrix::operand;
 use marill_program::two_party::products::{Encrypted, Method, method};
-use marill_program::{Instruction, Ring};
+use marill_program::two_party::rlwe::Cross;
+use marill_program::{Form, Instruction, Ring};
 
 use super::he::{pairs, wide};
 use super::ot::{Receiver, Sender};
@@ -87,21 +88,11 @@ impl ProductKeys {
                 End::Client { wide, pairs }
             }
             Side::Server => {
-                let mut failed = None;
-                let matrix = |job: usize| -> Vec<u64> {
-                    let (at, shape, _) = plan.wide[job];
-                    weight_of(program, at).map_or(Ok(Vec::new()), weights).unwrap_or_else(|error| {
-                        failed = Some(error);
-                        vec![0; shape.k * shape.m]
-                    })
-                };
+                let matrix = |job: usize| weights(plan.wide[job].weight);
                 let wide = match wide_shapes.is_empty() {
                     true => None,
                     false => Some(wide::ServerKey::setup(channel, &wide_shapes, &fresh_seed()?, matrix)?),
                 };
-                if let Some(error) = failed {
-                    return Err(error);
-                }
                 let pairs = match pair_shapes.is_empty() {
                     true => None,
                     false => Some(pairs::ServerKey::setup(channel, &pair_shapes)?),
@@ -130,7 +121,8 @@ impl ProductKeys {
         let Instruction::MatMul(p) = program.instruction(at as usize) else { return Ok(None) };
         let share = match (method(program, at), &self.end) {
             (Some(Method::Wide { rows, .. }), End::Client { wide: Some(key), .. }) => {
-                let (message, share) = key.product(self.wide_job(at), &part(p.a), rows, &fresh_seed()?)?;
+                let r = whole(part(p.a), program.ty(p.a).len());
+                let (message, share) = key.product(self.wide_job(at), &r, rows, &fresh_seed()?)?;
                 channel.send(&message)?;
                 share
             }
@@ -139,12 +131,17 @@ impl ProductKeys {
                 key.product(self.wide_job(at), rows, &message)?
             }
             (Some(Method::Pairs(shape)), end) => {
+                // Of a mask both have a part; a weight is the server's alone.
                 let own = [p.a, p.b].map(|value| {
-                    let numbers = part(value);
-                    (!numbers.is_empty()).then(|| operand(program, at, value, &numbers))
+                    let ty = program.ty(value);
+                    let absent = matches!((ty.form, end), (Form::Weight { .. }, End::Client { .. }));
+                    (!absent).then(|| whole(part(value), ty.len()))
                 });
-                let [a, b] = &own;
                 let seed = fresh_seed()?;
+                let repeated = |which: usize, value: u32| {
+                    own[which].as_ref().map(|numbers| operand(program, at, value, numbers))
+                };
+                let (a, b) = (repeated(0, p.a), repeated(1, p.b));
                 let mut share = match end {
                     End::Client { pairs: Some(key), .. } => {
                         pairs::ask(channel, key, &shape, a.as_deref(), b.as_deref(), &seed)?
@@ -154,8 +151,8 @@ impl ProductKeys {
                     }
                     _ => return Ok(None),
                 };
-                if let (Some(_), Some(_)) = (a, b) {
-                    let [a, b] = [p.a, p.b].map(|v| Ring::new(program.ty(v).shape.clone(), part(v)));
+                if let (Cross::Both, [Some(a), Some(b)]) = (shape.cross, own) {
+                    let [a, b] = [(p.a, a), (p.b, b)].map(|(v, x)| Ring::new(program.ty(v).shape.clone(), x));
                     let local = a.matmul(&b, &program.ty(at).shape);
                     share.iter_mut().zip(&local.data).for_each(|(s, l)| *s = s.wrapping_add(*l));
                 }
@@ -167,14 +164,14 @@ impl ProductKeys {
         Ok(Some(share))
     }
 
+    /// The number of a product with a weight, which is that of its matrix.
     fn wide_job(&self, at: u32) -> usize {
-        self.plan.wide.iter().position(|(found, ..)| *found == at).unwrap_or_default()
+        self.plan.wide.iter().position(|wide| wide.at == at).unwrap_or_default()
     }
 }
 
-fn weight_of(program: &ValidProgram, at: u32) -> Option<u32> {
-    match program.instruction(at as usize) {
-        Instruction::MatMul(p) => Some(p.b),
-        _ => None,
-    }
+/// Numbers of which a party without any has zeros.
+fn whole(mut numbers: Vec<u64>, len: usize) -> Vec<u64> {
+    numbers.resize(len, 0);
+    numbers
 }

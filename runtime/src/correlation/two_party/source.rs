@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use marill_kernels::pack::{pack, packed_len};
 use marill_kernels::{Prg, Seed};
 use marill_plaintext::Tensor;
-use marill_program::correlation::{Factor, Kind, fields};
+use marill_program::correlation::{fields, masked_operands};
 use marill_program::fixed::mask;
 use marill_program::two_party::count::segments;
 use marill_program::two_party::gates::{Engine, Side};
@@ -19,7 +19,7 @@ use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
 use crate::correlation::{Source, fresh_seed, mask_stream};
-use crate::error::{Misbehaviour, Role, RunError};
+use crate::error::RunError;
 
 /// The server's weights as ring elements; the client has none.
 pub type Weights<'a> = &'a dyn Fn(u32) -> Result<Vec<u64>, RunError>;
@@ -116,38 +116,19 @@ impl<'a> TwoPartySource<'a> {
         side: Side,
         parts: &mut BTreeMap<u32, Vec<u64>>,
     ) -> Result<(), RunError> {
-        let mut values = Vec::new();
-        let mut weighted = None;
-        for field in fields(self.program, at as usize) {
-            let factors = match field.kind {
-                Kind::Factor(a) => [Some(a), None],
-                Kind::Product(a, b) | Kind::MatrixProduct(a, b) => [Some(a), Some(b)],
-                _ => [None, None],
-            };
-            for factor in factors.into_iter().flatten() {
-                match factor {
-                    Factor::Mask(v) | Factor::Msb(v) | Factor::Bit { bits: v, .. } => values.push(v),
-                    Factor::WeightMask(v) => weighted = Some(v),
-                }
-            }
-        }
-        match self.program.instruction(at as usize) {
-            Instruction::Table(t) => values.push(t.arg),
-            Instruction::Fourier(f) => values.push(f.arg),
-            Instruction::BitTable(t) => values.push(t.arg),
-            Instruction::Digits(d) => values.push(d.arg),
-            Instruction::OneHot(o) => values.push(o.arg),
-            Instruction::Compare(c) => values.push(c.opened),
-            _ => {}
-        }
-        for value in values {
+        for value in masked_operands(self.program, at as usize) {
             if let (false, Some(ring)) = (parts.contains_key(&value), masks.get(value)) {
                 let reduce = mask(self.program.ty(value).width().unwrap_or(64));
                 parts.insert(value, ring.data.iter().map(|v| v & reduce).collect());
             }
         }
+        let weight = match self.program.instruction(at as usize) {
+            Instruction::Mul(p) | Instruction::MatMul(p) => Some(p.b),
+            _ => None,
+        };
+        let weight = weight.filter(|&v| matches!(self.program.ty(v).form, Form::Weight { .. }));
         let encrypted = matches!(method(self.program, at), Some(Method::Wide { .. }));
-        if let (Some(weight), Side::Server, false) = (weighted, side, encrypted) {
+        if let (Some(weight), Side::Server, false) = (weight, side, encrypted) {
             parts.insert(weight, weights(weight)?);
         }
         Ok(())
@@ -172,21 +153,12 @@ impl Source for TwoPartySource<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
-        let mut offset = 0;
-        let mut shares = Vec::new();
-        for field in fields(self.program, at as usize) {
-            let bytes = self.shelf.read(at, offset, packed_len(field.len, field.width))?;
-            offset += bytes.len() as u64;
-            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(|| {
-                RunError::PeerMisbehaved {
-                    peer: Role::Client,
-                    reason: Misbehaviour::Malformed {
-                        what: "store",
-                        found: format!("set padding bits at instruction {at}"),
-                    },
-                }
-            })?);
-        }
-        Ok(shares)
+        // A store is authenticated, and a temporary file this process's own.
+        let malformed = || RunError::File {
+            path: std::env::temp_dir(),
+            action: "read shares in",
+            source: std::io::ErrorKind::InvalidData.into(),
+        };
+        self.shelf.fields(at, &fields(self.program, at as usize), malformed)
     }
 }

@@ -33,7 +33,7 @@ fn wide_keys(shapes: &[WideShape], matrices: &[Vec<u64>]) -> (wide::ServerKey, w
     let seed = fresh_seed().unwrap();
     std::thread::scope(|scope| {
         let made = scope.spawn(move || {
-            wide::ServerKey::setup(&mut server, shapes, &seed, |job| matrices[job].clone()).unwrap()
+            wide::ServerKey::setup(&mut server, shapes, &seed, |job| Ok(matrices[job].clone())).unwrap()
         });
         let got = wide::ClientKey::setup(&mut client, shapes).unwrap();
         let expected = marill_program::cost::streamed_bytes(wide_setup_bytes(shapes));

@@ -19,7 +19,7 @@
 //! encryption of zero under the public key that the client adds: with the error of the phase drowned in flooding, `a` is
 //! pseudo-random to who does not know its ternary `u`, though he made the public key. Hence the simulator, given the
 //! server's share `y`: uniform `a`, `b = a s + Q y / 2^w +` fresh flooding, then the same rounding. Distance: `2^-40` per
-//! message of up to `2^22` coefficients, and the advantage against ring learning with errors. The client's view is
+//! message of up to `2^26` coefficients, and the advantage against ring learning with errors. The client's view is
 //! encryptions under a secret it does not know, of `W` and of that secret's images (circular security, as is usual for
 //! key switching).
 //!
@@ -69,7 +69,7 @@ impl ServerKey {
     /// Sends the encrypted matrices `weights(0)`, `weights(1)`, ..., each `[k, m]` in row-major order.
     ///
     /// # Errors
-    /// Of the channel.
+    /// Of the channel, and what `weights` returns.
     ///
     /// # Panics
     /// If a matrix is not of its shape.
@@ -77,13 +77,13 @@ impl ServerKey {
         channel: &mut Channel,
         shapes: &[WideShape],
         seed: &Seed,
-        mut weights: impl FnMut(usize) -> Vec<u64>,
+        mut weights: impl FnMut(usize) -> Result<Vec<u64>, RunError>,
     ) -> Result<ServerKey, RunError> {
         let secret = SecretKey::new(seed);
         let mut chunks = Chunks::new(channel);
         let public = send_key(&mut chunks, &secret, seed, wide_key(shapes))?;
         for (job, shape) in shapes.iter().enumerate() {
-            let weights = weights(job);
+            let weights = weights(job)?;
             assert_eq!(weights.len(), shape.k * shape.m, "matrix {job} is not {shape:?}");
             for (block, columns) in shape.blocks().enumerate() {
                 let rows = Rows { secret: &secret, seed, public: &public, shape, job, block, columns };

@@ -6,51 +6,17 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use marill_plaintext::Tensor;
-use marill_program::schema::*;
+use marill_program::ValidProgram;
 use marill_program::two_party::ot::{SETUP_RECEIVER_BYTES, SETUP_SENDER_BYTES};
-use marill_program::{Owner, Target, ValidProgram};
 use marill_runtime::error::Role;
 use marill_runtime::session::{run_client, run_server};
 use marill_runtime::transport::{Ends, Listener, Protection, Timeouts, connect};
 
-use crate::build::Builder;
 use crate::run::*;
+use crate::tapped::{chi_square, data, program};
 
-const ELEMENTS: usize = 64;
 /// Bytes of the greeting on the connection, before the first message.
 const PREAMBLE: usize = 8;
-
-/// A product with a weight, a comparison, and a bit times a lifted value: gates of both kinds.
-fn program() -> ValidProgram {
-    let mut b = Builder::new();
-    let x = b.input("x", Owner::Client, &format!("i64[{ELEMENTS}]"));
-    let w = b.constant("w", Owner::Server, &format!("f32[{ELEMENTS},{ELEMENTS}]"));
-    let weight = b.weight(w, 24, 4);
-    let known = b.encode(x, 24, 0);
-    let sent = b.open(known, Target::Server, 24);
-    let product = b.matmul(sent, weight, 24);
-    let opened = b.open(product, Target::Both, 24);
-    let digits = b.push(Instruction::Digits(Digits {
-        arg: opened,
-        digit_bits: 4,
-        thresholds: vec![3],
-        low_bits: 0,
-        width: 24,
-    }));
-    let bits = b.open_bits(digits, 11);
-    let bit = b.push(Instruction::Compare(Compare { digits, opened: bits }));
-    let bit = b.open_bits(bit, 1);
-    let bit = b.bit(bit, 0, 16);
-    b.reveal("out", bit, Target::Client, true);
-    b.finish()
-}
-
-fn data(x: i64, w: f32) -> Data {
-    Data::default()
-        .client("x", Tensor::i64([ELEMENTS], vec![x; ELEMENTS]).unwrap())
-        .private("w", Tensor::f32([ELEMENTS, ELEMENTS], vec![w; ELEMENTS * ELEMENTS]).unwrap())
-}
 
 /// Copies one direction of a connection and keeps what passed.
 fn copy(mut from: TcpStream, mut to: TcpStream) -> Vec<u8> {
@@ -109,14 +75,6 @@ fn transcript(program: &ValidProgram, data: &Data) -> [Vec<Vec<u8>>; 2] {
         server.join().unwrap();
         tapped.join().unwrap().map(|bytes| messages(&bytes))
     })
-}
-
-/// Pearson's statistic of byte values against uniform: 255 degrees of freedom, standard deviation 22.6.
-fn chi_square(bytes: &[u8]) -> f64 {
-    let mut counts = [0u32; 256];
-    bytes.iter().for_each(|b| counts[usize::from(*b)] += 1);
-    let expected = bytes.len() as f64 / 256.0;
-    counts.iter().map(|c| (f64::from(*c) - expected).powi(2) / expected).sum()
 }
 
 #[test]

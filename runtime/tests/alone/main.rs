@@ -13,6 +13,8 @@ mod products;
 #[path = "../online/run.rs"]
 mod run;
 mod stored;
+#[path = "../online/tapped.rs"]
+mod tapped;
 #[path = "../online/under_mask.rs"]
 mod under_mask;
 #[path = "../online/whole.rs"]

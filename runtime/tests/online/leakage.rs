@@ -3,47 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use marill_plaintext::Tensor;
-use marill_program::schema::*;
-use marill_program::{Owner, Target, ValidProgram};
+use marill_program::ValidProgram;
 use marill_runtime::error::Role;
 use marill_runtime::transport::{Channel, memory_pair_between};
 
-use crate::build::Builder;
 use crate::run::*;
-
-const ELEMENTS: usize = 64;
-
-/// Opens arithmetic values to both and to one, and bits.
-fn program() -> ValidProgram {
-    let mut b = Builder::new();
-    let x = b.input("x", Owner::Client, &format!("i64[{ELEMENTS}]"));
-    let w = b.constant("w", Owner::Server, &format!("f32[{ELEMENTS},{ELEMENTS}]"));
-    let weight = b.weight(w, 24, 4);
-    let known = b.encode(x, 24, 0);
-    let sent = b.open(known, Target::Server, 24);
-    let product = b.matmul(sent, weight, 24);
-    let opened = b.open(product, Target::Both, 24);
-    let digits = b.push(Instruction::Digits(Digits {
-        arg: opened,
-        digit_bits: 4,
-        thresholds: vec![3],
-        low_bits: 0,
-        width: 24,
-    }));
-    let bits = b.open_bits(digits, 11);
-    let bit = b.push(Instruction::Compare(Compare { digits, opened: bits }));
-    let bit = b.open_bits(bit, 1);
-    let bit = b.bit(bit, 0, 16);
-    b.reveal("out", bit, Target::Client, true);
-    b.finish()
-}
-
-fn data(x: i64) -> Data {
-    Data::default()
-        .client("x", Tensor::i64([ELEMENTS], vec![x; ELEMENTS]).unwrap())
-        .private("w", Tensor::f32([ELEMENTS, ELEMENTS], vec![0.25; ELEMENTS * ELEMENTS]).unwrap())
-}
+use crate::tapped::{chi_square, data, program};
 
 /// Forwards messages between the two ends as the program's rounds have them, and keeps a copy.
 fn wiretap(mut client: Channel, mut server: Channel, pattern: &[(bool, bool)]) -> Vec<(bool, Vec<u8>)> {
@@ -91,19 +56,11 @@ fn transcript(program: &ValidProgram, data: &Data) -> Vec<(bool, Vec<u8>)> {
     })
 }
 
-/// Pearson's statistic of byte values against uniform: 255 degrees of freedom, standard deviation 22.6.
-fn chi_square(bytes: &[u8]) -> f64 {
-    let mut counts = [0u32; 256];
-    bytes.iter().for_each(|b| counts[usize::from(*b)] += 1);
-    let expected = bytes.len() as f64 / 256.0;
-    counts.iter().map(|c| (f64::from(*c) - expected).powi(2) / expected).sum()
-}
-
 #[test]
 fn lengths_and_order_do_not_depend_on_the_input() {
     let program = program();
     let lengths = |x| -> Vec<(bool, usize)> {
-        transcript(&program, &data(x)).into_iter().map(|(up, bytes)| (up, bytes.len())).collect()
+        transcript(&program, &data(x, 0.25)).into_iter().map(|(up, bytes)| (up, bytes.len())).collect()
     };
     let first = lengths(0);
     for x in [1, -1, 4000, -4000] {
@@ -118,7 +75,7 @@ fn what_travels_looks_uniform_for_a_constant_input() {
         let runs = if x == 0 { 100 } else { 60 };
         let mut by_message: Vec<Vec<u8>> = Vec::new();
         for _ in 0..runs {
-            for (i, (_, bytes)) in transcript(&program, &data(x)).into_iter().enumerate() {
+            for (i, (_, bytes)) in transcript(&program, &data(x, 0.25)).into_iter().enumerate() {
                 if by_message.len() <= i {
                     by_message.push(Vec::new());
                 }

@@ -8,6 +8,7 @@ mod leakage;
 mod linear;
 mod products;
 mod run;
+mod tapped;
 mod under_mask;
 mod whole;
 

@@ -85,7 +85,7 @@ impl fmt::Display for Statement {
             writeln!(f, "  {}{times}: {}", layer.name, layer.constants)?;
         }
         let all = &self.everybody;
-        writeln!(f, "everybody knows, the dealer too")?;
+        writeln!(f, "everybody knows, a dealer too where there is one")?;
         writeln!(
             f,
             "  {} instructions in {} layers, every shape, owner and receiver, {} names in the model",

@@ -29,6 +29,19 @@ fn row(name: &str, cost: &Cost) -> String {
     )
 }
 
+/// Bytes and rounds of two parties alone, phase by phase, and the oblivious transfers.
+fn two_party_row(compiled: &Compiled) -> String {
+    let Cost { setup, preprocess, online, .. } = cost(&compiled.program, 0, Suite::TwoParty);
+    let [setup, preprocess, online] = [("setup", setup), ("preprocessing", preprocess), ("online", online)]
+        .map(|(name, cost)| {
+            let Bytes { client_to_server, server_to_client, .. } = cost.bytes;
+            format!("{name} {client_to_server} bytes up, {server_to_client} down in {} rounds", cost.rounds)
+        });
+    let demand = whole_demand(&compiled.program);
+    let transfers = demand.server_chooses + demand.client_chooses;
+    format!("{setup}\n{preprocess}, {transfers} transfers\n{online}")
+}
+
 /// One block of GPT-2 small at 128 tokens, everything private, with the share of every operation.
 #[test]
 fn gpt2_small_block() {
@@ -65,16 +78,23 @@ fn gpt2_small_block_without_a_dealer() {
     let path = folder.path().join("block.onnx");
     Gpt2::block(128).write(&path).unwrap();
     let compiled = compile(&path, &Request::default()).unwrap();
-    let Cost { setup, preprocess, online, .. } = cost(&compiled.program, 0, Suite::TwoParty);
+    let online = cost(&compiled.program, 0, Suite::TwoParty).online;
     assert!(online.bytes.total() <= 52_000_000 && online.rounds <= 100);
-    let [setup, preprocess, online] = [("setup", setup), ("preprocessing", preprocess), ("online", online)]
-        .map(|(name, cost)| {
-            let Bytes { client_to_server, server_to_client, .. } = cost.bytes;
-            format!("{name} {client_to_server} bytes up, {server_to_client} down in {} rounds", cost.rounds)
-        });
-    let demand = whole_demand(&compiled.program);
-    let transfers = demand.server_chooses + demand.client_chooses;
-    insta::assert_snapshot!(format!("{setup}\n{preprocess}, {transfers} transfers\n{online}"));
+    insta::assert_snapshot!(two_party_row(&compiled));
+}
+
+/// Every fixture's totals for two parties alone.
+#[test]
+fn fixtures_without_a_dealer() {
+    let Some(shared) = shared() else { return };
+    let mut table = String::new();
+    for name in MODELS {
+        let fixture = Fixture::load(&shared, name);
+        let request = Request { dims: fixture.dims(), ..Request::default() };
+        let compiled = compile(&fixture.model, &request).unwrap();
+        writeln!(table, "{name}\n{}", two_party_row(&compiled)).unwrap();
+    }
+    insta::assert_snapshot!(table);
 }
 
 /// Every fixture's totals.

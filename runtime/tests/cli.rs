@@ -524,6 +524,43 @@ fn programs_are_verified_and_shown() {
 }
 
 #[test]
+fn a_setup_that_two_processes_keep_serves_the_next_run() {
+    let home = Home::new(2);
+    for party in ["client", "server"] {
+        assert!(home.marill(&format!("keygen --store-key @{party}.key")).status.success());
+    }
+    let serve = |kept: &str| {
+        home.listening(&format!("serve @server --listen 127.0.0.1:0 --insecure-plaintext {kept}"))
+    };
+    let run = |address: &str| {
+        home.marill(&format!(
+            "run @client --connect {address} --insecure-plaintext --input @x.npz --output @y.npz --setup @c.setup \
+             --key @client.key --stats @run.json"
+        ))
+    };
+    let setup_bytes = || home.stats("run.json")["setup"]["bytes_sent"]["client"].as_u64().unwrap();
+    for (at, least) in [(0, 8192), (1, 0)] {
+        let (mut server, address) = serve("--setup @s.setup --key @server.key");
+        let output = run(&address);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_contains(&String::from_utf8_lossy(&output.stdout), &["setup kept in ", "c.setup, "]);
+        assert!(server.wait().0);
+        check_output(&home.at("y.npz"));
+        assert!((least..least + 20_000).contains(&setup_bytes()), "run {at}: {} bytes", setup_bytes());
+    }
+    assert!(setup_bytes() < 200);
+    let (mut server, address) = serve("");
+    let text = "the setup of the server does not fit: expected kept, found made for one run";
+    assert_contains(&sentence(&run(&address)), &[text]);
+    assert_contains(&server.wait().1, &["error: the setup of the client does not fit"]);
+    let both =
+        "run @client --connect 127.0.0.1:1 --insecure-plaintext --store @a --setup @b --key @client.key";
+    assert!(!home.marill(both).status.success());
+    let keyless = "run @client --connect 127.0.0.1:1 --insecure-plaintext --setup @b";
+    assert!(!home.marill(keyless).status.success());
+}
+
+#[test]
 fn what_two_processes_prepare_serves_one_run() {
     let home = Home::new(2);
     for party in ["client", "server"] {

@@ -223,7 +223,7 @@ impl Lowering<'_> {
         let f = |x: f64| shape.line * x + shape.offset + (shape.part)(x);
         let error = self.cost.approximate.series_error();
         let pieces = Pieces::new(&f, (shape.period_log2 as i32, -half), -(frac as i32), error, |_| 1.0);
-        let inside = self.pieced(opened, &pieces, frac)?;
+        let inside = self.pieced(opened, Operand::Wide, &pieces, frac)?;
         let piece_log2 = ((half - shape.window) / 2.0).log2().floor() as i32;
         let end = (half / 2f64.powi(piece_log2)) as i64;
         Ok((inside, Edges { piece_log2, low: 1 - end, high: end - 2 }))
@@ -310,7 +310,7 @@ impl Lowering<'_> {
         let range = (EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64);
         let scale = |x: f64| x.exp().max(1.0);
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
-        let value = self.pieced(opened, &pieces, result_frac)?;
+        let value = self.pieced(opened, Operand::Wide, &pieces, result_frac)?;
         // The lowest four of the span are next to nothing, so the test there may be coarse.
         let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);
         let table = BitTable { arg: opened, low_bits: frac + 1, index_bits: integer_bits - 1, tables };
@@ -344,7 +344,7 @@ fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> T
 }
 
 /// A truth table over signed pieces.
-fn truth_table(index_bits: u32, test: impl Fn(i64) -> bool) -> Vec<u64> {
+pub(super) fn truth_table(index_bits: u32, test: impl Fn(i64) -> bool) -> Vec<u64> {
     let pieces = 1usize << index_bits;
     let mut words = vec![0u64; pieces.div_ceil(64)];
     for p in 0..pieces {

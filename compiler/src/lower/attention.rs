@@ -1,13 +1,14 @@
 //! Softmax over attention scores.
 //!
 //! Positions that a public mask drops are not computed at all: scores are packed to the kept ones. The row's maximum
-//! is found to within 1 by a tournament in a small ring, where one table look-up is the whole comparison; `e^(s - max)`
-//! is one look-up more. A mask that only one party knows replaces its scores by the lowest score.
+//! is found to within 1 by a tournament in a small ring, where one look-up is the whole comparison; `e^(s - max)` is one
+//! more. A mask that only one party knows replaces its scores by the lowest score.
 
 use marill_plaintext::{DType, Op, Tensor};
-use marill_program::Target;
-use marill_program::schema::{Basis, Table};
+use marill_program::schema::{Basis, BitTable, Table};
+use marill_program::{Suite, Target};
 
+use super::activation::truth_table;
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
 use super::{Lowering, Result, Value};
@@ -146,8 +147,7 @@ impl Lowering<'_> {
         let largest = self.tournament(coarse, packing.rows.clone(), &mut |this, a, b| {
             let difference = this.builder.sub(a, b)?;
             let opened = this.builder.open(difference, Target::Both);
-            let positive =
-                this.builder.table(relu_table(opened, index_bits), 2f64.powi(index_bits as i32 - 1));
+            let positive = this.small_relu(opened, index_bits)?;
             let sum = this.builder.add(positive, b)?;
             this.builder.set_bound(sum, 2f64.powi(index_bits as i32 - 2) - 1.0);
             Ok(sum)
@@ -183,20 +183,30 @@ impl Lowering<'_> {
     }
 }
 
-/// `max(x, 0)` of small integers, one look-up.
-fn relu_table(opened: Id, index_bits: u32) -> Table {
-    let pieces = 1i64 << index_bits;
-    let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
-    Table {
-        arg: opened,
-        low_bits: 0,
-        index_bits,
-        basis: Basis::Monomials as i32,
-        degree: 0,
-        coefficients: (0..pieces).map(|p| signed(p).max(0) as f64).collect(),
-        entry_frac: 0,
-        power_frac: 0,
-        width: 0,
+impl Lowering<'_> {
+    /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up and selects.
+    fn small_relu(&mut self, opened: Id, index_bits: u32) -> Result<Id> {
+        let pieces = 1i64 << index_bits;
+        if self.cost.suite == Suite::TwoParty {
+            let tables = truth_table(index_bits, |p| p > 0);
+            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
+            let positive = self.builder.bit_table(table, 1);
+            let bit = self.builder.open_bits(positive, 1);
+            return Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide));
+        }
+        let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
+        let table = Table {
+            arg: opened,
+            low_bits: 0,
+            index_bits,
+            basis: Basis::Monomials as i32,
+            degree: 0,
+            coefficients: (0..pieces).map(|p| signed(p).max(0) as f64).collect(),
+            entry_frac: 0,
+            power_frac: 0,
+            width: 0,
+        };
+        Ok(self.builder.table(table, 2f64.powi(index_bits as i32 - 1)))
     }
 }
 

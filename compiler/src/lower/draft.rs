@@ -78,6 +78,7 @@ pub struct Builder {
     group: u32,
     opened: BTreeMap<(Id, i32), Id>,
     truncated: BTreeMap<(Id, u32), Id>,
+    lifted: BTreeMap<Id, Id>,
     encoded: BTreeMap<(Id, u32), Id>,
     weights: BTreeMap<(Id, u32), Id>,
 }
@@ -281,6 +282,17 @@ impl Builder {
         Ok(id)
     }
 
+    /// A value opened to both with at most `frac` fraction bits: the others are dropped under its mask.
+    pub fn coarser(&mut self, opened: Id, frac: u32) -> Id {
+        let shift = self.frac(opened).saturating_sub(frac);
+        if shift == 0 {
+            return opened;
+        }
+        let (shape, bound) = (self.shape(opened).to_vec(), self.bound(opened));
+        let truncate = schema::Truncate { arg: opened, shift };
+        self.push(Instruction::Truncate(truncate), Kind::Masked { to: Target::Both }, shape, frac, bound)
+    }
+
     /// Square of a masked value.
     pub fn square(&mut self, arg: Id, operand: Operand) -> Id {
         let (shape, frac, bound) = (self.shape(arg).to_vec(), 2 * self.frac(arg), self.bound(arg));
@@ -454,10 +466,14 @@ impl Builder {
 
     /// A masked value in whatever ring its users need.
     pub fn lift(&mut self, arg: Id) -> Id {
+        if let Some(&id) = self.lifted.get(&arg) {
+            return id;
+        }
         let (shape, frac, bound) = (self.shape(arg).to_vec(), self.frac(arg), self.bound(arg));
         let lift = schema::Lift { arg, width: 0 };
         let id = self.push(Instruction::Lift(lift), Kind::Arithmetic, shape, frac, bound);
         self.drafts[id as usize].operands = [Operand::Narrow(signed_bits(bound, frac)); 2];
+        self.lifted.insert(arg, id);
         id
     }
 

@@ -4,7 +4,7 @@
 //! row times rho = d / 2^L. The norm does not mind the factor, but for epsilon. The squares' sum is opened per row,
 //! its inverse root comes from tables, and the row is multiplied by it.
 
-use marill_program::Target;
+use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
@@ -13,6 +13,8 @@ use crate::ir::ValueId;
 
 /// Fraction bits of a row's mean square.
 const SQUARE_FRAC: u32 = 24;
+/// Bits of the root of the least mean square.
+const ROOT_BITS: i32 = 10;
 
 impl Lowering<'_> {
     /// `[x]` or `[x, gain, bias]`.
@@ -64,17 +66,32 @@ impl Lowering<'_> {
         let (frac, bound) = (self.builder.frac(c), self.builder.bound(c));
         let opened = self.builder.open(c, Target::Both);
         let operand = Operand::Narrow(signed_bits(bound, frac));
-        let square = self.builder.square(opened, operand);
+        // Between two parties alone every bit of an element costs, and the lowest are next to nothing in the sum, even
+        // where the elements are as small as they may be.
+        let coarse_frac = match self.cost.suite {
+            Suite::Dealer => frac,
+            Suite::TwoParty => frac.min((ROOT_BITS - self.precision.least_variance_log2 / 2) as u32),
+        };
+        let coarse = self.builder.coarser(opened, coarse_frac);
+        let square = self.builder.square(coarse, Operand::Narrow(signed_bits(bound, coarse_frac)));
         let sum = self.builder.sum(square, axis);
         let mean = self.builder.scale(sum, 1, ceil_log2(length));
-        let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * frac));
+        let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * coarse_frac));
         let log2_max = (2.0 * bound.log2()).ceil() as i32;
         let domain = Domain { log2_min: self.precision.least_variance_log2, log2_max };
         let inverse = self.positive(mean, &domain, f)?;
         let factor = self.builder.open(inverse, Target::Both);
         // No element of a normalised row exceeds the root of its length.
         let largest = (length as f64).sqrt() * 1.01;
-        self.builder.mul(opened, factor, [operand, Operand::Wide], largest)
+        // An opening in the product's ring costs a row little. Between two parties alone, every bit of it chooses for the
+        // whole row.
+        let factor_operand = match self.cost.suite {
+            Suite::Dealer => Operand::Wide,
+            Suite::TwoParty => {
+                Operand::Narrow(signed_bits(self.builder.bound(inverse), self.builder.frac(inverse)))
+            }
+        };
+        self.builder.mul(opened, factor, [operand, factor_operand], largest)
     }
 
     fn affine(&mut self, x: Id, gain: ValueId) -> Result<Id> {

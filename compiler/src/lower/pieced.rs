@@ -13,7 +13,8 @@ use super::{Lowering, Result};
 const MOST_SLOPE_FRAC: i32 = 20;
 /// Points of a piece that its line is fitted to.
 const SAMPLES: usize = 32;
-
+/// Bits that tell where in a piece an argument is.
+const POSITION_BITS: i32 = 10;
 /// Most pieces, as a power of two.
 const MOST_INDEX_BITS: u32 = 11;
 
@@ -48,6 +49,11 @@ impl<'f> Pieces<'f> {
     fn slope_frac(&self) -> u32 {
         let bits = (3.0 * self.step() / self.error).log2().ceil() as i32 - 1;
         bits.clamp(0, MOST_SLOPE_FRAC) as u32
+    }
+
+    /// Fraction bits of an argument beyond which a piece makes nothing of it.
+    pub fn useful_frac(&self) -> u32 {
+        (self.index_bits as i32 - self.range_log2 + POSITION_BITS).max(0) as u32
     }
 
     fn count(&self) -> usize {
@@ -123,8 +129,15 @@ impl Column {
 
 impl Lowering<'_> {
     /// A function of a masked value whose low integer bits say where it is, with `result_frac` fraction bits. Where the
-    /// others say that it is elsewhere, what comes out is some piece's line, however far out.
-    pub(super) fn pieced(&mut self, opened: Id, pieces: &Pieces<'_>, result_frac: u32) -> Result<Id> {
+    /// others say that it is elsewhere, what comes out is some piece's line, however far out. `operand` is how the value
+    /// enters its products with bits.
+    pub(super) fn pieced(
+        &mut self,
+        opened: Id,
+        operand: Operand,
+        pieces: &Pieces<'_>,
+        result_frac: u32,
+    ) -> Result<Id> {
         let frac = self.builder.frac(opened);
         let all = 0..pieces.count();
         let slopes: Vec<f64> = all.clone().map(|p| pieces.slope(p)).collect();
@@ -153,7 +166,7 @@ impl Lowering<'_> {
         let least = (slopes.least * 2f64.powi(slope_frac as i32)).round() as i64;
         let mut sum = self.builder.scale(x, least, slope_frac);
         for bit in 0..slopes.bits {
-            let product = self.builder.bit_product(bits, bit, opened, Operand::Wide);
+            let product = self.builder.bit_product(bits, bit, opened, operand);
             let term = self.builder.scale(product, 1 << bit, slope_frac);
             sum = self.builder.add(sum, term)?;
         }

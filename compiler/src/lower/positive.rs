@@ -1,24 +1,31 @@
 //! Functions of a positive number over many octaves: reciprocals and roots, once per row.
 //!
-//! The range is cut into regions of three octaves. Each has its own table of cubics on the opened value's bits; exact
-//! comparisons with the regions' borders select, by products of opened bits with the differences of neighbours.
+//! The range is cut into regions of a few octaves. Each has its own table of cubics on the opened value's bits or, between
+//! two parties alone, its own straight pieces; exact comparisons with the regions' borders select, by products of opened
+//! bits with the differences of neighbours.
 
 use marill_plaintext::Op;
-use marill_program::Target;
 use marill_program::schema::{Basis, Digits, Table};
+use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::fit::cubic;
+use super::pieced::Pieces;
 use super::{Lowering, Result};
 use crate::ir::ValueId;
 
-/// Octaves per region.
-const REGION_OCTAVES: i32 = 3;
+/// Octaves of a region with a table of cubics, and of one in straight pieces.
+const CUBIC_OCTAVES: i32 = 3;
+const PIECED_OCTAVES: i32 = 2;
 /// Pieces of a region's table, as a power of two; the table spans twice the region's upper border.
 const INDEX_BITS: u32 = 7;
 const POSITION_FRAC: u32 = 14;
 /// Relative precision of results, in bits.
 const RELATIVE_BITS: i32 = 15;
+/// Relative error of straight pieces.
+const PIECED_ERROR: f64 = 1.0 / 32768.0;
+/// How far below its lower border a region is taken to reach: comparisons are good to within `2^-7`.
+const BORDER: f64 = 0.95;
 
 /// A positive function's domain and fixed point.
 pub(super) struct Domain {
@@ -59,32 +66,31 @@ impl Lowering<'_> {
         let opened = self.builder.open(y, Target::Both);
         self.builder.require_width(opened, signed_bits(high, frac as u32));
         let mut tops = Vec::new();
-        let mut top = domain.log2_min + REGION_OCTAVES;
+        let octaves = match self.cost.suite {
+            Suite::Dealer => CUBIC_OCTAVES,
+            Suite::TwoParty => PIECED_OCTAVES,
+        };
+        let mut top = domain.log2_min + octaves;
         while top < domain.log2_max {
             tops.push(top);
-            top += REGION_OCTAVES;
+            top += octaves;
         }
         tops.push(domain.log2_max);
-        let mut regions = Vec::new();
-        for &top in &tops {
-            let low_bits = (top + 1 + frac - INDEX_BITS as i32).max(0) as u32;
-            let width = 2f64.powi(low_bits as i32 - frac);
-            let floor = low / 2.0;
-            let piece = |p: u32| cubic(|v| f(v.max(floor)), f64::from(p) * width, width);
-            let table = Table {
-                arg: opened,
-                low_bits,
-                index_bits: INDEX_BITS,
-                basis: Basis::Monomials as i32,
-                degree: 3,
-                coefficients: (0..1 << INDEX_BITS).flat_map(piece).collect(),
-                entry_frac: POSITION_FRAC,
-                power_frac: result_frac + 2,
-                width: 0,
-            };
-            let value = self.builder.table(table, bound);
-            regions.push(self.builder.at_frac(value, result_frac));
-        }
+        let regions: Vec<Id> = match self.cost.suite {
+            Suite::Dealer => {
+                let cubics = |&top: &i32| self.cubics(opened, top, (low / 2.0, bound), result_frac, &f);
+                tops.iter().map(cubics).collect()
+            }
+            Suite::TwoParty => {
+                let pieced = |&top: &i32| self.region_pieces(opened, top, result_frac, &f);
+                tops.iter().map(pieced).collect::<Result<_>>()?
+            }
+        };
+        // What a region's pieces say of values outside it can be far out. In one ring it cancels.
+        let operand = match self.cost.suite {
+            Suite::Dealer => Operand::Narrow(signed_bits(2.0 * bound, result_frac)),
+            Suite::TwoParty => Operand::Wide,
+        };
         let mut result = regions[0];
         if regions.len() > 1 {
             let first = tops[0] + frac;
@@ -99,13 +105,61 @@ impl Lowering<'_> {
                 let step = self.builder.sub(pair[1], pair[0])?;
                 let bit = self.bit_slice(bits, i, step)?;
                 let masked = self.builder.open(step, Target::Both);
-                let operand = Operand::Narrow(signed_bits(2.0 * bound, result_frac));
                 let chosen = self.builder.bit_product(bit, 0, masked, operand);
                 result = self.builder.add(result, chosen)?;
             }
         }
         self.builder.set_bound(result, bound);
         Ok(result)
+    }
+
+    /// Cubics on a table from 0 to twice the border `2^top`; below `floor` they are level.
+    fn cubics(
+        &mut self,
+        opened: Id,
+        top: i32,
+        (floor, bound): (f64, f64),
+        result_frac: u32,
+        f: &impl Fn(f64) -> f64,
+    ) -> Id {
+        let frac = self.builder.frac(opened) as i32;
+        let low_bits = (top + 1 + frac - INDEX_BITS as i32).max(0) as u32;
+        let width = 2f64.powi(low_bits as i32 - frac);
+        let piece = |p: u32| cubic(|v| f(v.max(floor)), f64::from(p) * width, width);
+        let table = Table {
+            arg: opened,
+            low_bits,
+            index_bits: INDEX_BITS,
+            basis: Basis::Monomials as i32,
+            degree: 3,
+            coefficients: (0..1 << INDEX_BITS).flat_map(piece).collect(),
+            entry_frac: POSITION_FRAC,
+            power_frac: result_frac + 2,
+            width: 0,
+        };
+        let value = self.builder.table(table, bound);
+        self.builder.at_frac(value, result_frac)
+    }
+
+    /// Straight pieces from 0 to twice the border `2^top`; below the region they are level.
+    fn region_pieces(
+        &mut self,
+        opened: Id,
+        top: i32,
+        result_frac: u32,
+        f: &impl Fn(f64) -> f64,
+    ) -> Result<Id> {
+        let frac = self.builder.frac(opened) as i32;
+        let (floor, high) = (2f64.powi(top - PIECED_OCTAVES) * BORDER, 2f64.powi(top));
+        let level = |y: f64| f(y.max(floor));
+        let pieces = Pieces::new(&level, (top + 1, 0.0), -frac, PIECED_ERROR, level);
+        let smallest = f(floor).min(f(high)).log2().floor() as i32;
+        let own_frac = (RELATIVE_BITS - smallest).clamp(0, result_frac as i32) as u32;
+        let coarse = self.builder.coarser(opened, pieces.useful_frac());
+        // In its own few bits: a product's ring would widen all that the value is made of.
+        let operand = Operand::Narrow(signed_bits(self.builder.bound(coarse), self.builder.frac(coarse)));
+        let value = self.pieced(coarse, operand, &pieces, own_frac)?;
+        Ok(self.builder.at_frac(value, result_frac))
     }
 
     /// Slice `i` of opened bits with a leading axis, in the shape of `like`.

@@ -134,6 +134,9 @@ fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
                 demand(b.a, w);
                 demand(b.b, w);
             }
+            Instruction::Scale(s) if draft.kind == Kind::Arithmetic => {
+                demand(s.arg, w.saturating_sub(s.spared_bits()).max(1));
+            }
             Instruction::Scale(s) => demand(s.arg, w),
             Instruction::Sum(s) => demand(s.arg, w),
             Instruction::Place(p) => demand(p.arg, w),
@@ -235,16 +238,30 @@ fn insert_lift(builder: &mut Builder, id: Id) {
     builder.drafts.insert(second, lifted);
 }
 
+/// The ring of a masked value: what is made under a mask can have a wider one than it needs.
+fn masked_width(builder: &Builder, needs: &[u32], id: Id) -> u32 {
+    let need = needs[id as usize];
+    match &builder.get(id).instruction {
+        Instruction::Truncate(t) => need.max(masked_width(builder, needs, t.arg).saturating_sub(t.shift)),
+        Instruction::Move(m) => m.args.iter().map(|&a| masked_width(builder, needs, a)).max().unwrap_or(need),
+        Instruction::Scale(s) => need.max(masked_width(builder, needs, s.arg)),
+        _ => need,
+    }
+}
+
 fn patch(builder: &mut Builder, needs: &[u32]) {
     for at in 0..builder.drafts.len() {
-        let masked_width = |value: Id| needs[value as usize];
+        let lifted = match builder.drafts[at].instruction {
+            Instruction::Lift(ref lift) => masked_width(builder, needs, lift.arg),
+            _ => 0,
+        };
         match &mut builder.drafts[at].instruction {
             Instruction::Encode(e) => e.width = needs[at],
             Instruction::Weight(w) => w.width = needs[at],
             Instruction::Mul(p) | Instruction::MatMul(p) => p.width = needs[at],
             Instruction::Square(s) => s.width = needs[at],
             Instruction::Open(o) => o.width = needs[at],
-            Instruction::Lift(l) => l.width = needs[at].max(masked_width(l.arg)),
+            Instruction::Lift(l) => l.width = needs[at].max(lifted),
             Instruction::Table(t) => t.width = needs[at],
             Instruction::Fourier(f) => f.width = needs[at],
             Instruction::BitProduct(b) => b.width = needs[at],

@@ -138,7 +138,7 @@ pub fn interpret(
     Plan::new(program).setup.into_iter().for_each(|at| deferred[at as usize] = true);
     let mut values: Vec<Option<Value>> = (0..program.len()).map(|_| None).collect();
     let mut headroom = Vec::new();
-    for (at, &limit) in limits.iter().enumerate() {
+    for at in 0..program.len() {
         if deferred[at] && last_use[at] != u32::MAX {
             continue;
         }
@@ -156,7 +156,8 @@ pub fn interpret(
                 continue;
             }
             let value = step(program, next, &values, inputs, constant)?;
-            if let (true, Value::Ring(ring)) = (is_measured(program, next), &value) {
+            if let (true, Some(limit), Value::Ring(ring)) = (is_measured(program, next), limits[next], &value)
+            {
                 headroom.push(measure(program, next, ring, limit));
             }
             values[next] = Some(value);
@@ -189,8 +190,11 @@ fn lifetimes(program: &ValidProgram) -> Vec<u32> {
 }
 
 /// For each masked value, the base-2 logarithm of the magnitude that its users allow, in units of the last place:
-/// every lift must fit; of several tables the widest counts, since they are pieces of one function.
-fn limits(program: &ValidProgram) -> Vec<f64> {
+/// every lift must fit; of several tables the widest counts, since they are pieces of one function. `None` where a bit
+/// selects the value within its ring, which is exact for any: what is selected shows where it goes.
+fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
+    let mut selected = vec![false; program.len()];
+    let mut used = vec![false; program.len()];
     let mut lifts = vec![f64::INFINITY; program.len()];
     let mut tables = vec![f64::NEG_INFINITY; program.len()];
     for at in (0..program.len()).rev() {
@@ -204,10 +208,26 @@ fn limits(program: &ValidProgram) -> Vec<f64> {
             let limit = &mut tables[value as usize];
             *limit = limit.max(log2);
         };
-        match program.instruction(at) {
+        let instruction = program.instruction(at);
+        let selects = |value: u32| match instruction {
+            Instruction::BitProduct(b) => b.arg == value && program.ty(value).width() >= Some(width),
+            _ => false,
+        };
+        for value in arguments(instruction) {
+            let only_moved = matches!(instruction, Instruction::Move(_)) && !used[at];
+            let seen = if selects(value) || (only_moved && selected[at]) { &mut selected } else { &mut used };
+            seen[value as usize] = true;
+        }
+        match instruction {
             Instruction::Lift(l) => lift(l.arg),
             Instruction::Square(s) => lift(s.arg),
             Instruction::BitProduct(b) => lift(b.arg),
+            Instruction::Truncate(t) => {
+                let shift = f64::from(t.shift);
+                let (lift, table) = (lifts[at] + shift, tables[at] + shift);
+                lifts[t.arg as usize] = lifts[t.arg as usize].min(lift);
+                tables[t.arg as usize] = tables[t.arg as usize].max(table);
+            }
             Instruction::Mul(p) => {
                 lift(p.a);
                 lift(p.b);
@@ -236,15 +256,31 @@ fn limits(program: &ValidProgram) -> Vec<f64> {
             _ => {}
         }
     }
-    let both = lifts.into_iter().zip(tables);
-    both.map(|(lift, table)| if table == f64::NEG_INFINITY { lift } else { lift.min(table) }).collect()
+    let limit = |at: usize| match tables[at] {
+        _ if selected[at] && !used[at] => None,
+        f64::NEG_INFINITY => Some(lifts[at]),
+        table => Some(lifts[at].min(table)),
+    };
+    (0..program.len()).map(limit).collect()
 }
 
-/// Openings, and what is truncated under its mask.
+/// Openings, and what is truncated under a mask of which no part was opened itself.
 fn is_measured(program: &ValidProgram, at: usize) -> bool {
     match program.instruction(at) {
         Instruction::Open(_) => true,
-        Instruction::Truncate(_) => matches!(program.types()[at].form, Form::Masked { .. }),
+        Instruction::Truncate(t) => {
+            matches!(program.types()[at].form, Form::Masked { .. }) && !is_opened(program, t.arg)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a masked value is an opening, at most moved or truncated.
+fn is_opened(program: &ValidProgram, value: u32) -> bool {
+    match program.instruction(value as usize) {
+        Instruction::Open(_) => true,
+        Instruction::Truncate(t) => is_opened(program, t.arg),
+        Instruction::Move(m) => m.args.first().is_some_and(|&arg| is_opened(program, arg)),
         _ => false,
     }
 }

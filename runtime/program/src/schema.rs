@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -198,7 +198,8 @@ pub struct Binary {
 }
 
 /// `x * factor / 2^frac`: an `Arithmetic` value, or a `Masked` one opened to both with its mask, times a public integer;
-/// fraction bits grow by `frac`.
+/// fraction bits grow by `frac`. Where the factor is a multiple of `2^t`, an `Arithmetic` result's ring is `t` bits wider
+/// than the operand's, at most 64.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Scale {
     #[prost(uint32, tag = "1")]
@@ -207,6 +208,13 @@ pub struct Scale {
     pub factor: i64,
     #[prost(uint32, tag = "3")]
     pub frac: u32,
+}
+
+impl Scale {
+    /// Bits that the operand's ring may lack: the result's lowest, which are zero.
+    pub fn spared_bits(&self) -> u32 {
+        self.factor.trailing_zeros()
+    }
 }
 
 /// Element-wise (`Mul`, broadcast) or matrix (`MatMul`, numpy batching) product -> `Arithmetic`, fraction bits add.

@@ -355,7 +355,9 @@ impl Checker {
             Instruction::Scale(s) => {
                 let (form, shape) = self.linear(s.arg)?;
                 let frac = self.frac(form.frac().unwrap_or(0).saturating_add(s.frac))?;
-                (form.with_ring(form.width().unwrap_or(64), frac), shape)
+                let width = form.width().unwrap_or(64);
+                let spared = if matches!(form, Form::Arithmetic { .. }) { s.spared_bits() } else { 0 };
+                (form.with_ring((width + spared).min(64), frac), shape)
             }
             Instruction::Mul(p) => self.product(p, &Op::Mul)?,
             Instruction::MatMul(p) => self.product(p, &Op::MatMul)?,

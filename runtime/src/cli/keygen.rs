@@ -1,4 +1,4 @@
-//! New identities, and keys of stores.
+//! New identities, and keys of what is kept.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::put;
 pub(super) struct Arguments {
     /// Where to put certificate.pem and key.pem; made if need be
     directory: Option<PathBuf>,
-    /// Make a key of stores instead; beside it lies the register of those that were used
+    /// Make a key of stores and setups instead; beside it lies the register of the stores that were used
     #[arg(long, value_name = "KEYFILE")]
     store_key: Option<PathBuf>,
 }

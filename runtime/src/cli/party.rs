@@ -8,11 +8,11 @@ use clap::Args;
 use marill_plaintext::Tensor;
 use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
-use marill_runtime::correlation::store::{Store, StoreKey};
-use marill_runtime::error::Role;
+use marill_runtime::correlation::store::{SetupFile, Store, StoreKey};
+use marill_runtime::error::{Role, RunError};
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
-use marill_runtime::session::{admit, consents};
+use marill_runtime::session::{Origin, admit, consents};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Channel, Ends, Listener, Protection};
 
@@ -42,7 +42,7 @@ pub(super) struct ServeArguments {
     #[command(flatten)]
     links: LinkOptions,
     #[command(flatten)]
-    store: StoreOptions,
+    kept: KeptOptions,
     #[command(flatten)]
     wire: WireOptions,
 }
@@ -71,7 +71,7 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     links: LinkOptions,
     #[command(flatten)]
-    store: StoreOptions,
+    kept: KeptOptions,
     #[command(flatten)]
     wire: WireOptions,
 }
@@ -93,25 +93,50 @@ struct LinkOptions {
     trust_dealer: Option<PathBuf>,
 }
 
-/// What was prepared.
+/// What was kept.
 #[derive(Args)]
-struct StoreOptions {
+struct KeptOptions {
     /// What `marill prepare` kept: setup and preprocessing are left out, and the store is used up
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE", requires = "key", group = "kept")]
     store: Option<PathBuf>,
-    /// The key of the store
-    #[arg(long, value_name = "KEYFILE", requires = "store")]
+    /// Where setup is kept, for this program and this peer: used where the file is there, else made. Both parties give one
+    #[arg(long, value_name = "FILE", requires = "key", group = "kept")]
+    setup: Option<PathBuf>,
+    /// The key of the store or setup
+    #[arg(long, value_name = "KEYFILE", requires = "kept")]
     key: Option<PathBuf>,
 }
 
-impl StoreOptions {
-    fn open(&self, suite: Suite, party: Party, bundle: &Bundle) -> Result<Option<Store>> {
-        let (Some(store), Some(key)) = (&self.store, &self.key) else { return Ok(None) };
+impl KeptOptions {
+    /// What is kept, or `None`, looked at before anybody is called.
+    fn open(&self, suite: Suite, party: Party, bundle: &Bundle) -> Result<Option<Origin>> {
+        let Some(key) = &self.key else { return Ok(None) };
         if suite == Suite::Dealer {
-            bail!("the dealer's correlations are not kept: leave out --store and --key, or --suite dealer");
+            bail!(
+                "the dealer's correlations are not kept: leave out --store, --setup and --key, or --suite dealer"
+            );
         }
-        Ok(Some(Store::open(store, &StoreKey::load(key)?, party, bundle.program())?))
+        let (key, program) = (StoreKey::load(key)?, bundle.program());
+        Ok(match (&self.store, &self.setup) {
+            (Some(store), _) => Some(Origin::Store(Box::new(Store::open(store, &key, party, program)?))),
+            (None, Some(setup)) => {
+                Some(Origin::Peer(Some(Box::new(SetupFile::open(setup, key, party, program)?))))
+            }
+            (None, None) => None,
+        })
     }
+
+    fn report(&self) -> Result<String> {
+        self.setup.as_deref().map_or(Ok(String::new()), kept_setup)
+    }
+}
+
+/// A line about the setup at `path`.
+pub(super) fn kept_setup(path: &Path) -> Result<String> {
+    let metadata = std::fs::metadata(path);
+    let metadata =
+        metadata.map_err(|source| RunError::File { path: path.to_owned(), action: "read", source })?;
+    Ok(format!("setup kept in {}, {}\n", path.display(), print::bytes(metadata.len())))
 }
 
 /// What the client allows; `marill verify` tells what a program needs.
@@ -198,7 +223,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
             prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
         // Everything that can be wrong on this machine is found before anybody is called.
         let admitted = admit(&bundle, Party::Server, inputs)?;
-        let store = arguments.store.open(arguments.links.suite, Party::Server, &bundle)?;
+        let kept = arguments.kept.open(arguments.links.suite, Party::Server, &bundle)?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -207,10 +232,8 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let client = wire.accept(&listener, ends(Role::Client), &links.peer)?;
         drop(listener);
         let mut progress = Progress::new(Role::Server, wire.supervised);
-        let result = match store {
-            Some(store) => admitted.run_server_stored(client, store, &mut |p| progress.hear(p)),
-            None => admitted.run_server(client, dealer, &mut |p| progress.hear(p)),
-        };
+        let origin = kept.unwrap_or_else(|| dealer.into());
+        let result = admitted.run(client, origin, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {
@@ -221,7 +244,8 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         if wire.supervised {
             return Ok(());
         }
-        put(&format!("{}{}", print::outputs(&outputs), print::report(&report)))
+        let kept = arguments.kept.report()?;
+        put(&format!("{}{kept}{}", print::outputs(&outputs), print::report(&report)))
     })
 }
 
@@ -238,15 +262,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         }
         let mask = inputs.get(print::MASK).cloned();
         let admitted = admit(&bundle, Party::Client, inputs)?;
-        let store = arguments.store.open(arguments.links.suite, Party::Client, &bundle)?;
+        let kept = arguments.kept.open(arguments.links.suite, Party::Client, &bundle)?;
         let ends = Ends { me: Role::Client, peer: Role::Server };
         let server = wire.connect(&arguments.connect, ends, &links.peer)?;
         let dealer = links.call_dealer(wire, Role::Client)?;
         let mut progress = Progress::new(Role::Client, wire.supervised);
-        let result = match store {
-            Some(store) => admitted.run_client_stored(server, store, &mut |p| progress.hear(p)),
-            None => admitted.run_client(server, dealer, &mut |p| progress.hear(p)),
-        };
+        let origin = kept.unwrap_or_else(|| dealer.into());
+        let result = admitted.run(server, origin, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;
         if let Some(path) = &arguments.output {
@@ -260,6 +282,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         if wire.supervised {
             return Ok(());
         }
-        put(&format!("{}{}", print::outputs(&outputs), print::report(&report)))
+        let kept = arguments.kept.report()?;
+        put(&format!("{}{kept}{}", print::outputs(&outputs), print::report(&report)))
     })
 }

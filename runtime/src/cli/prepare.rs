@@ -6,13 +6,13 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use marill_program::flow::Consent;
 use marill_runtime::bundle::Bundle;
-use marill_runtime::correlation::store::{NewStore, StoreKey};
+use marill_runtime::correlation::store::{NewStore, SetupFile, StoreKey};
 use marill_runtime::report::Report;
 use marill_runtime::session::{self, consents};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Channel, Ends, Listener};
 
-use super::party::{Allow, Links};
+use super::party::{Allow, Links, kept_setup};
 use super::progress::Progress;
 use super::wire::WireOptions;
 use super::{check_places, print, put, supervisor, write_stats};
@@ -36,7 +36,10 @@ pub(super) struct Arguments {
     /// The store to make
     #[arg(long, value_name = "FILE")]
     store: PathBuf,
-    /// Its key, made by `marill keygen --store-key KEYFILE`
+    /// Where setup is kept, for this program and this peer: used where the file is there, else made. Both parties give one
+    #[arg(long, value_name = "FILE")]
+    setup: Option<PathBuf>,
+    /// Their key, made by `marill keygen --store-key KEYFILE`
     #[arg(long, value_name = "KEYFILE")]
     key: PathBuf,
     #[command(flatten)]
@@ -91,9 +94,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         let bundle = Bundle::open(&arguments.directory, party)?.allowing(consent);
         consents(&bundle, party)?;
         let place = NewStore::reserve(&arguments.store, StoreKey::load(&arguments.key)?)?;
+        let open = |path| SetupFile::open(path, StoreKey::load(&arguments.key)?, party, bundle.program());
+        let setup = arguments.setup.as_deref().map(open).transpose()?;
         let peer = arguments.reach(&links)?;
         let mut progress = Progress::new(party.role(), wire.supervised);
-        let result = session::prepare(&bundle, party, peer, place, &mut |p| progress.hear(p));
+        let result = session::prepare(&bundle, party, peer, place, setup, &mut |p| progress.hear(p));
         progress.finish();
         let stored = result?;
         let report = Report::new(Some(bundle.program()), &stored.stats);
@@ -102,6 +107,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             return Ok(());
         }
         let (path, size) = (arguments.store.display(), print::bytes(stored.file_bytes));
-        put(&format!("store {} in {path}, {size}, for one run\n{}", stored.id, print::report(&report)))
+        let kept = arguments.setup.as_deref().map_or(Ok(String::new()), kept_setup)?;
+        let report = print::report(&report);
+        put(&format!("store {} in {path}, {size}, for one run\n{kept}{report}", stored.id))
     })
 }

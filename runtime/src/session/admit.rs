@@ -38,6 +38,7 @@ pub fn consents(bundle: &Bundle, party: Party) -> Result<(), RunError> {
 
 /// A party that is ready to call others: it agrees to its program, and has computed what needs nobody else.
 pub struct Admitted<'b> {
+    pub(super) party: Party,
     pub(super) bundle: &'b Bundle,
     pub(super) plan: Plan,
     pub(super) constants: Constants<'b>,
@@ -69,5 +70,5 @@ pub fn admit(
     } else {
         Rehearsed::default()
     };
-    Ok(Admitted { bundle, plan, constants, inputs, rehearsed })
+    Ok(Admitted { party, bundle, plan, constants, inputs, rehearsed })
 }

@@ -4,8 +4,9 @@ use marill_program::cost::HELLO_BYTES;
 use marill_program::schema;
 
 use crate::correlation::Suite;
-use crate::correlation::store::StoreId;
+use crate::correlation::store::{StoreId, random};
 use crate::error::{Role, RunError};
+use crate::sharing::Party;
 use crate::transport::Channel;
 
 /// The first bytes of a greeting.
@@ -30,13 +31,6 @@ impl Purpose {
             Purpose::Stored(_) => 2,
         }
     }
-
-    fn tag(self) -> [u8; TAG.end - TAG.start] {
-        match self {
-            Purpose::Run | Purpose::Prepare => [0; TAG.end - TAG.start],
-            Purpose::Stored(id) => id.tag(),
-        }
-    }
 }
 
 fn purpose_name(code: u8) -> String {
@@ -48,27 +42,68 @@ fn purpose_name(code: u8) -> String {
     }
 }
 
-/// Where in a greeting the name of the store stands.
+/// What becomes of a setup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// It serves this run alone.
+    Once,
+    /// It is kept; the name of the one that is there.
+    Kept(Option<StoreId>),
+}
+
+impl Keeping {
+    fn code(self) -> u8 {
+        match self {
+            Keeping::Once => 0,
+            Keeping::Kept(_) => 1,
+        }
+    }
+}
+
+fn keeping_name(code: u8) -> String {
+    match code {
+        0 => "made for one run".to_owned(),
+        1 => "kept".to_owned(),
+        code => format!("unknown {code}"),
+    }
+}
+
+/// Where in a greeting the name of the store or setup stands.
 const TAG: std::ops::Range<usize> = 48..64;
 
-/// A greeting: magic, format version, role, suite, purpose, zero, program digest, name of the store or zeros.
+/// A greeting: magic, format version, role, suite, purpose, whether setup is kept, program digest, name of the store or
+/// of the setup that is there or zeros.
 pub struct Hello {
     version: u32,
     role: Role,
     suite: Suite,
     purpose: Purpose,
+    keeping: Keeping,
     digest: [u8; 32],
 }
 
 impl Hello {
     /// The greeting of `role` for the program with `digest`; the dealer's digest is zero.
     pub fn new(role: Role, suite: Suite, digest: [u8; 32]) -> Hello {
-        Hello { version: schema::VERSION, role, suite, purpose: Purpose::Run, digest }
+        let (purpose, keeping) = (Purpose::Run, Keeping::Once);
+        Hello { version: schema::VERSION, role, suite, purpose, keeping, digest }
     }
 
     /// The same for another purpose.
     pub fn to(self, purpose: Purpose) -> Hello {
         Hello { purpose, ..self }
+    }
+
+    /// The same of a party that does this with its setup.
+    pub fn keeping(self, keeping: Keeping) -> Hello {
+        Hello { keeping, ..self }
+    }
+
+    fn tag(&self) -> [u8; TAG.end - TAG.start] {
+        match (self.purpose, self.keeping) {
+            (Purpose::Stored(id), _) | (_, Keeping::Kept(Some(id))) => id.tag(),
+            _ => [0; TAG.end - TAG.start],
+        }
     }
 
     /// The greeting's bytes.
@@ -79,8 +114,9 @@ impl Hello {
         bytes[12] = role_code(self.role);
         bytes[13] = self.suite.code();
         bytes[14] = self.purpose.code();
+        bytes[15] = self.keeping.code();
         bytes[16..48].copy_from_slice(&self.digest);
-        bytes[TAG].copy_from_slice(&self.purpose.tag());
+        bytes[TAG].copy_from_slice(&self.tag());
         bytes
     }
 }
@@ -107,8 +143,8 @@ fn short(digest: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Greets the peer, and returns the digest in its greeting.
-fn exchange(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
+/// Greets the peer, and returns the digest in its greeting, and whether both have the same kept setup.
+fn exchange(channel: &mut Channel, own: &Hello) -> Result<([u8; 32], bool), RunError> {
     let peer = channel.peer();
     let mut theirs = [0; HELLO_BYTES as usize];
     channel.exchange_into(&own.encode(), &mut theirs)?;
@@ -137,24 +173,42 @@ fn exchange(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
     if theirs[14] != own.purpose.code() {
         return Err(differs("purpose", purpose_name(own.purpose.code()), purpose_name(theirs[14])));
     }
-    let tag = own.purpose.tag();
-    if theirs[TAG] != tag {
+    if theirs[15] != own.keeping.code() {
+        return Err(differs("setup", keeping_name(own.keeping.code()), keeping_name(theirs[15])));
+    }
+    let tag = own.tag();
+    let same = theirs[TAG] == tag;
+    // Who keeps setups may have lost his, or have that of another peer: both make one again.
+    if !same && !matches!(own.keeping, Keeping::Kept(_)) {
         return Err(differs("store", short(&tag), short(&theirs[TAG])));
     }
-    if theirs[15] != 0 {
-        return Err(differs("greeting", short(&[0]), short(&theirs[15..16])));
-    }
-    Ok(digest)
+    Ok((digest, same && tag != [0; TAG.end - TAG.start]))
 }
 
-/// Client or server: greets the other party or the dealer, which knows no program yet.
-pub(super) fn party(channel: &mut Channel, own: &Hello) -> Result<(), RunError> {
-    exchange(channel, own).map(drop)
+/// Client or server: greets the other party or the dealer, which knows no program yet. Tells whether both parties have
+/// the setup that `own` names.
+pub(super) fn party(channel: &mut Channel, own: &Hello) -> Result<bool, RunError> {
+    exchange(channel, own).map(|(_, same)| same)
 }
 
 /// The dealer: greets a party and returns the digest of its program.
 pub(super) fn dealer(channel: &mut Channel, own: &Hello) -> Result<[u8; 32], RunError> {
-    exchange(channel, own)
+    exchange(channel, own).map(|(digest, _)| digest)
+}
+
+/// 32 fresh bytes, of which the client draws the first half and the server the other.
+pub(super) fn draw(peer: &mut Channel, party: Party) -> Result<[u8; 32], RunError> {
+    let (mut drawn, mut theirs) = ([0; 32], [0; 16]);
+    let (client, server) = drawn.split_at_mut(16);
+    let (own, other) = match party {
+        Party::Client => (client, server),
+        Party::Server => (server, client),
+    };
+    own.copy_from_slice(&random::<16>()?);
+    peer.exchange_into(own, &mut theirs)?;
+    peer.end_round();
+    other.copy_from_slice(&theirs);
+    Ok(drawn)
 }
 
 /// Compares the digests of two programs.

@@ -3,7 +3,7 @@
 //!
 //! Correlations come from a dealer ([`dealt`]) or from the two parties between them ([`alone`]); then come the rounds of
 //! the program between client and server, the same in both cases. What the two parties make may wait in a store for a
-//! run that comes later ([`stored`]).
+//! run that comes later ([`stored`]), and their setup in a file for many.
 
 mod admit;
 mod agree;
@@ -22,7 +22,7 @@ use crate::bundle::Bundle;
 use crate::correlation::Source;
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
-use crate::correlation::store::Store;
+use crate::correlation::store::{SetupFile, Store};
 use crate::error::RunError;
 use crate::executor::constants::Constants;
 use crate::executor::{Executor, Rehearsed};
@@ -30,7 +30,7 @@ use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
 pub use admit::{Admitted, admit, consents, trace};
-pub use agree::{Hello, MAGIC, Purpose};
+pub use agree::{Hello, Keeping, MAGIC, Purpose};
 pub use dealt::run_dealer;
 pub use stats::{LinkStats, PhaseStats, Stats};
 pub use stored::{Stored, prepare};
@@ -70,7 +70,7 @@ pub fn run_client(
     dealer: Option<Channel>,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
-    admit(bundle, Party::Client, inputs)?.run_client(server, dealer, progress)
+    admit(bundle, Party::Client, inputs)?.run(server, dealer.into(), progress)
 }
 
 /// Runs the server: holds the private weights, learns the outputs declared for it.
@@ -84,71 +84,19 @@ pub fn run_server(
     dealer: Option<Channel>,
     progress: Listener<'_>,
 ) -> Result<Outcome, RunError> {
-    admit(bundle, Party::Server, inputs)?.run_server(client, dealer, progress)
+    admit(bundle, Party::Server, inputs)?.run(client, dealer.into(), progress)
 }
 
 impl Admitted<'_> {
-    /// As [`run_client`].
+    /// As the client or the server that was admitted, with the other of the two as `peer`.
     ///
     /// # Errors
-    /// Those of [`run_client`], but for what admission has excluded.
-    pub fn run_client(
-        self,
-        server: Channel,
-        dealer: Option<Channel>,
-        progress: Listener<'_>,
-    ) -> Result<Outcome, RunError> {
-        self.run(Party::Client, server, Origin::of(dealer), progress)
-    }
-
-    /// As [`run_server`].
-    ///
-    /// # Errors
-    /// Those of [`run_server`], but for what admission has excluded.
-    pub fn run_server(
-        self,
-        client: Channel,
-        dealer: Option<Channel>,
-        progress: Listener<'_>,
-    ) -> Result<Outcome, RunError> {
-        self.run(Party::Server, client, Origin::of(dealer), progress)
-    }
-
-    /// As [`Admitted::run_client`], from a store.
-    ///
-    /// # Errors
-    /// `Store` where it is not the client's for this program or was used; `PeerIncompatible` where the server does not
-    /// run from the store made together with it. Up to and with this last one the store stays unused.
-    pub fn run_client_stored(
-        self,
-        server: Channel,
-        store: Store,
-        progress: Listener<'_>,
-    ) -> Result<Outcome, RunError> {
-        self.run(Party::Client, server, Origin::Store(Box::new(store)), progress)
-    }
-
-    /// As [`Admitted::run_server`], from a store.
-    ///
-    /// # Errors
-    /// As [`Admitted::run_client_stored`].
-    pub fn run_server_stored(
-        self,
-        client: Channel,
-        store: Store,
-        progress: Listener<'_>,
-    ) -> Result<Outcome, RunError> {
-        self.run(Party::Server, client, Origin::Store(Box::new(store)), progress)
-    }
-
-    fn run(
-        self,
-        party: Party,
-        mut peer: Channel,
-        origin: Origin,
-        progress: Listener<'_>,
-    ) -> Result<Outcome, RunError> {
-        let Admitted { bundle, plan, constants, inputs, rehearsed } = self;
+    /// Those of [`run_client`] and [`run_server`], but for what admission has excluded. `Store` where a file of the
+    /// origin is not this party's for this program, or was used; `PeerIncompatible` where the peer's correlations have
+    /// another origin. Up to and with this last one a store stays unused.
+    pub fn run(self, mut peer: Channel, origin: Origin, progress: Listener<'_>) -> Result<Outcome, RunError> {
+        let party = self.party;
+        let Admitted { bundle, plan, constants, inputs, rehearsed, .. } = self;
         let mut clock = Clock::start(party.role());
         let own = Own { bundle, constants: &constants };
         let mut dealer = None;
@@ -159,8 +107,9 @@ impl Admitted<'_> {
             (Origin::Dealer(channel), Party::Server) => {
                 dealt::server(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
             }
-            (Origin::Peer, _) => {
-                alone::prepare(&own, party, Purpose::Run, &mut peer, &mut clock, progress)?.ready()
+            (Origin::Peer(keep), _) => {
+                let keep = keep.map(|keep| *keep);
+                alone::prepare(&own, party, Purpose::Run, keep, &mut peer, &mut clock, progress)?.ready()
             }
             (Origin::Store(store), _) => stored::take(&own, party, &mut peer, *store, &mut clock, progress)?,
         };
@@ -175,15 +124,18 @@ impl Admitted<'_> {
 }
 
 /// Where a run's correlations come from.
-enum Origin {
-    Peer,
+pub enum Origin {
+    /// The two parties make them; where there is a file for setup, it is used or made, at both parties.
+    Peer(Option<Box<SetupFile>>),
+    /// A dealer.
     Dealer(Channel),
+    /// What [`prepare`] has kept.
     Store(Box<Store>),
 }
 
-impl Origin {
-    fn of(dealer: Option<Channel>) -> Origin {
-        dealer.map_or(Origin::Peer, Origin::Dealer)
+impl From<Option<Channel>> for Origin {
+    fn from(dealer: Option<Channel>) -> Origin {
+        dealer.map_or(Origin::Peer(None), Origin::Dealer)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::correlation::Suite;
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::Prepared;
 use crate::correlation::shelf::Shelf;
-use crate::correlation::store::{Keep, NewStore, Store, StoreId, random};
+use crate::correlation::store::{Keep, NewStore, SetupFile, Store, StoreId};
 use crate::correlation::two_party::TwoPartySource;
 use crate::error::RunError;
 use crate::executor::constants::Constants;
@@ -32,7 +32,8 @@ pub struct Stored {
     pub stats: Stats,
 }
 
-/// Makes the correlations of one run with the peer, and keeps this party's part. Needs no inputs.
+/// Makes the correlations of one run with the peer, and keeps this party's part in `place`; setup too where there is a
+/// file for it, `keep`, which must then hold for both parties. Needs no inputs.
 ///
 /// # Errors
 /// Those of [`consents`] before anything is sent; `PeerIncompatible` where the peer runs another program or does not
@@ -42,6 +43,7 @@ pub fn prepare(
     party: Party,
     mut peer: Channel,
     place: NewStore,
+    keep: Option<SetupFile>,
     progress: Listener<'_>,
 ) -> Result<Stored, RunError> {
     consents(bundle, party)?;
@@ -49,15 +51,9 @@ pub fn prepare(
     let constants = Constants::new(bundle, &plan, party)?;
     let mut clock = Clock::start(party.role());
     let own = Own { bundle, constants: &constants };
-    let made = alone::prepare(&own, party, Purpose::Prepare, &mut peer, &mut clock, progress)?;
+    let made = alone::prepare(&own, party, Purpose::Prepare, keep, &mut peer, &mut clock, progress)?;
     let Made { mut source, mut derived, prepared } = made;
-    let (half, mut theirs) = (random()?, [0; 16]);
-    peer.exchange_into(&half, &mut theirs)?;
-    peer.end_round();
-    let id = match party {
-        Party::Client => StoreId::of(&half, &theirs),
-        Party::Server => StoreId::of(&theirs, &half),
-    };
+    let id = StoreId::new(agree::draw(&mut peer, party)?);
     let (seed, fields) = source.parts();
     let mut prepared = match prepared {
         Some(prepared) => prepared,

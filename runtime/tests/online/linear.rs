@@ -61,6 +61,34 @@ fn sums_of_shares_and_of_values_that_one_party_knows() {
 }
 
 #[test]
+fn a_multiple_of_a_power_of_two_has_a_wider_ring() {
+    for (k, factor, width) in
+        [(2, 1 << 20, 22), (20, 12, 22), (63, 8, 64), (30, -64, 36), (5, 0, 64), (9, 3, 9)]
+    {
+        let most = (1i64 << (k - 1)) - 1;
+        let x = vec![-most - 1, most, 0, -1];
+        let mut b = Builder::new();
+        let input = b.input("x", Owner::Client, "i64[4]");
+        let shared = b.shared(input, k, 0);
+        let scaled = b.push(Instruction::Scale(Scale { arg: shared, factor, frac: 0 }));
+        // What is opened has the bits above the operand's ring as well.
+        let opened = b.open(scaled, Target::Both, width);
+        let again = b.lift(opened, width);
+        b.reveal("scaled", scaled, Target::Client, true);
+        b.reveal("again", again, Target::Client, true);
+        let program = b.finish();
+        assert_eq!(program.ty(scaled).width(), Some(width), "{k} bits times {factor}");
+        let data = Data::default().client("x", Tensor::i64([4], x.clone()).unwrap());
+        let (client, _) = run(&program, &data);
+        let wrapped = |x: &i64| x.wrapping_mul(factor) << (64 - width) >> (64 - width);
+        let expected: Vec<i64> = x.iter().map(wrapped).collect();
+        for name in ["scaled", "again"] {
+            assert_eq!(client[name], Tensor::i64([4], expected.clone()).unwrap(), "{k} bits times {factor}");
+        }
+    }
+}
+
+#[test]
 fn reveals_go_to_whom_they_are_declared_for() {
     for owner in [Owner::Client, Owner::Server] {
         for to in [Target::Client, Target::Server, Target::Both] {

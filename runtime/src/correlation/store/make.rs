@@ -7,8 +7,11 @@ use marill_kernels::Seed;
 use marill_program::ValidProgram;
 use zeroize::Zeroizing;
 
-use super::{FIXED_BYTES, SealedWriter, StoreId, StoreKey, file_fault, parent, party_code, sync_directory};
+use super::{
+    FIXED_BYTES, Kind, SealedWriter, StoreId, StoreKey, file_fault, parent, party_code, sync_directory,
+};
 use crate::correlation::shelf::Shelf;
+use crate::correlation::spool::Spool;
 use crate::error::RunError;
 use crate::sharing::Party;
 
@@ -22,6 +25,17 @@ pub struct Keep<'a> {
 
 /// Bytes that go from one file to another at once.
 const COPY_BYTES: u64 = 1 << 18;
+
+/// Writes all of `spool`.
+pub(super) fn copy(spool: &mut Spool, out: &mut SealedWriter<'_>) -> Result<(), RunError> {
+    let (mut at, end) = (0, spool.len_bytes());
+    while at < end {
+        let bytes = Zeroizing::new(spool.read(at, (end - at).min(COPY_BYTES) as usize)?);
+        out.write(&bytes)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
 
 /// A place for a store that is still to be made.
 pub struct NewStore {
@@ -71,16 +85,12 @@ impl NewStore {
         let tables: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         let content: u64 = shelves.iter().map(|(spool, _)| spool.len_bytes()).sum();
         let length_bytes = (table.len() + tables.len()) as u64 + content;
-        let mut out = SealedWriter::new(self.file.as_file_mut(), &self.path, &self.key, length_bytes)?;
+        let mut out =
+            SealedWriter::new(self.file.as_file_mut(), Kind::STORE, &self.path, &self.key, length_bytes)?;
         out.write(&table)?;
         out.write(&tables)?;
         for (spool, _) in shelves {
-            let (mut at, end) = (0, spool.len_bytes());
-            while at < end {
-                let bytes = Zeroizing::new(spool.read(at, (end - at).min(COPY_BYTES) as usize)?);
-                out.write(&bytes)?;
-                at += bytes.len() as u64;
-            }
+            copy(spool, &mut out)?;
         }
         out.finish()?;
         let file = self.file.persist_noclobber(&self.path);

@@ -1,5 +1,5 @@
-//! One run's correlations on disk, between preprocessing and the rounds: encrypted, for one program, one party and one
-//! peer, used at most once.
+//! What a party keeps on disk, encrypted, for one program and one peer: one run's correlations, between preprocessing and
+//! the rounds, used at most once; and setups ([`SetupFile`]), used as often as wanted.
 //!
 //! A store is made whole or not at all: it is written under another name and renamed when the disk has it. It is used
 //! in this order: locked, verified, greeted with, written down in the key's register, deleted; only then do the rounds
@@ -10,11 +10,14 @@ mod make;
 mod open;
 mod register;
 mod sealed;
+mod setup;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+
+use marill_program::ValidProgram;
 
 use crate::error::{RunError, StoreFault};
 use crate::sharing::Party;
@@ -23,19 +26,17 @@ pub use key::StoreKey;
 pub use make::{Keep, NewStore};
 pub use open::{Kept, Store};
 pub use register::Register;
-pub use sealed::{CHUNK_BYTES, HEADER_BYTES, SealedFile, SealedWriter, TAG_BYTES, Window};
+pub use sealed::{CHUNK_BYTES, HEADER_BYTES, Kind, SealedFile, SealedWriter, TAG_BYTES, Window};
+pub use setup::SetupFile;
 
-/// The name that two parties gave a pair of stores; no secret.
+/// The name that two parties gave a pair of stores, or of setups; no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreId([u8; 32]);
 
 impl StoreId {
-    /// Of the halves that client and server drew.
-    pub fn of(client: &[u8; 16], server: &[u8; 16]) -> StoreId {
-        let mut id = [0; 32];
-        id[..16].copy_from_slice(client);
-        id[16..].copy_from_slice(server);
-        StoreId(id)
+    /// Of bytes that client and server drew half of each.
+    pub fn new(drawn: [u8; 32]) -> StoreId {
+        StoreId(drawn)
     }
 
     /// What goes into greetings, never zero.
@@ -94,6 +95,24 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], RunError> {
         file_fault(Path::new("the system's random generator"), "read")(io::Error::other(error.to_string()))
     })?;
     Ok(bytes)
+}
+
+/// Whether a file is that of `party` for `program`, by the digest and the party in it.
+fn check_owner(
+    path: &Path,
+    party: Party,
+    program: &ValidProgram,
+    (digest, code): (&[u8; 32], u8),
+) -> Result<(), RunError> {
+    if *digest != program.digest() {
+        return Err(differs(path, "program digest", hex(&program.digest()[..8]), hex(&digest[..8])));
+    }
+    if code != party_code(party) {
+        let found = [Party::Client, Party::Server].into_iter().find(|party| party_code(*party) == code);
+        let found = found.map_or_else(|| format!("unknown party {code}"), |party| party.role().to_string());
+        return Err(differs(path, "party", party.role().to_string(), found));
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> &Path {

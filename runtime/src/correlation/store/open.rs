@@ -11,8 +11,8 @@ use marill_program::ValidProgram;
 use zeroize::Zeroizing;
 
 use super::{
-    FIXED_BYTES, Register, SealedFile, StoreId, StoreKey, Window, differs, file_fault, hex, party_code,
-    store_fault, sync_directory,
+    FIXED_BYTES, Kind, Register, SealedFile, StoreId, StoreKey, Window, check_owner, file_fault, store_fault,
+    sync_directory,
 };
 use crate::correlation::shelf::Shelf;
 use crate::correlation::spool::Spool;
@@ -54,7 +54,7 @@ impl Store {
             TryLockError::WouldBlock => store_fault(path, StoreFault::Busy),
             TryLockError::Error(source) => file_fault(path, "lock")(source),
         })?;
-        let sealed = SealedFile::open(file, path, key)?;
+        let sealed = SealedFile::open(file, Kind::STORE, path, key)?;
         let length_bytes = sealed.len_bytes();
         let sealed = Arc::new(Mutex::new(sealed));
         let mut window = Window::new(Arc::clone(&sealed), 0, length_bytes);
@@ -63,7 +63,7 @@ impl Store {
         let (id, rest) = take(rest);
         let ([code], seed) = take(rest);
         let mut at = FIXED_BYTES as u64;
-        check(path, party, program, &digest, code)?;
+        check_owner(path, party, program, (&digest, code))?;
         let register = key.register();
         register.check(&StoreId(id), path)?;
         sealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).verify()?;
@@ -103,7 +103,7 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub fn check(&self, party: Party, program: &ValidProgram) -> Result<(), RunError> {
-        check(&self.path, party, program, &self.digest, self.party)
+        check_owner(&self.path, party, program, (&self.digest, self.party))
     }
 
     /// What it holds, to be used. Before this returns, the disk has written down that the store is used, and the file
@@ -124,26 +124,8 @@ impl Store {
     }
 }
 
-fn check(
-    path: &Path,
-    party: Party,
-    program: &ValidProgram,
-    digest: &[u8; 32],
-    code: u8,
-) -> Result<(), RunError> {
-    if *digest != program.digest() {
-        return Err(differs(path, "program digest", hex(&program.digest()[..8]), hex(&digest[..8])));
-    }
-    if code != party_code(party) {
-        let found = [Party::Client, Party::Server].into_iter().find(|party| party_code(*party) == code);
-        let found = found.map_or_else(|| format!("unknown party {code}"), |party| party.role().to_string());
-        return Err(differs(path, "party", party.role().to_string(), found));
-    }
-    Ok(())
-}
-
 /// The first `N` bytes, zeros where there are fewer, and the rest.
-fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
+pub(super) fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
     bytes.split_first_chunk().map_or(([0; N], &[]), |(first, rest)| (*first, rest))
 }
 

@@ -1,7 +1,7 @@
 //! Bytes in a file, encrypted and authenticated in chunks, to be read anywhere.
 //!
-//! Layout: magic, version, name of the key, a fresh prefix, the length of the content; then chunks of a mebibyte, the
-//! last one shorter, each with a tag. Chunk i is sealed under the nonce prefix | i | whether it is the last, with the
+//! Layout: magic, version, name of the key, a fresh prefix, the length of the content; then chunks of the [`Kind`]'s
+//! length, the last one shorter, each with a tag. Chunk i is sealed under the nonce prefix | i | whether it is the last, with the
 //! header as associated data, so that a chunk that is changed, moved, left out or taken from another file is noticed.
 //! Reference: STREAM (Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015) over XChaCha20-Poly1305
 //! (draft-irtf-cfrg-xchacha-03), prefix of 152 bits.
@@ -19,13 +19,31 @@ use super::key::StoreKey;
 use super::{differs, file_fault, hex, random, store_fault};
 use crate::error::{RunError, StoreFault};
 
-/// The first bytes of a store.
-const MAGIC: [u8; 8] = *b"MARILLST";
+/// What lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The file's first bytes.
+    magic: [u8; 8],
+    /// Bytes of content in a chunk.
+    chunk_bytes: u64,
+}
+
+impl Kind {
+    /// The correlations of a run, mostly read in order.
+    pub const STORE: Kind = Kind { magic: *b"MARILLST", chunk_bytes: CHUNK_BYTES };
+    /// A setup, whose matrices are read in pieces of some hundred kilobytes.
+    pub const SETUP: Kind = Kind { magic: *b"MARILLSU", chunk_bytes: 1 << 16 };
+
+    /// Number of chunks of `length_bytes` bytes; at least one.
+    fn chunks(self, length_bytes: u64) -> u64 {
+        length_bytes.div_ceil(self.chunk_bytes).max(1)
+    }
+}
 
 /// Of the layout and of what lies in it.
 const VERSION: u32 = 1;
 
-/// Bytes of content in a chunk.
+/// Bytes of content in a chunk of a store.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Bytes by which a chunk grows.
@@ -42,11 +60,6 @@ fn cipher(key: &StoreKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(key.expose().into())
 }
 
-/// Number of chunks of `length_bytes` bytes; at least one.
-fn chunks(length_bytes: u64) -> u64 {
-    length_bytes.div_ceil(CHUNK_BYTES).max(1)
-}
-
 /// The nonce of a chunk; `None` beyond the last number.
 fn nonce(header: &Header, chunk: u64, last: bool) -> Option<XNonce> {
     let mut nonce = [0; 24];
@@ -59,6 +72,7 @@ fn nonce(header: &Header, chunk: u64, last: bool) -> Option<XNonce> {
 /// Writes a content whose length is known.
 pub struct SealedWriter<'f> {
     file: &'f mut File,
+    kind: Kind,
     path: PathBuf,
     cipher: XChaCha20Poly1305,
     header: Header,
@@ -74,20 +88,22 @@ impl<'f> SealedWriter<'f> {
     /// `File`.
     pub fn new(
         file: &'f mut File,
+        kind: Kind,
         path: &Path,
         key: &StoreKey,
         length_bytes: u64,
     ) -> Result<SealedWriter<'f>, RunError> {
         let mut header = [0; HEADER_BYTES as usize];
-        header[..8].copy_from_slice(&MAGIC);
+        header[..8].copy_from_slice(&kind.magic);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         header[12..20].copy_from_slice(&key.name());
         header[PREFIX].copy_from_slice(&random::<19>()?);
         header[39..].copy_from_slice(&length_bytes.to_le_bytes());
         file.write_all(&header).map_err(file_fault(path, "write"))?;
-        let buffer = Zeroizing::new(Vec::with_capacity((CHUNK_BYTES + TAG_BYTES) as usize));
+        let buffer = Zeroizing::new(Vec::with_capacity((kind.chunk_bytes + TAG_BYTES) as usize));
         Ok(SealedWriter {
             file,
+            kind,
             path: path.to_owned(),
             cipher: cipher(key),
             header,
@@ -102,7 +118,7 @@ impl<'f> SealedWriter<'f> {
     /// # Errors
     /// `File`.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), RunError> {
-        let limit = CHUNK_BYTES as usize;
+        let limit = self.kind.chunk_bytes as usize;
         while !bytes.is_empty() {
             if self.buffer.len() == limit {
                 self.seal(false)?;
@@ -119,7 +135,7 @@ impl<'f> SealedWriter<'f> {
     /// # Errors
     /// `File`; `Malformed` where another length was announced.
     pub fn finish(mut self) -> Result<(), RunError> {
-        let written = self.chunk * CHUNK_BYTES + self.buffer.len() as u64;
+        let written = self.chunk * self.kind.chunk_bytes + self.buffer.len() as u64;
         if written != self.length_bytes {
             let found = format!("{written} bytes where {} were announced", self.length_bytes);
             return Err(store_fault(&self.path, StoreFault::Malformed { what: "content", found }));
@@ -132,7 +148,7 @@ impl<'f> SealedWriter<'f> {
         let sealed = nonce(&self.header, self.chunk, last)
             .and_then(|nonce| self.cipher.encrypt_in_place(&nonce, &self.header, &mut *self.buffer).ok());
         if sealed.is_none() {
-            let found = format!("more than {} bytes", CHUNK_BYTES << 32);
+            let found = format!("more than {} bytes", self.kind.chunk_bytes << 32);
             return Err(store_fault(&self.path, StoreFault::Malformed { what: "content", found }));
         }
         self.file.write_all(&self.buffer).map_err(file_fault(&self.path, "write"))?;
@@ -145,6 +161,7 @@ impl<'f> SealedWriter<'f> {
 /// Reads what [`SealedWriter`] wrote.
 pub struct SealedFile {
     file: File,
+    kind: Kind,
     path: PathBuf,
     cipher: XChaCha20Poly1305,
     header: Header,
@@ -156,7 +173,7 @@ impl SealedFile {
     ///
     /// # Errors
     /// `File`; `Store` for a file of another kind, version, key or length.
-    pub fn open(mut file: File, path: &Path, key: &StoreKey) -> Result<SealedFile, RunError> {
+    pub fn open(mut file: File, kind: Kind, path: &Path, key: &StoreKey) -> Result<SealedFile, RunError> {
         let found_bytes = file.metadata().map_err(file_fault(path, "read"))?.len();
         let mut header = [0; HEADER_BYTES as usize];
         if found_bytes < HEADER_BYTES {
@@ -164,8 +181,8 @@ impl SealedFile {
             return Err(store_fault(path, StoreFault::Length { expected_bytes, found_bytes }));
         }
         file.read_exact(&mut header).map_err(file_fault(path, "read"))?;
-        if header[..8] != MAGIC {
-            return Err(differs(path, "first bytes", hex(&MAGIC), hex(&header[..8])));
+        if header[..8] != kind.magic {
+            return Err(differs(path, "first bytes", hex(&kind.magic), hex(&header[..8])));
         }
         let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         if version != VERSION {
@@ -175,14 +192,15 @@ impl SealedFile {
             return Err(differs(path, "key", hex(&key.name()), hex(&header[12..20])));
         }
         let length_bytes = header[39..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let expected_bytes = chunks(length_bytes)
+        let expected_bytes = kind
+            .chunks(length_bytes)
             .saturating_mul(TAG_BYTES)
             .saturating_add(length_bytes)
             .saturating_add(HEADER_BYTES);
         if found_bytes != expected_bytes {
             return Err(store_fault(path, StoreFault::Length { expected_bytes, found_bytes }));
         }
-        Ok(SealedFile { file, path: path.to_owned(), cipher: cipher(key), header, length_bytes })
+        Ok(SealedFile { file, kind, path: path.to_owned(), cipher: cipher(key), header, length_bytes })
     }
 
     /// Bytes of content.
@@ -195,15 +213,15 @@ impl SealedFile {
     /// # Errors
     /// `File`, and `Store` naming the first chunk that is not.
     pub fn verify(&mut self) -> Result<(), RunError> {
-        (0..chunks(self.length_bytes)).try_for_each(|chunk| self.chunk(chunk).map(drop))
+        (0..self.kind.chunks(self.length_bytes)).try_for_each(|chunk| self.chunk(chunk).map(drop))
     }
 
     fn chunk(&mut self, chunk: u64) -> Result<Zeroizing<Vec<u8>>, RunError> {
-        let all = chunks(self.length_bytes);
-        let start = chunk * CHUNK_BYTES;
-        let bytes = self.length_bytes.saturating_sub(start).min(CHUNK_BYTES) + TAG_BYTES;
+        let (all, chunk_bytes) = (self.kind.chunks(self.length_bytes), self.kind.chunk_bytes);
+        let start = chunk * chunk_bytes;
+        let bytes = self.length_bytes.saturating_sub(start).min(chunk_bytes) + TAG_BYTES;
         let mut content = Zeroizing::new(vec![0; bytes as usize]);
-        let at = HEADER_BYTES + chunk * (CHUNK_BYTES + TAG_BYTES);
+        let at = HEADER_BYTES + chunk * (chunk_bytes + TAG_BYTES);
         self.file.seek(SeekFrom::Start(at)).map_err(file_fault(&self.path, "read"))?;
         self.file.read_exact(&mut content).map_err(file_fault(&self.path, "read"))?;
         let nonce = nonce(&self.header, chunk, chunk + 1 == all);
@@ -248,10 +266,11 @@ impl Window {
             let found = format!("{offset_bytes} and {count_bytes} bytes of {}", self.length_bytes);
             return Err(store_fault(&file.path, StoreFault::Malformed { what: "table of contents", found }));
         };
+        let chunk_bytes = file.kind.chunk_bytes;
         let mut bytes = Vec::with_capacity(count_bytes);
         while bytes.len() < count_bytes {
             let at = first + bytes.len() as u64;
-            let (chunk, skip) = (at / CHUNK_BYTES, (at % CHUNK_BYTES) as usize);
+            let (chunk, skip) = (at / chunk_bytes, (at % chunk_bytes) as usize);
             let content = match self.held.take() {
                 Some((held, content)) if held == chunk => content,
                 _ => file.chunk(chunk)?,

@@ -1,5 +1,5 @@
-//! What setup leaves for a run: transfers in both directions, and keys for encrypted products where the program has
-//! such. All of it is for one pair of parties and one model.
+//! What a run draws from setup: transfers in both directions, and keys for encrypted products where the program has
+//! such.
 
 use marill_program::ValidProgram;
 use marill_program::two_party::count::Demand;
@@ -10,8 +10,8 @@ use marill_program::two_party::rlwe::Cross;
 use marill_program::{Form, Instruction, Ring};
 
 use super::he::{pairs, wide};
-use super::ot::{Receiver, Sender};
-use super::source::Weights;
+use super::ot::{Receiver, Sender, Session};
+use super::setup::Setup;
 use crate::correlation::fresh_seed;
 use crate::error::RunError;
 use crate::transport::Channel;
@@ -25,28 +25,20 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// Base transfers for as many as `demand` takes.
+    /// Begins the session of one run, in which as many as `demand` takes can be drawn.
     ///
     /// # Errors
-    /// Of the channel.
-    pub fn setup(channel: &mut Channel, side: Side, demand: &Demand) -> Result<Transfers, RunError> {
+    /// `File` if the system has no randomness.
+    pub fn new(setup: &Setup, session: &Session, side: Side, demand: &Demand) -> Result<Transfers, RunError> {
         let [server_chooses, client_chooses] =
             [demand.server_chooses, demand.client_chooses].map(|count| count as usize);
-        Ok(match side {
-            Side::Client => {
-                let sender = Sender::setup(channel, server_chooses)?;
-                channel.end_round();
-                let receiver = Receiver::setup(channel, client_chooses)?;
-                channel.end_round();
-                Transfers { sender, receiver }
-            }
-            Side::Server => {
-                let receiver = Receiver::setup(channel, server_chooses)?;
-                channel.end_round();
-                let sender = Sender::setup(channel, client_chooses)?;
-                channel.end_round();
-                Transfers { sender, receiver }
-            }
+        let (they_choose, i_choose) = match side {
+            Side::Client => (server_chooses, client_chooses),
+            Side::Server => (client_chooses, server_chooses),
+        };
+        Ok(Transfers {
+            sender: Sender::new(&setup.sending, session, they_choose)?,
+            receiver: Receiver::new(&setup.receiving, session, i_choose),
         })
     }
 }
@@ -63,46 +55,25 @@ pub struct ProductKeys {
 }
 
 impl ProductKeys {
-    /// The server sends its weights encrypted, the client a key; where the program needs neither, nothing is sent.
+    /// Of a party, from what setup has left it.
     ///
     /// # Errors
-    /// Of the channel, the temporary file and `weights`.
-    pub fn setup(
-        channel: &mut Channel,
-        side: Side,
-        program: &ValidProgram,
-        weights: Weights<'_>,
-    ) -> Result<ProductKeys, RunError> {
+    /// Of the file; the peer's key is none.
+    pub fn new(setup: Setup, side: Side, program: &ValidProgram) -> Result<ProductKeys, RunError> {
         let plan = Encrypted::new(program);
         let (wide_shapes, pair_shapes) = (plan.wide_shapes(), plan.pair_shapes());
+        let (has_wide, has_pairs) = (!wide_shapes.is_empty(), !pair_shapes.is_empty());
+        let Setup { key, theirs, .. } = setup;
         let end = match side {
-            Side::Client => {
-                let wide = match wide_shapes.is_empty() {
-                    true => None,
-                    false => Some(wide::ClientKey::setup(channel, &wide_shapes)?),
-                };
-                let pairs = match pair_shapes.is_empty() {
-                    true => None,
-                    false => Some(pairs::ClientKey::setup(channel, &pair_shapes, &fresh_seed()?)?),
-                };
-                End::Client { wide, pairs }
-            }
-            Side::Server => {
-                let matrix = |job: usize| weights(plan.wide[job].weight);
-                let wide = match wide_shapes.is_empty() {
-                    true => None,
-                    false => Some(wide::ServerKey::setup(channel, &wide_shapes, &fresh_seed()?, matrix)?),
-                };
-                let pairs = match pair_shapes.is_empty() {
-                    true => None,
-                    false => Some(pairs::ServerKey::setup(channel, &pair_shapes)?),
-                };
-                End::Server { wide, pairs }
-            }
+            Side::Client => End::Client {
+                wide: has_wide.then(|| wide::ClientKey::new(&wide_shapes, theirs)).transpose()?,
+                pairs: has_pairs.then(|| pairs::ClientKey::new(&key)),
+            },
+            Side::Server => End::Server {
+                wide: has_wide.then(|| wide::ServerKey::new(&wide_shapes, &key)),
+                pairs: has_pairs.then(|| pairs::ServerKey::new(&pair_shapes, theirs)).transpose()?,
+            },
         };
-        if !plan.wide.is_empty() || !plan.pairs.is_empty() {
-            channel.end_round();
-        }
         Ok(ProductKeys { end, plan })
     }
 

@@ -8,6 +8,7 @@ pub mod gates;
 pub mod he;
 pub mod keys;
 pub mod ot;
+pub mod setup;
 pub mod source;
 
 pub use source::TwoPartySource;

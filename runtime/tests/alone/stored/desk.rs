@@ -8,9 +8,9 @@ use std::time::Duration;
 use marill_plaintext::Tensor;
 use marill_program::{Owner, Target, ValidProgram};
 use marill_runtime::bundle::Bundle;
-use marill_runtime::correlation::store::{NewStore, Store, StoreKey};
+use marill_runtime::correlation::store::{NewStore, SetupFile, Store, StoreKey};
 use marill_runtime::error::RunError;
-use marill_runtime::session::{Admitted, Outcome, Stored, admit, prepare, run_server};
+use marill_runtime::session::{Admitted, Origin, Outcome, Stored, admit, prepare, run_server};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::Channel;
 
@@ -63,12 +63,23 @@ impl Desk {
     /// Both parties of a program with so many rows.
     pub fn of(rows: usize) -> Desk {
         let (program, data) = program(rows);
-        let bundles = bundles(&program, &program, &data);
+        Desk::running(&program, data)
+    }
+
+    /// Both parties of a program.
+    pub fn running(program: &ValidProgram, data: Data) -> Desk {
+        let bundles = bundles(program, program, &data);
         let desk = Desk { directory: tempfile::tempdir().unwrap(), bundles, data };
         for party in ["client", "server"] {
             StoreKey::create(&desk.at(&format!("{party}.key"))).unwrap();
         }
         desk
+    }
+
+    /// The same place and program with other data.
+    pub fn with(self, data: Data) -> Desk {
+        let program = self.bundles.0.program();
+        Desk { bundles: bundles(program, program, &data), data, ..self }
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
@@ -98,17 +109,33 @@ impl Desk {
         Store::open(&self.at(name), &self.key(party), party, self.bundle(party).program())
     }
 
-    fn prepare_one(&self, name: &str, party: Party, peer: Channel) -> Result<Stored, RunError> {
+    /// The store `name` as an origin.
+    pub fn store(&self, name: &str, party: Party) -> Origin {
+        Origin::Store(Box::new(self.open(name, party).unwrap()))
+    }
+
+    fn prepare_one(
+        &self,
+        name: &str,
+        party: Party,
+        peer: Channel,
+        setup: Option<SetupFile>,
+    ) -> Result<Stored, RunError> {
         let place = NewStore::reserve(&self.at(&format!("{name}.{}", party.role())), self.key(party))?;
-        prepare(self.bundle(party), party, peer, place, &mut |_| {})
+        prepare(self.bundle(party), party, peer, place, setup, &mut |_| {})
     }
 
     /// Makes `name.client` and `name.server`.
     pub fn make(&self, name: &str) -> [Stored; 2] {
+        self.make_with(name, |_| None)
+    }
+
+    /// As [`Desk::make`], with setups that are kept.
+    pub fn make_with(&self, name: &str, setup: impl Fn(Party) -> Option<SetupFile> + Sync) -> [Stored; 2] {
         let (client, server) = links(Duration::from_secs(30)).client_server;
         thread::scope(|scope| {
-            let client = scope.spawn(|| self.prepare_one(name, Party::Client, client));
-            let server = self.prepare_one(name, Party::Server, server);
+            let client = scope.spawn(|| self.prepare_one(name, Party::Client, client, setup(Party::Client)));
+            let server = self.prepare_one(name, Party::Server, server, setup(Party::Server));
             [client.join().unwrap().unwrap(), server.unwrap()]
         })
     }
@@ -117,7 +144,7 @@ impl Desk {
     pub fn prepare_with_a_runner(&self, name: &str) -> [Result<(), RunError>; 2] {
         let (client, server) = links(Duration::from_secs(30)).client_server;
         thread::scope(|scope| {
-            let client = scope.spawn(|| self.prepare_one(name, Party::Client, client).map(drop));
+            let client = scope.spawn(|| self.prepare_one(name, Party::Client, client, None).map(drop));
             let server = run_server(&self.bundles.1, self.data.server.clone(), server, None, &mut |_| {});
             [client.join().unwrap(), server.map(drop)]
         })
@@ -131,19 +158,13 @@ impl Desk {
         admit(self.bundle(party), party, inputs.clone()).unwrap()
     }
 
-    /// A run in which those who have a store use it.
-    pub fn meet(&self, client: Option<Store>, server: Option<Store>) -> [Result<Outcome, RunError>; 2] {
+    /// A run with correlations from there.
+    pub fn meet(&self, client: Origin, server: Origin) -> [Result<Outcome, RunError>; 2] {
         let (to_server, to_client) = links(Duration::from_secs(30)).client_server;
         let (of_client, of_server) = (self.admit(Party::Client), self.admit(Party::Server));
         thread::scope(|scope| {
-            let client = scope.spawn(|| match client {
-                Some(store) => of_client.run_client_stored(to_server, store, &mut |_| {}),
-                None => of_client.run_client(to_server, None, &mut |_| {}),
-            });
-            let server = match server {
-                Some(store) => of_server.run_server_stored(to_client, store, &mut |_| {}),
-                None => of_server.run_server(to_client, None, &mut |_| {}),
-            };
+            let client = scope.spawn(|| of_client.run(to_server, client, &mut |_| {}));
+            let server = of_server.run(to_client, server, &mut |_| {});
             [client.join().unwrap(), server]
         })
     }
@@ -151,7 +172,7 @@ impl Desk {
     /// A run from `name.client` and `name.server`.
     pub fn run(&self, name: &str) -> [Outcome; 2] {
         let [client, server] = [Party::Client, Party::Server]
-            .map(|party| Some(self.open(&format!("{name}.{}", party.role()), party).unwrap()));
+            .map(|party| self.store(&format!("{name}.{}", party.role()), party));
         let [client, server] = self.meet(client, server);
         [client.unwrap(), server.unwrap()]
     }

@@ -3,21 +3,22 @@
 use std::fs;
 
 use marill_runtime::correlation::store::{
-    CHUNK_BYTES, HEADER_BYTES, NewStore, SealedWriter, Store, StoreKey, TAG_BYTES,
+    CHUNK_BYTES, HEADER_BYTES, Kind, NewStore, SealedWriter, Store, StoreKey, TAG_BYTES,
 };
 use marill_runtime::error::{RunError, StoreFault};
+use marill_runtime::session::Origin;
 use marill_runtime::sharing::Party;
 
 use super::desk::Desk;
 
-fn fault<T>(result: Result<T, RunError>) -> StoreFault {
+pub fn fault<T>(result: Result<T, RunError>) -> StoreFault {
     match result.map(|_| ()).unwrap_err() {
         RunError::Store { reason, .. } => reason,
         other => panic!("{other}"),
     }
 }
 
-fn differs(fault: &StoreFault) -> &'static str {
+pub fn differs(fault: &StoreFault) -> &'static str {
     match fault {
         StoreFault::Differs { what, expected, found } if expected != found => what,
         other => panic!("{other}"),
@@ -45,7 +46,7 @@ fn stores_of_others_are_refused() {
     // A store that was opened for another program.
     let store = other.open("b.client", Party::Client).unwrap();
     let (client, _server) = marill_runtime::transport::memory_pair();
-    let error = desk.admit(Party::Client).run_client_stored(client, store, &mut |_| {});
+    let error = desk.admit(Party::Client).run(client, Origin::Store(Box::new(store)), &mut |_| {});
     assert_eq!(differs(&fault(error)), "program digest");
     assert!(other.at("b.client").exists());
     // No store at all.
@@ -192,7 +193,7 @@ fn tables_that_make_no_sense_are_told() {
         let tables: Vec<u8> = tables.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut file = fs::File::create(&path).unwrap();
         let length_bytes = (fixed.len() + tables.len()) as u64;
-        let mut out = SealedWriter::new(&mut file, &path, &key, length_bytes).unwrap();
+        let mut out = SealedWriter::new(&mut file, Kind::STORE, &path, &key, length_bytes).unwrap();
         out.write(&fixed).unwrap();
         out.write(&tables).unwrap();
         out.finish().unwrap();
@@ -200,7 +201,7 @@ fn tables_that_make_no_sense_are_told() {
         assert!(matches!(found, StoreFault::Malformed { what: "table of contents", .. }), "{found}");
     }
     let mut file = fs::File::create(&path).unwrap();
-    let mut out = SealedWriter::new(&mut file, &path, &key, 10).unwrap();
+    let mut out = SealedWriter::new(&mut file, Kind::STORE, &path, &key, 10).unwrap();
     out.write(&[0; 9]).unwrap();
     assert!(matches!(fault(out.finish()), StoreFault::Malformed { what: "content", .. }));
 }

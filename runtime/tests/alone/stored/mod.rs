@@ -1,10 +1,12 @@
-//! Preprocessing ahead of the inputs: what is prepared and kept gives the results of a direct run, once.
+//! What is kept: preprocessing ahead of the inputs gives the results of a direct run, once; setup serves many runs.
 
 mod desk;
 mod files;
 mod once;
+mod setups;
 
 use marill_runtime::error::{Role, RunError};
+use marill_runtime::session::Origin;
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::Phase;
 
@@ -58,14 +60,13 @@ fn peers_that_do_not_fit_part_and_keep_their_stores() {
     let [kept, _] = desk.make("a");
     let [other, _] = desk.make("b");
     assert_ne!(kept.id, other.id);
-    let open = |name, party| Some(desk.open(name, party).unwrap());
-
-    let [client, server] = desk.meet(open("a.client", Party::Client), open("b.server", Party::Server));
+    let [client, server] =
+        desk.meet(desk.store("a.client", Party::Client), desk.store("b.server", Party::Server));
     let (what, ours, theirs) = incompatible(client);
     assert_eq!((what, ours, theirs), ("store", kept.id.to_string(), other.id.to_string()));
     assert_eq!(incompatible(server).0, "store");
 
-    let [client, server] = desk.meet(open("a.client", Party::Client), None);
+    let [client, server] = desk.meet(desk.store("a.client", Party::Client), Origin::Peer(None));
     let words = ("purpose", "a run from a store".to_owned(), "a whole run".to_owned());
     assert_eq!(incompatible(client), words);
     assert_eq!(incompatible(server), (words.0, words.2, words.1));

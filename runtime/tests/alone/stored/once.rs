@@ -8,13 +8,7 @@ use marill_runtime::error::{RunError, StoreFault};
 use marill_runtime::sharing::Party;
 
 use super::desk::Desk;
-
-fn fault<T>(result: Result<T, RunError>) -> StoreFault {
-    match result.map(|_| ()).unwrap_err() {
-        RunError::Store { reason, .. } => reason,
-        other => panic!("{other}"),
-    }
-}
+use super::files::fault;
 
 #[test]
 fn a_copy_of_a_used_store_is_refused() {
@@ -75,10 +69,10 @@ fn one_file_is_open_once() {
 fn a_peer_that_dies_before_it_greets_leaves_the_store_unused() {
     let desk = Desk::of(1);
     desk.make("a");
-    let store = desk.open("a.client", Party::Client).unwrap();
+    let store = desk.store("a.client", Party::Client);
     let (client, server) = marill_runtime::transport::memory_pair();
     drop(server);
-    let error = desk.admit(Party::Client).run_client_stored(client, store, &mut |_| {}).map(drop);
+    let error = desk.admit(Party::Client).run(client, store, &mut |_| {}).map(drop);
     assert!(matches!(error, Err(RunError::Transport { .. })));
     desk.run("a");
 }
@@ -88,10 +82,10 @@ fn a_store_that_was_used_elsewhere_meanwhile_sends_nothing() {
     let desk = Desk::of(1);
     desk.make("a");
     fs::copy(desk.at("a.client"), desk.at("copy.client")).unwrap();
-    let [copy, client] = ["copy.client", "a.client"].map(|name| desk.open(name, Party::Client).unwrap());
+    let copy = desk.open("copy.client", Party::Client).unwrap();
+    let (client, server) = (desk.store("a.client", Party::Client), desk.store("a.server", Party::Server));
     copy.consume().map(drop).unwrap();
-    let server = desk.open("a.server", Party::Server).unwrap();
-    let [client, server] = desk.meet(Some(client), Some(server));
+    let [client, server] = desk.meet(client, server);
     assert!(matches!(fault(client), StoreFault::Used { .. }));
     assert!(matches!(server.map(drop), Err(RunError::Transport { .. })));
 }

@@ -52,17 +52,31 @@ pub struct ServerKey {
     public: PublicKey,
 }
 
+/// Sends the public key of `seed`, which must be fresh, for all `shapes`.
+///
+/// # Errors
+/// Of the channel.
+pub fn send(channel: &mut Channel, shapes: &[PairShape], seed: &Seed) -> Result<(), RunError> {
+    let mut chunks = Chunks::new(channel);
+    send_key(&mut chunks, &SecretKey::new(seed), seed, pair_key(shapes))?;
+    chunks.finish()
+}
+
+/// Receives what [`send`] sends.
+///
+/// # Errors
+/// Of the channel and of a temporary file.
+pub fn receive(channel: &mut Channel, shapes: &[PairShape]) -> Result<Spool, RunError> {
+    let (limbs, levels) = pair_key(shapes);
+    let mut spool = Spool::new()?;
+    spool.receive(channel, key_bytes(limbs, levels), &mut |_| Ok(()))?;
+    Ok(spool)
+}
+
 impl ClientKey {
-    /// Sends a public key that serves all `shapes`. `seed` must be fresh.
-    ///
-    /// # Errors
-    /// Of the channel.
-    pub fn setup(channel: &mut Channel, shapes: &[PairShape], seed: &Seed) -> Result<ClientKey, RunError> {
-        let secret = SecretKey::new(seed);
-        let mut chunks = Chunks::new(channel);
-        send_key(&mut chunks, &secret, seed, pair_key(shapes))?;
-        chunks.finish()?;
-        Ok(ClientKey { secret })
+    /// The key of `seed`.
+    pub fn new(seed: &Seed) -> ClientKey {
+        ClientKey { secret: SecretKey::new(seed) }
     }
 
     /// The request for the products that `shape` names. `seed` must be fresh.
@@ -136,15 +150,12 @@ impl ClientKey {
 }
 
 impl ServerKey {
-    /// Receives what [`ClientKey::setup`] sends.
+    /// What the client has sent for `shapes`.
     ///
     /// # Errors
-    /// Of the channel and of a temporary file; the client's public key is none.
-    pub fn setup(channel: &mut Channel, shapes: &[PairShape]) -> Result<ServerKey, RunError> {
-        let (limbs, levels) = pair_key(shapes);
-        let mut spool = Spool::new()?;
-        spool.receive(channel, key_bytes(limbs, levels), &mut |_| Ok(()))?;
-        let (_, public) = read_key(&mut spool, Role::Client, (limbs, levels))?;
+    /// Of the file; the client's public key is none.
+    pub fn new(shapes: &[PairShape], mut spool: Spool) -> Result<ServerKey, RunError> {
+        let (_, public) = read_key(&mut spool, Role::Client, pair_key(shapes))?;
         Ok(ServerKey { public })
     }
 

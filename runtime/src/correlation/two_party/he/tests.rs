@@ -33,9 +33,10 @@ fn wide_keys(shapes: &[WideShape], matrices: &[Vec<u64>]) -> (wide::ServerKey, w
     let seed = fresh_seed().unwrap();
     std::thread::scope(|scope| {
         let made = scope.spawn(move || {
-            wide::ServerKey::setup(&mut server, shapes, &seed, |job| Ok(matrices[job].clone())).unwrap()
+            wide::send(&mut server, shapes, &seed, |job| Ok(matrices[job].clone())).unwrap();
+            wide::ServerKey::new(shapes, &seed)
         });
-        let got = wide::ClientKey::setup(&mut client, shapes).unwrap();
+        let got = wide::ClientKey::new(shapes, wide::receive(&mut client, shapes).unwrap()).unwrap();
         let expected = marill_program::cost::streamed_bytes(wide_setup_bytes(shapes));
         assert_eq!(client.meter().snapshot().total().bytes_received, expected);
         (made.join().unwrap(), got)
@@ -45,8 +46,9 @@ fn wide_keys(shapes: &[WideShape], matrices: &[Vec<u64>]) -> (wide::ServerKey, w
 fn pair_keys(shapes: &[PairShape]) -> (pairs::ClientKey, pairs::ServerKey) {
     let (mut client, mut server) = memory_pair();
     let seed = fresh_seed().unwrap();
-    let key = pairs::ClientKey::setup(&mut client, shapes, &seed).unwrap();
-    let public = pairs::ServerKey::setup(&mut server, shapes).unwrap();
+    pairs::send(&mut client, shapes, &seed).unwrap();
+    let key = pairs::ClientKey::new(&seed);
+    let public = pairs::ServerKey::new(shapes, pairs::receive(&mut server, shapes).unwrap()).unwrap();
     let (limbs, levels) = pair_key(shapes);
     let expected = marill_program::cost::streamed_bytes(key_bytes(limbs, levels));
     assert_eq!(server.meter().snapshot().total().bytes_received, expected);
@@ -113,7 +115,7 @@ fn hostile_setups_are_refused() {
         for chunk in bytes.chunks(1 << 20) {
             server.send(chunk).unwrap();
         }
-        let key = wide::ClientKey::setup(&mut client, &shapes);
+        let key = wide::ClientKey::new(&shapes, wide::receive(&mut client, &shapes).unwrap());
         if fails_at_once {
             assert!(is_malformed(key));
         } else {

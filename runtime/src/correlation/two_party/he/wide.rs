@@ -55,7 +55,7 @@ pub struct ServerKey {
     shapes: Vec<WideShape>,
 }
 
-/// The client's half of setup: the encrypted matrices, in a temporary file.
+/// The client's half of setup: the encrypted matrices, in a file.
 pub struct ClientKey {
     public: PublicKey,
     seed: Seed,
@@ -65,33 +65,48 @@ pub struct ClientKey {
     spool: Mutex<Spool>,
 }
 
-impl ServerKey {
-    /// Sends the encrypted matrices `weights(0)`, `weights(1)`, ..., each `[k, m]` in row-major order.
-    ///
-    /// # Errors
-    /// Of the channel, and what `weights` returns.
-    ///
-    /// # Panics
-    /// If a matrix is not of its shape.
-    pub fn setup(
-        channel: &mut Channel,
-        shapes: &[WideShape],
-        seed: &Seed,
-        mut weights: impl FnMut(usize) -> Result<Vec<u64>, RunError>,
-    ) -> Result<ServerKey, RunError> {
-        let secret = SecretKey::new(seed);
-        let mut chunks = Chunks::new(channel);
-        let public = send_key(&mut chunks, &secret, seed, wide_key(shapes))?;
-        for (job, shape) in shapes.iter().enumerate() {
-            let weights = weights(job)?;
-            assert_eq!(weights.len(), shape.k * shape.m, "matrix {job} is not {shape:?}");
-            for (block, columns) in shape.blocks().enumerate() {
-                let rows = Rows { secret: &secret, seed, public: &public, shape, job, block, columns };
-                chunks.write_blocks(shape.k.div_ceil(TERMS), |at| Ok(rows.encrypt(at * TERMS, &weights)))?;
-            }
+/// Sends the encrypted matrices `weights(0)`, `weights(1)`, ..., each `[k, m]` in row-major order, under the key of
+/// `seed`, which must be fresh.
+///
+/// # Errors
+/// Of the channel, and what `weights` returns.
+///
+/// # Panics
+/// If a matrix is not of its shape.
+pub fn send(
+    channel: &mut Channel,
+    shapes: &[WideShape],
+    seed: &Seed,
+    mut weights: impl FnMut(usize) -> Result<Vec<u64>, RunError>,
+) -> Result<(), RunError> {
+    let secret = SecretKey::new(seed);
+    let mut chunks = Chunks::new(channel);
+    let public = send_key(&mut chunks, &secret, seed, wide_key(shapes))?;
+    for (job, shape) in shapes.iter().enumerate() {
+        let weights = weights(job)?;
+        assert_eq!(weights.len(), shape.k * shape.m, "matrix {job} is not {shape:?}");
+        for (block, columns) in shape.blocks().enumerate() {
+            let rows = Rows { secret: &secret, seed, public: &public, shape, job, block, columns };
+            chunks.write_blocks(shape.k.div_ceil(TERMS), |at| Ok(rows.encrypt(at * TERMS, &weights)))?;
         }
-        chunks.finish()?;
-        Ok(ServerKey { secret, shapes: shapes.to_vec() })
+    }
+    chunks.finish()
+}
+
+/// Receives what [`send`] sends.
+///
+/// # Errors
+/// Of the channel and of the temporary file.
+pub fn receive(channel: &mut Channel, shapes: &[WideShape]) -> Result<Spool, RunError> {
+    let mut spool = Spool::new()?;
+    spool.receive(channel, wide_setup_bytes(shapes), &mut |_| Ok(()))?;
+    Ok(spool)
+}
+
+impl ServerKey {
+    /// The key of `seed`.
+    pub fn new(shapes: &[WideShape], seed: &Seed) -> ServerKey {
+        ServerKey { secret: SecretKey::new(seed), shapes: shapes.to_vec() }
     }
 
     /// The server's share `[n, m]` of product `job` from the client's message.
@@ -222,13 +237,11 @@ fn stream(job: usize, block: usize) -> u64 {
 }
 
 impl ClientKey {
-    /// Receives what [`ServerKey::setup`] sends.
+    /// What the server has sent for `shapes`.
     ///
     /// # Errors
-    /// Of the channel and of the temporary file; the server's public key is none.
-    pub fn setup(channel: &mut Channel, shapes: &[WideShape]) -> Result<ClientKey, RunError> {
-        let mut spool = Spool::new()?;
-        spool.receive(channel, wide_setup_bytes(shapes), &mut |_| Ok(()))?;
+    /// Of the file; the server's public key is none.
+    pub fn new(shapes: &[WideShape], mut spool: Spool) -> Result<ClientKey, RunError> {
         let (limbs, levels) = wide_key(shapes);
         let (seed, public) = read_key(&mut spool, Role::Server, (limbs, levels))?;
         let mut at = key_bytes(limbs, levels);
@@ -243,7 +256,7 @@ impl ClientKey {
     /// The message and the client's share `[n, m]` of `r [n, k]` times matrix `job`. `seed` must be fresh.
     ///
     /// # Errors
-    /// Of the temporary file; the server's ciphertexts are none.
+    /// Of the file; the server's ciphertexts are none.
     ///
     /// # Panics
     /// If `r` is not `[n, k]`.

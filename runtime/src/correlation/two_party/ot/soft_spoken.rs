@@ -39,17 +39,39 @@ pub(super) struct Receiver {
     expander: Expander,
 }
 
+/// Seeds of all fields.
+pub(super) const SEEDS: usize = FIELDS << FIELD_BITS;
+
+/// Base transfers and punctured functions: the seeds of who sends COTs.
+pub(super) fn punctured(
+    channel: &mut Channel,
+    delta: Block,
+    prg: &mut Prg,
+) -> Result<Zeroizing<Vec<Block>>, RunError> {
+    let chooser = Chooser::new(!delta, prg);
+    debug_assert_eq!(chooser.message().len() as u64, SETUP_SENDER_BYTES);
+    channel.send(chooser.message())?;
+    let message = channel.recv(SETUP_RECEIVER_BYTES as usize)?;
+    let (answer, corrections) = message.split_at(POINT_BYTES as usize);
+    let keys = chooser.keys(answer, channel.peer())?;
+    Ok(puncture(delta, &keys, corrections))
+}
+
+/// Base transfers and punctured functions: the seeds of who receives COTs.
+pub(super) fn whole(channel: &mut Channel, prg: &mut Prg) -> Result<Zeroizing<Vec<Block>>, RunError> {
+    let points = channel.recv(SETUP_SENDER_BYTES as usize)?;
+    let (keys, answer) = base::answer(&points, prg, channel.peer())?;
+    let mut message = answer.to_vec();
+    let seeds = grow(&keys, prg, &mut message);
+    debug_assert_eq!(message.len() as u64, SETUP_RECEIVER_BYTES);
+    channel.send(&message)?;
+    Ok(seeds)
+}
+
 impl Sender {
-    /// Base transfers and punctured functions.
-    pub fn setup(channel: &mut Channel, delta: Block, prg: &mut Prg) -> Result<Sender, RunError> {
-        let chooser = Chooser::new(!delta, prg);
-        debug_assert_eq!(chooser.message().len() as u64, SETUP_SENDER_BYTES);
-        channel.send(chooser.message())?;
-        let message = channel.recv(SETUP_RECEIVER_BYTES as usize)?;
-        let (answer, corrections) = message.split_at(POINT_BYTES as usize);
-        let keys = chooser.keys(answer, channel.peer())?;
-        let seeds = puncture(delta, &keys, corrections);
-        Ok(Sender { delta: Zeroizing::new(delta), expander: Expander::new(&seeds) })
+    /// From [`punctured`] seeds.
+    pub fn new(delta: Block, seeds: &[Block]) -> Sender {
+        Sender { delta: Zeroizing::new(delta), expander: Expander::new(seeds) }
     }
 
     /// Appends `count` keys `K_i`.
@@ -92,15 +114,9 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Base transfers and punctured functions.
-    pub fn setup(channel: &mut Channel, prg: &mut Prg) -> Result<Receiver, RunError> {
-        let points = channel.recv(SETUP_SENDER_BYTES as usize)?;
-        let (keys, answer) = base::answer(&points, prg, channel.peer())?;
-        let mut message = answer.to_vec();
-        let seeds = grow(&keys, prg, &mut message);
-        debug_assert_eq!(message.len() as u64, SETUP_RECEIVER_BYTES);
-        channel.send(&message)?;
-        Ok(Receiver { expander: Expander::new(&seeds) })
+    /// From [`whole`] seeds.
+    pub fn new(seeds: &[Block]) -> Receiver {
+        Receiver { expander: Expander::new(seeds) }
     }
 
     /// Appends `count` keys `T_i`.
@@ -188,7 +204,7 @@ fn transfer(field: usize, level: usize) -> usize {
 /// Grows a tree for each field from a fresh root. Appends, for each level, the sums of its left and of its right nodes,
 /// each under its key.
 fn grow(keys: &[[Block; 2]], prg: &mut Prg, message: &mut Vec<u8>) -> Zeroizing<Vec<Block>> {
-    let mut seeds = Zeroizing::new(Vec::with_capacity(FIELDS << FIELD_BITS));
+    let mut seeds = Zeroizing::new(Vec::with_capacity(SEEDS));
     for field in 0..FIELDS {
         let mut nodes = Zeroizing::new(vec![random_block(prg)]);
         for level in 0..FIELD_BITS {
@@ -206,7 +222,7 @@ fn grow(keys: &[[Block; 2]], prg: &mut Prg, message: &mut Vec<u8>) -> Zeroizing<
 /// The seeds of every field but that of `delta`'s bits, numbered from there: `y` is the place less the bits of `delta`,
 /// and 0 stands where the seed is not known.
 fn puncture(delta: Block, keys: &[Block], message: &[u8]) -> Zeroizing<Vec<Block>> {
-    let mut seeds = Zeroizing::new(Vec::with_capacity(FIELDS << FIELD_BITS));
+    let mut seeds = Zeroizing::new(Vec::with_capacity(SEEDS));
     let mut corrections = blocks_of(message);
     for field in 0..FIELDS {
         let mut nodes = Zeroizing::new(vec![0; 1]);

@@ -15,16 +15,24 @@ struct Run {
     received: Vec<Vec<Block>>,
 }
 
+fn sender(channel: &mut Channel, total: usize) -> Result<Sender, RunError> {
+    Sender::new(&SenderSeeds::setup(channel)?, &[0; 32], total)
+}
+
+fn receiver(channel: &mut Channel, total: usize) -> Result<Receiver, RunError> {
+    Ok(Receiver::new(&ReceiverSeeds::setup(channel)?, &[0; 32], total))
+}
+
 /// Sets up for `total` COTs, draws `counts`, and checks the meters of both ends against the formula if `metered`.
 fn run(total: usize, counts: &[usize], metered: bool) -> Run {
     let (mut client, mut server) = memory_pair();
     let counts_sent = counts.to_vec();
     let sending = thread::spawn(move || {
-        let mut sender = Sender::setup(&mut client, total).unwrap();
+        let mut sender = sender(&mut client, total).unwrap();
         let keys = counts_sent.iter().map(|count| sender.extend(&mut client, *count).unwrap()).collect();
         (sender.delta(), keys, client.meter().snapshot().total())
     });
-    let mut receiver = Receiver::setup(&mut server, total).unwrap();
+    let mut receiver = receiver(&mut server, total).unwrap();
     let received = counts.iter().map(|count| receiver.extend(&mut server, *count).unwrap()).collect();
     let (delta, sent, carried) = sending.join().unwrap();
     if metered {
@@ -119,27 +127,27 @@ fn hostile_setups_are_typed_errors() {
     for filler in [0, 1, 0xff] {
         let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![filler; sender]).unwrap();
-        assert!(matches!(reason(Receiver::setup(&mut mine, 1)), Misbehaviour::Malformed { .. }));
+        assert!(matches!(reason(ReceiverSeeds::setup(&mut mine)), Misbehaviour::Malformed { .. }));
         let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![filler; receiver]).unwrap();
-        assert!(matches!(reason(Sender::setup(&mut mine, 1)), Misbehaviour::Malformed { .. }));
+        assert!(matches!(reason(SenderSeeds::setup(&mut mine)), Misbehaviour::Malformed { .. }));
     }
     for length in [0, 31, sender - 1, sender + 1] {
         let (mut peer, mut mine) = memory_pair();
         peer.send(&vec![0; length]).unwrap();
-        assert!(matches!(reason(Receiver::setup(&mut mine, 1)), Misbehaviour::WrongLength { .. }));
+        assert!(matches!(reason(ReceiverSeeds::setup(&mut mine)), Misbehaviour::WrongLength { .. }));
     }
     let (peer, mut mine) = memory_pair();
     drop(peer);
-    assert!(matches!(Sender::setup(&mut mine, 1), Err(RunError::Transport { .. })));
+    assert!(matches!(SenderSeeds::setup(&mut mine), Err(RunError::Transport { .. })));
 }
 
 #[test]
 fn hostile_extensions_are_typed_errors() {
     let set_up = |total| {
         let (mut client, mut server) = memory_pair();
-        let sending = thread::spawn(move || (Sender::setup(&mut client, total).unwrap(), client));
-        let receiver = Receiver::setup(&mut server, total).unwrap();
+        let sending = thread::spawn(move || (sender(&mut client, total).unwrap(), client));
+        let receiver = receiver(&mut server, total).unwrap();
         (sending.join().unwrap(), (receiver, server))
     };
     let ((mut sender, mut client), (_, mut server)) = set_up(1000);
@@ -159,4 +167,32 @@ fn hostile_extensions_are_typed_errors() {
         client.send(&vec![0xaa; bytes as usize]).unwrap();
     }
     assert_eq!(receiver.extend(&mut server, 300_000).unwrap().len(), 300_000);
+}
+
+#[test]
+fn kept_seeds_serve_sessions_that_share_delta_alone() {
+    let (mut client, mut server) = memory_pair();
+    let setting = thread::spawn(move || (SenderSeeds::setup(&mut client).unwrap(), client));
+    let received = ReceiverSeeds::setup(&mut server).unwrap();
+    let (sent, mut client) = setting.join().unwrap();
+    let (mut sent_bytes, mut received_bytes) = (Vec::new(), Vec::new());
+    sent.write(&mut sent_bytes);
+    received.write(&mut received_bytes);
+    let sent_again = SenderSeeds::read(&sent_bytes.try_into().unwrap());
+    let received_again = ReceiverSeeds::read(&received_bytes.try_into().unwrap());
+    let mut keys = Vec::new();
+    for (session, (sent, received)) in
+        [[1; 32], [2; 32]].iter().zip([(sent, received), (sent_again, received_again)])
+    {
+        let mut sender = Sender::new(&sent, session, 1000).unwrap();
+        let mut receiver = Receiver::new(&received, session, 1000);
+        let theirs = receiver.extend(&mut server, 1000).unwrap();
+        let mine = sender.extend(&mut client, 1000).unwrap();
+        let run = Run { delta: sender.delta(), sent: vec![mine.clone()], received: vec![theirs] };
+        run.check(&[1000]);
+        keys.push((run.delta, mine));
+    }
+    let [(delta, first), (same, second)] = keys.try_into().unwrap();
+    assert_eq!(delta, same);
+    assert!(first.iter().zip(&second).all(|(a, b)| a != b));
 }

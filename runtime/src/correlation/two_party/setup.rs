@@ -1,0 +1,129 @@
+//! What setup leaves one party: seeds of transfers in both directions, the seed of its own key, and what the other
+//! party sent under its own. It is for one pair of parties and one model, and serves any number of runs.
+//!
+//! Bytes: base transfers both ways; the server's key and its weights encrypted, where the program multiplies by such;
+//! the client's key, where it multiplies masks ([`marill_program::two_party::products::Encrypted`]).
+//! Rounds: two for the transfers, one for the rest.
+//! Leakage: none beyond that of [`super::ot`] and [`super::he`]; a key is used for many runs, each with fresh noise.
+
+use marill_kernels::Seed;
+use marill_program::ValidProgram;
+use marill_program::two_party::gates::Side;
+use marill_program::two_party::products::Encrypted;
+use zeroize::Zeroizing;
+
+use super::he::{pairs, wide};
+use super::ot::{ReceiverSeeds, SenderSeeds};
+use super::source::Weights;
+use crate::correlation::fresh_seed;
+use crate::correlation::spool::Spool;
+use crate::error::RunError;
+use crate::transport::Channel;
+
+/// One party's part.
+pub struct Setup {
+    /// Of transfers in which the peer chooses.
+    pub sending: SenderSeeds,
+    /// Of transfers in which this party chooses.
+    pub receiving: ReceiverSeeds,
+    /// Of this party's key for products.
+    pub key: Seed,
+    /// The peer's key, and at the client the server's weights; empty where the program needs neither.
+    pub theirs: Spool,
+}
+
+impl Setup {
+    /// Bytes of the secrets that are kept: everything but what the peer sent.
+    pub const SECRET_BYTES: usize = SenderSeeds::BYTES + ReceiverSeeds::BYTES + 16;
+
+    /// Makes it with the peer.
+    ///
+    /// # Errors
+    /// Of the channel, the temporary file and `weights`.
+    pub fn make(
+        channel: &mut Channel,
+        side: Side,
+        program: &ValidProgram,
+        weights: Weights<'_>,
+    ) -> Result<Setup, RunError> {
+        let (sending, receiving) = match side {
+            Side::Client => {
+                let sending = SenderSeeds::setup(channel)?;
+                channel.end_round();
+                (sending, ReceiverSeeds::setup(channel)?)
+            }
+            Side::Server => {
+                let receiving = ReceiverSeeds::setup(channel)?;
+                channel.end_round();
+                (SenderSeeds::setup(channel)?, receiving)
+            }
+        };
+        channel.end_round();
+        let plan = Encrypted::new(program);
+        let (wide_shapes, pair_shapes) = (plan.wide_shapes(), plan.pair_shapes());
+        let (key, mut theirs) = (fresh_seed()?, Spool::new()?);
+        match side {
+            Side::Client => {
+                if !wide_shapes.is_empty() {
+                    theirs = wide::receive(channel, &wide_shapes)?;
+                }
+                if !pair_shapes.is_empty() {
+                    pairs::send(channel, &pair_shapes, &key)?;
+                }
+            }
+            Side::Server => {
+                if !wide_shapes.is_empty() {
+                    wide::send(channel, &wide_shapes, &key, |job| weights(plan.wide[job].weight))?;
+                }
+                if !pair_shapes.is_empty() {
+                    theirs = pairs::receive(channel, &pair_shapes)?;
+                }
+            }
+        }
+        if !wide_shapes.is_empty() || !pair_shapes.is_empty() {
+            channel.end_round();
+        }
+        Ok(Setup { sending, receiving, key, theirs })
+    }
+
+    /// The secrets, in [`Setup::SECRET_BYTES`] bytes.
+    pub fn secrets(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(Setup::SECRET_BYTES));
+        self.sending.write(&mut out);
+        self.receiving.write(&mut out);
+        out.extend_from_slice(self.key.expose());
+        out
+    }
+
+    /// From what [`Setup::secrets`] told, and what the peer sent.
+    pub fn of(secrets: &[u8; Setup::SECRET_BYTES], theirs: Spool) -> Setup {
+        let mut rest = &secrets[..];
+        let sending = SenderSeeds::read(&take::<{ SenderSeeds::BYTES }>(&mut rest));
+        let receiving = ReceiverSeeds::read(&take::<{ ReceiverSeeds::BYTES }>(&mut rest));
+        Setup { sending, receiving, key: Seed::new(*take(&mut rest)), theirs }
+    }
+}
+
+/// Splits off the first `N` bytes, of which there must be so many.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Zeroizing<[u8; N]> {
+    let mut first = Zeroizing::new([0; N]);
+    let (taken, rest) = bytes.split_at(N);
+    first.copy_from_slice(taken);
+    *bytes = rest;
+    first
+}
+
+/// What tells weights from others: a digest of all that the server sends encrypted.
+///
+/// # Errors
+/// Of `weights`.
+pub fn weights_digest(program: &ValidProgram, weights: Weights<'_>) -> Result<[u8; 32], RunError> {
+    let mut hasher = blake3::Hasher::new_derive_key("marill 2026 weights of a setup");
+    for wide in Encrypted::new(program).wide {
+        for part in weights(wide.weight)?.chunks(1 << 13) {
+            let bytes: Vec<u8> = part.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            hasher.update(&bytes);
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}

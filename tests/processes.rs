@@ -19,9 +19,6 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Models that two parties run alone as well: decoder, encoder, rotary embeddings and images.
-const ALONE: [&str; 4] = ["gpt2_legacy14", "bert_cls_dynamo18", "llama_dynamo18", "vit_legacy17"];
-
 /// Compiles and runs a model; the run's statistics.
 fn compile_and_demo(
     suite: &str,
@@ -76,12 +73,13 @@ fn fixtures() {
         let folder = shared.join(name);
         let dims: Vec<_> = fixture.dims().into_iter().collect();
         let (inputs, outputs) = (folder.join("inputs.npz"), folder.join("outputs.npz"));
-        let suites = if ALONE.contains(name) { &["dealer", "two-party"][..] } else { &["dealer"][..] };
-        for suite in suites {
+        for suite in ["dealer", "two-party"] {
             let stats = compile_and_demo(suite, &fixture.model, &dims, &inputs, &outputs);
-            assert_eq!(stats["suite"], *suite);
+            assert_eq!(stats["suite"], suite);
             assert_agrees(name, &stats, 1e-2);
-            println!("{name}, {suite}: {}", stats["max_abs_error"]);
+            let seconds =
+                ["setup", "preprocess", "online"].map(|phase| stats[phase]["seconds"].as_f64().unwrap());
+            println!("{name}, {suite}: error {}, {seconds:.1?} s", stats["max_abs_error"]);
         }
     }
 }

@@ -16,7 +16,7 @@ use marill_program::cost::{Bytes, cost};
 use marill_program::{Instruction, Network};
 use support::fixtures::{Fixture, compare, shared};
 use support::gpt2::Gpt2;
-use support::three::run;
+use support::three::{run, run_alone};
 use support::trained;
 use support::tuning::Tuning;
 
@@ -94,14 +94,20 @@ fn members_answer_as_their_references() {
     let Some(shared) = shared() else { return };
     for member in MEMBERS {
         let fixture = Fixture::load(&shared, member);
-        let compiled = compile(&fixture.model, &against(base_of(&shared, member))).unwrap();
-        let out = tempfile::tempdir().unwrap();
-        bundle::write(out.path(), &compiled.graph, &compiled.lowered).unwrap();
-        let outputs = run(out.path(), &fixture.inputs, &BTreeMap::new()).outputs;
-        let found = compare(&outputs["logits"], &fixture.outputs["logits"], None);
-        println!("{member}: {:.1e}", found.max_abs_error);
-        assert!(found.max_abs_error < 1e-2, "{member}: {}", found.max_abs_error);
-        assert_eq!(found.same_top, found.rows, "{member}");
+        for suite in [Suite::Dealer, Suite::TwoParty] {
+            let request = Request { suite, ..against(base_of(&shared, member)) };
+            let compiled = compile(&fixture.model, &request).unwrap();
+            let out = tempfile::tempdir().unwrap();
+            bundle::write(out.path(), &compiled.graph, &compiled.lowered).unwrap();
+            let outputs = match suite {
+                Suite::Dealer => run(out.path(), &fixture.inputs, &BTreeMap::new()).outputs,
+                Suite::TwoParty => run_alone(out.path(), &fixture.inputs, &BTreeMap::new()),
+            };
+            let found = compare(&outputs["logits"], &fixture.outputs["logits"], None);
+            println!("{member}, {}: {:.1e}", suite.name(), found.max_abs_error);
+            assert!(found.max_abs_error < 1e-2, "{member}: {}", found.max_abs_error);
+            assert_eq!(found.same_top, found.rows, "{member}");
+        }
     }
 }
 

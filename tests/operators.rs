@@ -1,4 +1,4 @@
-//! Every operation on shared values, run between three parties, against the same operation in the clear.
+//! Every operation on shared values, run in both suites, against the same operation in the clear.
 
 mod support;
 
@@ -8,7 +8,7 @@ use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
 use marill_plaintext::{DType, GeluForm, Op, Tensor, TensorType, evaluate};
 use marill_program::Suite;
-use support::three::run;
+use support::three::{run, run_alone};
 
 /// Deterministic numbers in [-1, 1).
 struct Numbers(u64);
@@ -57,17 +57,28 @@ impl Case {
         self.graph.add_constant(name, Constant::inline(tensor))
     }
 
-    /// The client's result of revealing `value`.
-    fn reveal(mut self, value: ValueId) -> Tensor {
-        self.graph.add_output("y", value, Owner::Client);
+    /// The largest error of what the client learns of `value`.
+    fn error(self, value: ValueId, expected: &Tensor) -> f32 {
         let owners = self.server.keys().map(|name| (name.clone(), Owner::Server)).collect();
-        ownership::assign(&mut self.graph, &owners).unwrap();
-        let (lowered, _) =
-            lower_and_check(&self.graph, &Request { suite: Suite::Dealer, ..Request::default() }, "case")
-                .unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        bundle::write(directory.path(), &self.graph, &lowered).unwrap();
-        run(directory.path(), &self.client, &self.server).outputs.remove("y").unwrap()
+        self.error_with(&owners, value, expected)
+    }
+
+    /// The same where the inputs have these owners.
+    fn error_with(mut self, owners: &BTreeMap<String, Owner>, value: ValueId, expected: &Tensor) -> f32 {
+        self.graph.add_output("y", value, Owner::Client);
+        ownership::assign(&mut self.graph, owners).unwrap();
+        let error = |suite: Suite| {
+            let request = Request { suite, ..Request::default() };
+            let (lowered, _) = lower_and_check(&self.graph, &request, "case").unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            bundle::write(directory.path(), &self.graph, &lowered).unwrap();
+            let outputs = match suite {
+                Suite::Dealer => run(directory.path(), &self.client, &self.server).outputs,
+                Suite::TwoParty => run_alone(directory.path(), &self.client, &self.server),
+            };
+            worst(&outputs["y"], expected)
+        };
+        error(Suite::Dealer).max(error(Suite::TwoParty))
     }
 }
 
@@ -128,9 +139,8 @@ fn on_shared_operands() {
             operands.iter().map(|&(shape, low, high)| case.numbers.tensor(shape, low, high)).collect();
         let ids: Vec<ValueId> = values.iter().map(|v| case.shared(v)).collect();
         let result = case.graph.apply(op.clone(), &ids, "result").unwrap();
-        let found = case.reveal(result);
         let expected = evaluate(&op, &values.iter().collect::<Vec<_>>()).unwrap();
-        let error = worst(&found, &expected);
+        let error = case.error(result, &expected);
         println!("{op}: {error:.1e}");
         assert!(error <= bound, "{op}: {error}");
     }
@@ -161,16 +171,8 @@ fn products_in_every_mix_of_owners() {
             if owner == Owner::Public {
                 owners.insert("known".into(), Owner::Public);
             }
-            case.graph.add_output("y", result, Owner::Client);
-            ownership::assign(&mut case.graph, &owners).unwrap();
-            let (lowered, _) =
-                lower_and_check(&case.graph, &Request { suite: Suite::Dealer, ..Request::default() }, "case")
-                    .unwrap();
-            let directory = tempfile::tempdir().unwrap();
-            bundle::write(directory.path(), &case.graph, &lowered).unwrap();
-            let found = run(directory.path(), &case.client, &case.server).outputs.remove("y").unwrap();
             let expected = evaluate(&op, &[&x, &w]).unwrap();
-            let error = worst(&found, &expected);
+            let error = case.error_with(&owners, result, &expected);
             assert!(error <= 2e-3, "{op} with {owner:?}: {error}");
         }
     }
@@ -190,7 +192,7 @@ fn argmax_and_embedding_by_a_shared_index() {
     case.graph.add_output("index", index, Owner::Client);
     let indices = evaluate(&op, &[&x]).unwrap();
     let expected = evaluate(&Op::Gather { axis: 0 }, &[&table, &indices]).unwrap();
-    let error = worst(&case.reveal(picked), &expected);
+    let error = case.error(picked, &expected);
     assert!(error <= 1e-3, "{error}");
 }
 
@@ -205,6 +207,6 @@ fn choice_by_a_private_condition() {
     case.client.insert("condition".into(), condition.clone());
     let result = case.graph.apply(Op::Where, &[known, x, y], "result").unwrap();
     let expected = evaluate(&Op::Where, &[&condition, &a, &b]).unwrap();
-    let error = worst(&case.reveal(result), &expected);
+    let error = case.error(result, &expected);
     assert!(error <= 1e-3, "{error}");
 }

@@ -1,4 +1,4 @@
-//! Client, server and dealer as threads over memory channels.
+//! Client, server and, in its suite, dealer as threads over memory channels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,5 +57,25 @@ pub fn run(
         let (outputs, client) = client.join().unwrap();
         let (_, server) = server.join().unwrap();
         Run { outputs, stats: [client, server, dealer.join().unwrap()] }
+    })
+}
+
+/// The client's outputs of a run of the two parties alone.
+pub fn run_alone(
+    directory: &Path,
+    inputs: &BTreeMap<String, Tensor>,
+    server_inputs: &BTreeMap<String, Tensor>,
+) -> BTreeMap<String, Tensor> {
+    let idle = Duration::from_secs(120);
+    let (client_server, server_client) = memory_pair_between(Role::Client, Role::Server, idle);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let bundle = open(directory, Party::Server);
+            run_server(&bundle, server_inputs.clone(), server_client, None, &mut |_| {}).unwrap();
+        });
+        let bundle = open(directory, Party::Client);
+        let (outputs, _) = run_client(&bundle, inputs.clone(), client_server, None, &mut |_| {}).unwrap();
+        server.join().unwrap();
+        outputs
     })
 }

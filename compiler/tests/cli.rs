@@ -224,4 +224,20 @@ fn stages_are_text_that_opt_takes_on() {
     }
     assert!(dump("precision").contains("enc="));
     assert_eq!(dump("lower"), dump("program"));
+
+    with_gelu(folder.path());
+    let gelu = |arguments: &[&str]| {
+        let run = marillc(folder.path(), arguments);
+        assert!(run.status.success(), "{arguments:?}: {}", text(&run.stderr));
+        text(&run.stdout)
+    };
+    let program = |level| gelu(&["dump", "gelu.onnx", "--after", "program", "--approximate", level]);
+    assert_ne!(program("exact"), program("balanced"));
+    fs::write(folder.path().join("gelu.ir"), gelu(&["dump", "gelu.onnx", "--after", "ownership"])).unwrap();
+    let rewritten = |level| gelu(&["opt", "gelu.ir", "--stage", "rewrite", "--approximate", level]);
+    assert_ne!(rewritten("exact"), rewritten("quad"));
+    assert_eq!(
+        rewritten("quad"),
+        gelu(&["dump", "gelu.onnx", "--after", "rewrite", "--approximate", "quad"])
+    );
 }

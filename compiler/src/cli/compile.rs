@@ -10,7 +10,7 @@ use marill_compiler::precision::headroom;
 use marill_compiler::report::report;
 use marill_compiler::{Approximate, Compiled, Progress, Request, Stage, bundle, compile_observed, import};
 
-use super::{CompileArgs, Level, emit, print, warn};
+use super::{CompileArgs, emit, print, warn};
 
 /// A spinner with the current step; nothing unless standard error is a terminal.
 pub struct Spinner(ProgressBar);
@@ -50,7 +50,7 @@ impl Drop for Spinner {
 }
 
 pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<()> {
-    let request = Request { network: args.network, ..args.request.request() };
+    let request = args.request.request();
     let spinner = Spinner::new();
     let mut warnings = unused_dims(model, args)?;
     let mut samples: Option<Vec<Sample>> = None;
@@ -80,7 +80,7 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     spinner.step("writing");
     bundle::write(out, &compiled.graph, &compiled.lowered)?;
     let is_synthetic = args.calibrate.is_empty();
-    let report = report(&compiled, &calibration, samples.len(), is_synthetic, request.suite, args.network);
+    let report = report(&compiled, &calibration, samples.len(), is_synthetic, request.suite, request.network);
     let json = serde_json::to_string_pretty(&report)? + "\n";
     let path = out.join("report.json");
     fs::write(&path, &json).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))?;
@@ -100,11 +100,10 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
 
 /// What is tried in turn, the cheapest first.
 fn levels(args: &CompileArgs) -> Vec<Approximate> {
-    match (args.approximate, args.max_error) {
-        (Some(Level::Quad), _) => vec![Approximate::Quad],
-        (Some(Level::Balanced), _) => vec![Approximate::Balanced],
+    match (args.request.approximate, args.max_error) {
+        (Some(level), _) => vec![level.into()],
         (None, Some(_)) => vec![Approximate::Balanced, Approximate::Exact],
-        (Some(Level::Exact), _) | (None, None) => vec![Approximate::Exact],
+        (None, None) => vec![Approximate::Exact],
     }
 }
 

@@ -56,7 +56,10 @@ pub fn opt(args: &OptArgs) -> anyhow::Result<()> {
             ownership::assign(&mut graph, &request.owners)?;
             graph
         }
-        OptStage::Rewrite => rewrite(owned(graph)?, &RewriteOptions::default())?.0,
+        OptStage::Rewrite => {
+            let options = RewriteOptions { cost: request.cost_model(), ..RewriteOptions::default() };
+            rewrite(owned(graph)?, &options)?.0
+        }
         OptStage::Precision => {
             let graph = owned(graph)?;
             let (lowered, program) = lower_and_check(&graph, &request, "")?;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use marill_compiler::ir::Owner;
-use marill_compiler::{Numerics, Request, Reveal, Weights};
+use marill_compiler::{Approximate, Numerics, Request, Reveal, Weights};
 use marill_program::{Network, Suite};
 
 /// Compiles an ONNX transformer into a program that a client and a server run without showing each other their data.
@@ -58,12 +58,6 @@ struct CompileArgs {
     /// Sample inputs to check the program on, one file for each sample: arrays named like the inputs
     #[arg(long, value_name = "X.npz")]
     calibrate: Vec<PathBuf>,
-    /// The network that times are predicted for: loopback, lan, wan, or bandwidth and round trip as in 200Mbit,40ms
-    #[arg(long, value_name = "NETWORK", default_value = "lan")]
-    network: Network,
-    /// How far activations may be from what the model says [default: exact, or with --max-error the cheapest that keeps it]
-    #[arg(long, value_name = "LEVEL")]
-    approximate: Option<Level>,
     /// Largest error of an output on the samples, in exact ring arithmetic against f32
     #[arg(long, value_name = "E", value_parser = parse_error, conflicts_with = "skip_check")]
     max_error: Option<f64>,
@@ -112,6 +106,13 @@ struct RequestArgs {
     /// Who makes the correlations that the program is chosen for; it runs with either
     #[arg(long, value_name = "SUITE", default_value = "two-party")]
     suite: SuiteName,
+    /// The network that the program is chosen and times are predicted for: loopback, lan, wan, or bandwidth and round
+    /// trip as in 200Mbit,40ms
+    #[arg(long, value_name = "NETWORK", default_value = "lan")]
+    network: Network,
+    /// How far activations may be from what the model says [default: exact, or with --max-error the cheapest that keeps it]
+    #[arg(long, value_name = "LEVEL")]
+    approximate: Option<Level>,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +197,16 @@ enum Level {
     Quad,
 }
 
+impl From<Level> for Approximate {
+    fn from(level: Level) -> Approximate {
+        match level {
+            Level::Exact => Approximate::Exact,
+            Level::Balanced => Approximate::Balanced,
+            Level::Quad => Approximate::Quad,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SuiteName {
     /// The two parties between them
@@ -261,7 +272,8 @@ impl RequestArgs {
             },
             numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
             suite: self.suite.into(),
-            ..Request::default()
+            network: self.network,
+            approximate: self.approximate.map_or(Approximate::Exact, Level::into),
         }
     }
 }

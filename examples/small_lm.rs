@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bundle::write(&at("bundle"), &compiled.graph, &compiled.lowered)?;
 
     println!("building and running marill demo");
-    let status = Command::new(binaries::binary("marill-runtime", "marill")?)
+    let status = Command::new(binaries::binary("marill")?)
         .arg("demo")
         .arg(at("bundle"))
         .arg("--input")

@@ -29,13 +29,13 @@ fn compile_and_demo(
 ) -> Value {
     let scratch = tempfile::tempdir().unwrap();
     let (bundle, stats) = (scratch.path().join("bundle"), scratch.path().join("stats.json"));
-    let mut marillc = Command::new(binaries::binary("marill-compiler", "marillc").unwrap());
+    let mut marillc = Command::new(binaries::binary("marillc").unwrap());
     marillc.arg(model).arg("-o").arg(&bundle).args(["--suite", suite, "--calibrate"]).arg(inputs);
     dims.iter().for_each(|(name, size)| {
         marillc.arg("--dim").arg(format!("{name}={size}"));
     });
     run(&mut marillc);
-    let mut demo = Command::new(binaries::binary("marill-runtime", "marill").unwrap());
+    let mut demo = Command::new(binaries::binary("marill").unwrap());
     demo.arg("demo").arg(&bundle).args(["--suite", suite, "--input"]).arg(inputs);
     run(demo.arg("--reference").arg(outputs).arg("--stats").arg(&stats));
     serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap()

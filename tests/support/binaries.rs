@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The path of `name`, a binary of `package`, in the profile and target directory of the running program.
+/// The path of the binary `name` in the profile and target directory of the running program.
 ///
 /// # Errors
 /// If the running program does not lie where cargo puts it, or cargo cannot build the binary.
-pub fn binary(package: &str, name: &str) -> io::Result<PathBuf> {
+pub fn binary(name: &str) -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let misplaced = || io::Error::other(format!("{} is not where cargo builds", program.display()));
     // Examples lie in `<target>/<profile>/examples`, tests in `<target>/<profile>/deps`.
@@ -19,8 +19,10 @@ pub fn binary(package: &str, name: &str) -> io::Result<PathBuf> {
         other => other,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+    // Asked for an example as well, cargo takes dependencies with the features that tests and examples give them, as it
+    // has built them already.
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--profile", profile, "--package", package, "--bin", name, "--target-dir"])
+        .args(["build", "--quiet", "--profile", profile, "--bin", name, "--example", "small_lm", "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;

@@ -209,7 +209,7 @@ impl Context {
     }
 
     /// The graph inputs that a value is computed from.
-    fn sources(&self, operand: &Operand) -> Vec<String> {
+    pub fn sources(&self, operand: &Operand) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut pending = match operand.kind {
             Kind::Computed(id) => vec![id],

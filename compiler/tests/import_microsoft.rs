@@ -1,5 +1,6 @@
 //! Operators that onnxruntime's optimiser writes, against plain loops over their definitions.
 
+#[allow(dead_code, reason = "other tests write models with other attributes")]
 mod model;
 
 use std::collections::BTreeMap;

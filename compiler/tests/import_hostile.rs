@@ -406,6 +406,38 @@ fn functions_that_grow_too_large_are_refused() {
 }
 
 #[test]
+fn calls_with_many_names_are_counted() {
+    let names: Vec<String> = (0..20_000).map(|index| format!("a{index}")).collect();
+    let mut inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    inputs[0] = "a";
+    let wide = function(("my", "F"), &inputs, &["b"], vec![node("", "Neg", &["a"], &["b"])]);
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    model.functions.push(wide);
+    for index in 0..100 {
+        let from = if index == 0 { "x".to_owned() } else { format!("v{}", index - 1) };
+        model.node("F", &[&from], &[&format!("v{index}")], &[]).domain = "my".into();
+    }
+    model.output("v99");
+    assert_eq!(refusal(model.bytes()).code(), "expansion");
+}
+
+#[test]
+fn only_so_much_is_computed_while_importing() {
+    // Products of large known matrices, in a small file: a few are folded, the others become nodes.
+    let mut model = Model::new(17);
+    model.initializer("s", &Tensor::i64([2], vec![1024, 1024]).unwrap());
+    model.node("ConstantOfShape", &["s"], &["v0"], &[]);
+    for index in 0..40 {
+        let from = format!("v{index}");
+        model.node("MatMul", &[&from, &from], &[&format!("v{}", index + 1)], &[]);
+    }
+    model.output("v40");
+    let graph = import_bytes(model.bytes(), &request()).unwrap();
+    assert!((30..=41).contains(&graph.dag.node_count()), "{} nodes", graph.dag.node_count());
+}
+
+#[test]
 fn long_names_do_not_multiply() {
     // Each of many small nodes would be named after its call.
     let nodes = (0..1000).map(|index| match index {

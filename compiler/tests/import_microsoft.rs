@@ -4,6 +4,7 @@
 mod model;
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use marill_compiler::Diagnostic;
 use marill_compiler::import::{ImportRequest, import_bytes};
@@ -276,7 +277,7 @@ fn rotary_embeddings() {
     let dims = [batch, length, heads, width];
     for interleaved in [false, true] {
         let flag = ("interleaved", Int(interleaved.into()));
-        let given = std::slice::from_ref(&flag);
+        let given = from_ref(&flag);
         // Three axes; the width of a head is that of the tables.
         let expected = turned(&x, dims, [&tables[0], &tables[1]], &chosen, interleaved);
         let found = one("RotaryEmbedding", given, &[&flat, &positions, &tables[0], &tables[1]]);
@@ -325,7 +326,7 @@ fn rotary_embeddings() {
         (("num_heads", Int(-1)), "operator-invalid"),
         (("rotary_embedding_dim", Int(6)), "operator-invalid"),
     ] {
-        assert_eq!(refusal("RotaryEmbedding", &[attribute.clone()], &inputs).code(), code, "{attribute:?}");
+        assert_eq!(refusal("RotaryEmbedding", from_ref(&attribute), &inputs).code(), code, "{attribute:?}");
     }
     let short = i(&[2], &[0, 1]);
     let inputs = [Some(&flat), Some(&short), Some(&tables[0]), Some(&tables[1])];
@@ -425,7 +426,7 @@ fn attention_of_projections() {
     let (q, k, v) = (numbers(&[2, 3, 4], 1), numbers(&[2, 4, 4], 2), numbers(&[2, 4, 6], 3));
     let bias = numbers(&[14], 4);
     let heads_attribute = ("num_heads", Int(2));
-    let number = std::slice::from_ref(&heads_attribute);
+    let number = from_ref(&heads_attribute);
     let query = |b, h, s, d| at(&q, &[b, s, h * 2 + d]);
     let key = |b, h, s, d| at(&k, &[b, s, h * 2 + d]);
     let value = |b, h, s, d| at(&v, &[b, s, h * 3 + d]);
@@ -478,6 +479,9 @@ fn attention_of_projections() {
     assert_close(&found, &[2, 3, 4], &expected);
 }
 
+/// Attributes, inputs and the code of the refusal.
+type Refused<'t> = (Vec<(&'static str, Attribute)>, Vec<Option<&'t Tensor>>, &'static str);
+
 #[test]
 fn what_attention_does_not_say_is_refused() {
     let (x, weights, past) = (numbers(&[2, 3, 4], 1), numbers(&[4, 12], 2), numbers(&[2, 2, 2, 1, 2], 3));
@@ -486,7 +490,7 @@ fn what_attention_does_not_say_is_refused() {
     let with = |attribute: (&'static str, Attribute)| vec![number.clone(), attribute];
     let just = vec![number.clone()];
     let (x, weights, past) = (Some(&x), Some(&weights), Some(&past));
-    let cases: Vec<(Vec<(&str, Attribute)>, Vec<Option<&Tensor>>, &str)> = vec![
+    let cases: Vec<Refused> = vec![
         (just.clone(), vec![x, weights, None, None, past], "operator-form"),
         (just.clone(), vec![x, weights, None, Some(&lengths)], "operator-form"),
         (just.clone(), vec![x, weights, None, Some(&square)], "operator-form"),
@@ -513,7 +517,7 @@ fn what_attention_does_not_say_is_refused() {
     let (longer, packed) = (numbers(&[2, 5, 4], 4), numbers(&[2, 3, 2, 3, 2], 5));
     let (bias, longer, packed) = (numbers(&[12], 6), Some(&longer), Some(&packed));
     let bias = Some(&bias);
-    let cases: Vec<(Vec<(&str, Attribute)>, Vec<Option<&Tensor>>, &str)> = vec![
+    let cases: Vec<Refused> = vec![
         (with(("unidirectional", Int(1))), vec![x, longer, longer], "operator-form"),
         (just.clone(), vec![packed, None, None, bias], "operator-form"),
         (vec![("num_heads", Int(3))], vec![packed], "operator-invalid"),

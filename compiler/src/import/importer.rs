@@ -308,6 +308,8 @@ impl<'m> Importer<'m> {
             let found = format!("{} operands and {} outputs", given[0], given[1]);
             return Err(site.invalid(found, "as many as the function has, or fewer").into());
         }
+        let names = function.input.len() + function.output.len() + function.attribute_proto.len();
+        self.spend(site, names)?;
         let mut operands = self.operands(site)?.into_iter();
         let mut values = BTreeMap::new();
         for name in &function.input {
@@ -378,17 +380,12 @@ impl<'m> Importer<'m> {
         body: &Body<'m>,
         scope: Scope<'m>,
     ) -> Result<Vec<Slot>, Failure> {
-        let too_large = |limit, what| Failure::Fatal(site.refuse(ImportProblem::Expansion { limit, what }));
         if self.scopes.len() > MAX_DEPTH {
-            return Err(too_large(MAX_DEPTH, "of them within each other"));
+            return Err(too_large(site, MAX_DEPTH, "of them within each other"));
         }
         // Every node keeps names that start with the prefix.
         let names = (scope.frame.prefix.len() + body.place.len()) / NAME_BYTES;
-        let fields = body.fields().saturating_add(body.nodes.len().saturating_mul(names));
-        self.fields_left = match self.fields_left.checked_sub(fields) {
-            Some(left) => left,
-            None => return Err(too_large(MAX_FIELDS, "fields")),
-        };
+        self.spend(site, body.fields().saturating_add(body.nodes.len().saturating_mul(names)))?;
         self.scopes.push(scope);
         self.walk(body).map_err(Failure::Fatal)?;
         let result = |name: &&'m str| match *name {
@@ -398,6 +395,13 @@ impl<'m> Importer<'m> {
         let results = body.results.iter().map(result).collect::<Result<Vec<Slot>, Diagnostic>>();
         self.scopes.pop();
         Ok(results?)
+    }
+
+    /// Counts the fields of something that stands in place of its call.
+    fn spend(&mut self, site: &Site<'m, '_>, fields: usize) -> Result<(), Failure> {
+        let left = self.fields_left.checked_sub(fields);
+        self.fields_left = left.ok_or_else(|| too_large(site, MAX_FIELDS, "fields"))?;
+        Ok(())
     }
 
     /// The node's operands, as many as it names.
@@ -467,6 +471,10 @@ impl<'m> Importer<'m> {
             }
         }
     }
+}
+
+fn too_large(site: &Site, limit: usize, what: &'static str) -> Failure {
+    Failure::Fatal(site.refuse(ImportProblem::Expansion { limit, what }))
 }
 
 impl<'m> Scope<'m> {

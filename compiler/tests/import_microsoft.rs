@@ -10,7 +10,7 @@ use marill_compiler::Diagnostic;
 use marill_compiler::import::{ImportRequest, import_bytes};
 use marill_compiler::ir::interpret;
 use marill_plaintext::Tensor;
-use model::Attribute::{Float, Int, Ints};
+use model::Attribute::{Float, Int, Ints, Text};
 use model::{Attribute, Model};
 
 const MICROSOFT: &str = "com.microsoft";
@@ -212,6 +212,9 @@ fn embeddings_of_words_positions_and_segments() {
     assert_close(&found[0], &[2, 3, 4], &norms(&sums(&|s| [5, 0, 2][s], false)));
 
     assert_eq!(run(name, &[], &all, &["y", "mask"]).unwrap_err().code(), "operator-form");
+    let mask = i(&[2, 3], &[1, 1, 0, 1, 1, 1]);
+    let found = run(name, &[], &[&all[..], &[Some(&mask)]].concat(), &["y", "lengths"]).unwrap();
+    assert_eq!(found[1], i(&[2], &[2, 3]));
     let mut alone = all;
     alone[4] = None;
     assert_eq!(run(name, &[], &alone, &["y"]).unwrap_err().code(), "operator-invalid");
@@ -233,6 +236,24 @@ fn products_with_factors_turned() {
     let (v, m) = (numbers(&[3], 1), numbers(&[3, 1], 2));
     let product = (0..3).map(|k| at(&v, &[k]) * at(&m, &[k, 0])).sum::<f64>();
     assert_close(&one("FusedMatMul", &[("transA", Int(1))], &[&v, &m]), &[1], &[product]);
+    // With an activation behind.
+    let (m, w, c) = (numbers(&[2, 3], 1), numbers(&[2, 3], 2), numbers(&[2], 3));
+    let linear = |k: usize| {
+        let product: f64 = (0..3).map(|j| at(&m, &[k / 2, j]) * at(&w, &[k % 2, j])).sum();
+        0.5 * product + at(&c, &[k % 2])
+    };
+    let relu = |v: f64| v.max(0.0);
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let cases: [(&'static str, &dyn Fn(f64) -> f64); 4] =
+        [("Relu", &relu), ("Tanh", &f64::tanh), ("Sigmoid", &sigmoid), ("", &|v| v)];
+    for (name, g) in cases {
+        let attributes = [("transB", Int(1)), ("alpha", Float(0.5)), ("activation", Text(name))];
+        let expected: Vec<f64> = (0..4).map(|k| g(linear(k))).collect();
+        assert_close(&one("FusedGemm", &attributes, &[&m, &w, &c]), &[2, 2], &expected);
+    }
+    let leaky = [("transB", Int(1)), ("activation", Text("LeakyRelu"))];
+    assert_eq!(refusal("FusedGemm", &leaky, &[Some(&m), Some(&w)]).code(), "operator-form");
+
     let batch = [("transBatchA", Int(1))];
     assert_eq!(refusal("FusedMatMul", &batch, &[Some(&a), Some(&b)]).code(), "operator-form");
 }
@@ -403,6 +424,13 @@ fn attention_with_packed_weights() {
         attended(dims, readers, rule, &|b, _, i, j, score| at_mask(&mask, &[b, i, j]).then_some(score));
     assert_close(&found[0], &[2, 3, 6], &expected);
 
+    // A length per batch.
+    let lengths = i(&[2], &[3, 1]);
+    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&lengths)];
+    let found = run((MICROSOFT, "Attention"), &sizes, &inputs, &["y"]).unwrap();
+    let expected = attended(dims, readers, rule, &|b, _, _, j, score| (j < [3, 1][b]).then_some(score));
+    assert_close(&found[0], &[2, 3, 6], &expected);
+
     // Without sizes, three alike; without a bias.
     let square = numbers(&[hidden, 6], 5);
     let found = one("Attention", &[("num_heads", Int(1))], &[&x, &square]);
@@ -485,7 +513,7 @@ type Refused<'t> = (Vec<(&'static str, Attribute)>, Vec<Option<&'t Tensor>>, &'s
 #[test]
 fn what_attention_does_not_say_is_refused() {
     let (x, weights, past) = (numbers(&[2, 3, 4], 1), numbers(&[4, 12], 2), numbers(&[2, 2, 2, 1, 2], 3));
-    let (lengths, square) = (i(&[2], &[3, 2]), i(&[2, 1, 3, 3], &[1; 18]));
+    let (lengths, square) = (i(&[4], &[3, 2, 0, 0]), i(&[2, 1, 3, 3], &[1; 18]));
     let number = ("num_heads", Int(2));
     let with = |attribute: (&'static str, Attribute)| vec![number.clone(), attribute];
     let just = vec![number.clone()];

@@ -246,7 +246,7 @@ fn what_is_not_supported_is_said() {
     assert!(error.to_string().contains("docs/onnx-support.md"), "{error}");
     assert!(error.to_string().contains("LSTM") && error.to_string().contains("opset 17"), "{error}");
 
-    let error = refused(16, "LayerNormalization", &[], &[ramp.clone(), f(&[3], &[1.; 3])], &[]);
+    let error = refused(22, "RMSNormalization", &[], &[ramp.clone(), f(&[3], &[1.; 3])], &[]);
     assert_eq!(error.code(), "operator");
 
     let error = refused(13, "Reshape", &[], &[ramp.clone(), i(&[1], &[6])], &[]);

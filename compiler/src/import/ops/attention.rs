@@ -175,20 +175,30 @@ fn masked_heads(
             let found = format!("mask_filter_value {filter}");
             return Err(node.form(found, "at most -10000, or attention_bias"));
         }
-        let shape = match mask.shape() {
-            &[b, t] if b == batch && t == total => vec![b, 1, 1, t],
-            &[b, s, t] if [b, s, t] == [batch, length, total] => vec![b, 1, s, t],
-            other => {
-                let found = format!("a mask {other:?}");
-                return Err(node.form(found, "a mask with one number per key, or per query and key"));
+        let mask = match *mask.shape() {
+            // Lengths without the padding at the end.
+            [b] if b == batch => {
+                let places = context.vector((0..total as i64).collect())?;
+                let lengths = context.reshape(mask, vec![b, 1, 1, 1])?;
+                context.apply(Op::Less, &[&places, &lengths])?
+            }
+            [b, t] if [b, t] == [batch, total] => flags(context, mask, vec![b, 1, 1, t])?,
+            [b, s, t] if [b, s, t] == [batch, length, total] => flags(context, mask, vec![b, 1, s, t])?,
+            _ => {
+                let found = format!("a mask {:?}", mask.shape());
+                return Err(node.form(found, "a length per batch, or a number per key, or per query and key"));
             }
         };
-        let mask = context.reshape(mask, shape)?;
-        let mask = context.cast(&mask, DType::Bool)?;
         keep = Some(both(context, keep, &mask)?);
     }
     let result = weighed(context, node, &scores, keep.as_ref(), bias, value)?;
     Ok(vec![joined(context, node, &result)?])
+}
+
+/// Which numbers of a mask are not 0.
+fn flags(context: &mut Context, mask: &Operand, shape: Vec<usize>) -> Result<Operand, Diagnostic> {
+    let mask = context.reshape(mask, shape)?;
+    context.cast(&mask, DType::Bool)
 }
 
 /// `query * key'`, scaled by `1 / sqrt(width of a head)` unless the node says otherwise, and capped if it says so.

@@ -5,7 +5,7 @@ use marill_plaintext::{GeluForm, Op, Tensor};
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
 use super::neural::parameter;
-use super::products::{biased, scaled};
+use super::products::{biased, gemm, scaled};
 use crate::diagnostic::Diagnostic;
 
 type Results = Result<Vec<Operand>, Diagnostic>;
@@ -59,6 +59,19 @@ pub(super) fn fused_mat_mul(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![scaled(context, &product, node.float("alpha", 1.0))?])
 }
 
+/// `Gemm` and an activation.
+pub(super) fn fused_gemm(context: &mut Context, node: &OnnxNode) -> Results {
+    let product = gemm(context, node)?.remove(0);
+    let op = match node.text("activation").as_deref() {
+        None | Some("") => return Ok(vec![product]),
+        Some("Relu") => Op::Relu,
+        Some("Sigmoid") => Op::Sigmoid,
+        Some("Tanh") => Op::Tanh,
+        Some(other) => return Err(node.form(format!("activation \"{other}\""), "Relu, Sigmoid or Tanh")),
+    };
+    Ok(vec![context.apply(op, &[&product])?])
+}
+
 /// Layer norm of `input + skip`, or of that and a bias. Outputs: the norm, two that training needs, the sum.
 pub(super) fn skip_layer_normalization(context: &mut Context, node: &OnnxNode) -> Results {
     let (sum, gain) = (skip_sum(context, node, 4)?, node.need(2)?);
@@ -83,11 +96,9 @@ pub(super) fn skip_simplified_layer_normalization(context: &mut Context, node: &
     Ok(vec![norm, sum.clone(), sum.clone(), sum])
 }
 
-/// Layer norm of the sum of word, position and segment embeddings. Outputs: the norm, lengths that a mask gives, the sum.
+/// Layer norm of the sum of word, position and segment embeddings. Outputs: the norm, how many
+/// tokens the mask leaves of each batch, the sum.
 pub(super) fn embed_layer_normalization(context: &mut Context, node: &OnnxNode) -> Results {
-    if node.used.get(1) == Some(&true) {
-        return Err(node.form("output 1 in use", "the norm and the sum"));
-    }
     let (words, places) = (node.need(0)?, node.need(3)?);
     let (&[_, length], &[_, _]) = (words.shape(), places.shape()) else {
         let found = format!("operands {:?} and {:?}", words.shape(), places.shape());
@@ -120,7 +131,16 @@ pub(super) fn embed_layer_normalization(context: &mut Context, node: &OnnxNode) 
     let bias = parameter(context, node.need(6)?, &width)?;
     let epsilon = node.float("epsilon", 1e-12);
     let norm = context.apply(Op::LayerNorm { epsilon }, &[&sum, &gain, &bias])?;
-    Ok(vec![norm, sum.clone(), sum])
+    let lengths = match node.input(7) {
+        Some(mask) if mask.rank() == 2 => {
+            context.apply(Op::ReduceSum { axes: vec![1], keepdims: false }, &[mask])?
+        }
+        _ if node.used.get(1) == Some(&true) => {
+            return Err(node.form("output 1 in use and no mask of two axes", "a mask of batch and position"));
+        }
+        _ => sum.clone(),
+    };
+    Ok(vec![norm, lengths, sum])
 }
 
 /// `input + skip`, plus operand `bias` if given.

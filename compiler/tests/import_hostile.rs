@@ -1,8 +1,10 @@
 //! No bytes make the importer panic, overflow, allocate without bound or read outside the model's directory.
 
 mod fixtures;
+mod function;
 mod model;
 
+use function::{function, node, reference};
 use marill_compiler::Diagnostic;
 use marill_compiler::import::ops::OPERATORS;
 use marill_compiler::import::{ImportRequest, import, import_bytes};
@@ -88,7 +90,10 @@ fn distort(graph: &mut GraphProto, kind: u8, place: prop::sample::Index, choice:
     let count = graph.node.len();
     let node = &mut graph.node[place.index(count)];
     match kind {
-        0 => node.op_type = OPERATORS[choice.index(OPERATORS.len())].op_type.into(),
+        0 => {
+            let operator = &OPERATORS[choice.index(OPERATORS.len())];
+            (node.op_type, node.domain) = (operator.op_type.into(), operator.domain.into());
+        }
         1 => node.input.push(choice.get(&names).clone()),
         2 => drop(node.input.pop()),
         3 if !node.input.is_empty() => {
@@ -242,7 +247,7 @@ fn nested_graphs_do_not_exhaust_the_stack() {
     }
     file.push(length as u8);
     file.extend_from_slice(&bytes);
-    refusal(file);
+    assert!(refusal(file).to_string().contains("8 is the most"));
 }
 
 #[test]
@@ -345,4 +350,181 @@ fn a_decoder_that_sees_a_skeleton_sees_no_documentation() {
     let skeleton = wire::scan(&bytes).unwrap();
     assert!(!String::from_utf8_lossy(&skeleton.model).contains("somebody"));
     import_bytes(bytes, &request()).unwrap();
+}
+
+/// A model that calls the first of `functions`.
+fn calling(functions: Vec<onnx_protobuf::FunctionProto>) -> Vec<u8> {
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    let (domain, name) = (functions[0].domain.clone(), functions[0].name.clone());
+    model.node(&name, &["x"], &["y"], &[]).domain = domain;
+    model.output("y");
+    model.functions = functions;
+    model.bytes()
+}
+
+#[test]
+fn functions_that_call_themselves_are_refused() {
+    let call = |name: &str, other: &str| {
+        function(("my", name), &["a"], &["b"], vec![node("my", other, &["a"], &["b"])])
+    };
+    let error = refusal(calling(vec![call("F", "F")]));
+    assert_eq!((error.code(), error.node.as_str()), ("recursion", "my.F"));
+    let error = refusal(calling(vec![call("F", "G"), call("G", "H"), call("H", "G")]));
+    assert_eq!((error.code(), error.node.as_str()), ("recursion", "my.G"));
+    assert!(error.to_string().contains("by way of \"my.H\""), "{error}");
+    // An operator that a function of the same name stands for is a call, too.
+    let own = function(("", "Relu"), &["a"], &["b"], vec![node("ai.onnx", "Relu", &["a"], &["b"])]);
+    assert_eq!(refusal(calling(vec![own])).code(), "recursion");
+    assert_eq!(refusal(calling(vec![call("F", "F"), call("F", "F")])).code(), "redefined");
+}
+
+#[test]
+fn functions_that_grow_too_large_are_refused() {
+    let doubling = |count: usize| {
+        let calls = |index: usize| {
+            let (name, inner) = (format!("F{index}"), format!("F{}", index + 1));
+            let nodes = vec![node("my", &inner, &["a"], &["m"]), node("my", &inner, &["m"], &["b"])];
+            function(("my", &name), &["a"], &["b"], nodes)
+        };
+        let mut functions: Vec<_> = (0..count).map(calls).collect();
+        let last = format!("F{count}");
+        functions.push(function(("my", &last), &["a"], &["b"], vec![node("", "Neg", &["a"], &["b"])]));
+        functions
+    };
+    let graph = import_bytes(calling(doubling(5)), &request()).unwrap();
+    assert_eq!(graph.dag.node_count(), 1 + 32);
+    let error = refusal(calling(doubling(60)));
+    assert_eq!(error.code(), "expansion");
+    // Without a second call nothing grows, but the calls lie within each other.
+    let mut chain = doubling(80);
+    for function in &mut chain {
+        function.node.truncate(1);
+        function.node[0].output[0] = "b".into();
+    }
+    assert_eq!(refusal(calling(chain)).code(), "expansion");
+}
+
+#[test]
+fn calls_with_many_names_are_counted() {
+    let names: Vec<String> = (0..20_000).map(|index| format!("a{index}")).collect();
+    let mut inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    inputs[0] = "a";
+    let wide = function(("my", "F"), &inputs, &["b"], vec![node("", "Neg", &["a"], &["b"])]);
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    model.functions.push(wide);
+    for index in 0..100 {
+        let from = if index == 0 { "x".to_owned() } else { format!("v{}", index - 1) };
+        model.node("F", &[&from], &[&format!("v{index}")], &[]).domain = "my".into();
+    }
+    model.output("v99");
+    assert_eq!(refusal(model.bytes()).code(), "expansion");
+}
+
+#[test]
+fn only_so_much_is_computed_while_importing() {
+    // Products of large known matrices, in a small file: a few are folded, the others become nodes.
+    let mut model = Model::new(17);
+    model.initializer("s", &Tensor::i64([2], vec![1024, 1024]).unwrap());
+    model.node("ConstantOfShape", &["s"], &["v0"], &[]);
+    for index in 0..40 {
+        let from = format!("v{index}");
+        model.node("MatMul", &[&from, &from], &[&format!("v{}", index + 1)], &[]);
+    }
+    model.output("v40");
+    let graph = import_bytes(model.bytes(), &request()).unwrap();
+    assert!((30..=41).contains(&graph.dag.node_count()), "{} nodes", graph.dag.node_count());
+}
+
+#[test]
+fn long_names_do_not_multiply() {
+    // Each of many small nodes would be named after its call.
+    let nodes = (0..1000).map(|index| match index {
+        0 => node("", "Neg", &["a"], &["v0"]),
+        _ => node("", "Neg", &[&format!("v{}", index - 1)], &[&format!("v{index}")]),
+    });
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    model.functions.push(function(("my", "F"), &["a"], &["v999"], nodes.collect()));
+    let call = model.node("F", &["x"], &["y"], &[]);
+    (call.domain, call.name) = ("my".into(), "n".repeat(1 << 20));
+    model.output("y");
+    assert_eq!(import_bytes(model.bytes(), &request()).unwrap_err().code(), "expansion");
+}
+
+#[test]
+fn calls_that_do_not_suit_their_function_are_refused() {
+    let identity = |inputs: &[&str], outputs: &[&str]| {
+        function(("my", "F"), inputs, outputs, vec![node("", "Identity", &["a"], &["b"])])
+    };
+    let refused = |function, change: &dyn Fn(&mut Model)| {
+        let mut model = Model::new(17);
+        model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+        model.functions.push(function);
+        model.node("F", &["x"], &["y"], &[]).domain = "my".into();
+        model.output("y");
+        change(&mut model);
+        refusal(model.bytes()).code()
+    };
+    let nothing = |_: &mut Model| ();
+    let operand = |model: &mut Model| model.graph.node[0].input.push("x".into());
+    assert_eq!(refused(identity(&["a"], &["b"]), &operand), "operator-invalid");
+    let output = |model: &mut Model| model.graph.node[0].output.push("z".into());
+    assert_eq!(refused(identity(&["a"], &["b"]), &output), "operator-invalid");
+    assert_eq!(refused(identity(&["a"], &["c"]), &nothing), "undefined");
+    assert_eq!(refused(identity(&["c"], &["b"]), &nothing), "undefined");
+    assert_eq!(refused(identity(&["a", "a"], &["b"]), &nothing), "redefined");
+    let absent = |model: &mut Model| model.graph.node[0].input.clear();
+    assert_eq!(refused(identity(&["a"], &["b"]), &absent), "operator-invalid");
+    // Names of the graph are no names of the function.
+    let outer = function(("my", "F"), &["a"], &["b"], vec![node("", "Neg", &["x"], &["b"])]);
+    assert_eq!(refused(outer, &nothing), "undefined");
+    // A parameter without a value takes the attribute away, and Constant needs one.
+    let mut constant = node("", "Constant", &[], &["b"]);
+    constant.attribute.push(reference("value_float", "v"));
+    let valued = || function(("my", "F"), &["a"], &["b"], vec![constant.clone()]);
+    assert_eq!(refused(valued(), &nothing), "operator-form");
+    // References outside of functions, and to what is of another type.
+    let outside = |model: &mut Model| model.graph.node[0].attribute.push(reference("v", "w"));
+    assert_eq!(refused(valued(), &outside), "operator-invalid");
+    let mut typed = valued();
+    typed.node[0].attribute[0].type_ = onnx_protobuf::attribute_proto::AttributeType::FLOAT.into();
+    let text = |model: &mut Model| {
+        let mut attribute = reference("v", "");
+        attribute.type_ = onnx_protobuf::attribute_proto::AttributeType::STRING.into();
+        model.graph.node[0].attribute.push(attribute);
+    };
+    assert_eq!(refused(typed, &text), "operator-invalid");
+}
+
+#[test]
+fn conditionals_without_suitable_branches_are_refused() {
+    let refused = |change: &dyn Fn(&mut Model)| {
+        let mut branch = Model::new(17);
+        branch.node("Neg", &["x"], &["r"], &[]);
+        branch.output("r");
+        let mut model = Model::new(17);
+        model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+        model.initializer("c", &Tensor::bool([], vec![true]).unwrap());
+        let mut attribute = reference("then_branch", "");
+        attribute.g = Some(branch.graph).into();
+        model.node("If", &["c"], &["y"], &[]).attribute.push(attribute);
+        model.output("y");
+        change(&mut model);
+        import_bytes(model.bytes(), &request()).map(|_| ()).map_err(|error| error.code())
+    };
+    fn branch(model: &mut Model) -> &mut GraphProto {
+        model.graph.node[0].attribute[0].g.as_mut().unwrap()
+    }
+    assert_eq!(refused(&|_| ()), Ok(()));
+    assert_eq!(refused(&|model| model.graph.node[0].attribute.clear()), Err("operator-invalid"));
+    assert_eq!(refused(&|model| branch(model).output.clear()), Err("operator-invalid"));
+    assert_eq!(refused(&|model| model.graph.node[0].output.push("z".into())), Err("operator-invalid"));
+    assert_eq!(refused(&|model| model.graph.node[0].input.clear()), Err("operator-invalid"));
+    assert_eq!(refused(&|model| model.graph.node[0].input.push("c".into())), Err("operator-invalid"));
+    assert_eq!(refused(&|model| model.graph.node[0].input[0] = "x".into()), Err("operator"));
+    assert_eq!(refused(&|model| branch(model).node[0].input[0] = "nothing".into()), Err("undefined"));
+    assert_eq!(refused(&|model| branch(model).node[0].op_type = "LSTM".into()), Err("operator"));
+    assert_eq!(refused(&|model| model.graph.initializer[0].raw_data = vec![0]), Err("operator-invalid"));
 }

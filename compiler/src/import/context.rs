@@ -17,6 +17,10 @@ const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
 /// file, where they can be recognised.
 const MAX_FOLDED_WEIGHTS: usize = 4096;
 
+/// Most multiplications, or elements read and written, that computing while importing may take: seconds. Beyond, values
+/// become nodes.
+const MAX_FOLDING: usize = 1 << 32;
+
 /// A value of the model.
 pub(super) struct Value {
     pub name: String,
@@ -79,6 +83,8 @@ pub(super) struct Context {
     pub graph: Graph,
     /// Name for the values that the current node makes.
     pub label: String,
+    /// How much of [`MAX_FOLDING`] is used.
+    folded: usize,
 }
 
 impl Context {
@@ -142,7 +148,7 @@ impl Context {
         }
         let small =
             ty.shape.iter().product::<usize>() <= MAX_FOLDED_ELEMENTS && !matches!(op, Op::Conv { .. });
-        if small && args.iter().all(|arg| arg.is_foldable()) {
+        if small && args.iter().all(|arg| arg.is_foldable()) && self.affords(&op, &types, &ty) {
             let tensors: Option<Vec<Tensor>> = args.iter().map(|arg| arg.known()).collect();
             if let Some(tensors) = tensors {
                 let references: Vec<&Tensor> = tensors.iter().collect();
@@ -154,6 +160,20 @@ impl Context {
         let result = self.graph.apply(op, &ids, self.label.clone());
         let id = self.check(result)?;
         Ok(Rc::new(Value { name: self.label.clone(), ty, kind: Kind::Computed(id) }))
+    }
+
+    /// Whether one more value may be computed now; counts it if so.
+    fn affords(&mut self, op: &Op, types: &[TensorType], result: &TensorType) -> bool {
+        let elements = |ty: &TensorType| ty.shape.iter().product::<usize>();
+        let depth = match op {
+            Op::MatMul => types[0].shape.last().copied().unwrap_or(1),
+            _ => 1,
+        };
+        let read = types.iter().map(elements).fold(0, usize::saturating_add);
+        let work = elements(result).saturating_mul(depth).saturating_add(read);
+        let affords = self.folded.saturating_add(work) <= MAX_FOLDING;
+        self.folded += if affords { work } else { 0 };
+        affords
     }
 
     pub fn reshape(&mut self, x: &Operand, shape: Vec<usize>) -> Result<Operand, Diagnostic> {
@@ -209,7 +229,7 @@ impl Context {
     }
 
     /// The graph inputs that a value is computed from.
-    fn sources(&self, operand: &Operand) -> Vec<String> {
+    pub fn sources(&self, operand: &Operand) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut pending = match operand.kind {
             Kind::Computed(id) => vec![id],

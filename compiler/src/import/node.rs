@@ -1,18 +1,23 @@
 //! One ONNX node with its operands at hand.
 
-use onnx_protobuf::{AttributeProto, NodeProto, TensorProto};
+use std::collections::BTreeMap;
+
+use onnx_protobuf::{AttributeProto, NodeProto};
 
 use super::context::Operand;
 use super::problem::ImportProblem;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::Constant;
 
+/// A node's attributes by name; a function's parameter may stand under another name than its own.
+pub(super) type Attributes<'m> = BTreeMap<&'m str, &'m AttributeProto>;
+
 /// A node being translated.
 pub(super) struct OnnxNode<'m> {
     pub op_type: String,
     /// Its name, or its first output's, for diagnostics.
     pub label: String,
-    /// The model's opset.
+    /// The opset of the model or function.
     pub opset: i64,
     pub outputs: usize,
     /// Whether something uses each output.
@@ -20,25 +25,27 @@ pub(super) struct OnnxNode<'m> {
     /// The tensor of attribute `value`, which the file holds.
     pub value: Option<Constant>,
     inputs: Vec<Option<Operand>>,
-    attributes: &'m [AttributeProto],
+    attributes: Attributes<'m>,
 }
 
 impl<'m> OnnxNode<'m> {
     pub fn new(
-        proto: &'m NodeProto,
+        op_type: &str,
+        label: &str,
         opset: i64,
         inputs: Vec<Option<Operand>>,
         used: Vec<bool>,
+        attributes: Attributes<'m>,
     ) -> OnnxNode<'m> {
         OnnxNode {
-            op_type: proto.op_type.clone(),
-            label: label(proto),
+            op_type: op_type.into(),
+            label: label.into(),
             opset,
-            outputs: proto.output.len(),
+            outputs: used.len(),
             used,
             value: None,
             inputs,
-            attributes: &proto.attribute,
+            attributes,
         }
     }
 
@@ -47,10 +54,15 @@ impl<'m> OnnxNode<'m> {
         self.inputs.get(index).and_then(Option::as_ref)
     }
 
+    /// How many operands are named, left out or not.
+    pub fn count(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// Operand `index`, which ONNX requires.
     pub fn need(&self, index: usize) -> Result<&Operand, Diagnostic> {
         self.input(index).ok_or_else(|| {
-            self.invalid(format!("{} operands", self.inputs.len()), "all operands that ONNX requires")
+            self.invalid(format!("{} operands", self.count()), "all operands that ONNX requires")
         })
     }
 
@@ -60,7 +72,7 @@ impl<'m> OnnxNode<'m> {
     }
 
     fn attribute(&self, name: &str) -> Option<&'m AttributeProto> {
-        self.attributes.iter().find(|attribute| attribute.name == name)
+        self.attributes.get(name).copied()
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -137,13 +149,4 @@ impl<'m> OnnxNode<'m> {
 /// The node's name, or its first output's.
 pub(super) fn label(proto: &NodeProto) -> String {
     if proto.name.is_empty() { proto.output.first().cloned().unwrap_or_default() } else { proto.name.clone() }
-}
-
-/// The tensor in attribute `value`.
-pub(super) fn value(proto: &NodeProto) -> Option<&TensorProto> {
-    proto
-        .attribute
-        .iter()
-        .find(|attribute| attribute.name == "value")
-        .and_then(|attribute| attribute.t.as_ref())
 }

@@ -9,10 +9,10 @@ use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::{AttributeProto, NodeProto};
 
-use super::context::Context;
+use super::importer::Importer;
 use super::problem::ImportProblem;
 use super::tensors::{self, Files};
-use super::{ImportRequest, Importer, node};
+use super::{ImportRequest, body, node};
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::constant::Bytes;
 use crate::ir::{Constant, Graph, ValueId};
@@ -44,7 +44,7 @@ pub struct Outline {
 
 /// A node, by the names in the file.
 pub struct OutlineNode {
-    /// ONNX operator.
+    /// ONNX operator, after its domain if that is not ONNX's own.
     pub op_type: String,
     /// Its name, or its first output's, for diagnostics.
     pub label: String,
@@ -119,7 +119,7 @@ impl Outline {
 /// Reads the model at `path` as [`super::import`] does, and keeps its own spelling.
 ///
 /// # Errors
-/// As [`super::import`].
+/// As [`super::import`], and if the graph calls local functions or has branches.
 pub fn outline(path: &Path, request: &ImportRequest) -> Result<Outline, Diagnostic> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let bytes = tensors::map(path).map_err(|problem| Diagnostic::new(name.clone(), problem))?;
@@ -131,16 +131,21 @@ pub fn outline(path: &Path, request: &ImportRequest) -> Result<Outline, Diagnost
         return Err(Diagnostic::new(name, Problem::Import(problem)));
     };
     let opset = super::opset(&model, &name)?;
-    let mut importer = Importer {
-        context: Context::default(),
-        values: BTreeMap::new(),
-        uses: BTreeMap::new(),
-        payloads: &payloads,
-        files: &mut files,
-        opset,
-        seen: Some(BTreeMap::new()),
-    };
-    importer.run(graph, request)?;
+    let functions = body::functions(&model)?;
+    for node in &graph.node {
+        let key = (body::canonical(&node.domain), node.op_type.as_str(), node.overload.as_str());
+        if functions.contains_key(&key) || node.attribute.iter().any(|attribute| attribute.g.is_some()) {
+            let problem = ImportProblem::Form {
+                op_type: node.op_type.clone(),
+                found: "nodes of its own".into(),
+                supported: "a model without local functions and branches",
+            };
+            return Err(Diagnostic::new(node::label(node), Problem::Import(problem)));
+        }
+    }
+    let mut importer = Importer::new(functions, opset, &payloads, &mut files);
+    importer.seen = Some(BTreeMap::new());
+    importer.run(graph, request, &name)?;
     let seen = importer.seen.take().unwrap_or_default();
     let mut imported = importer.context.graph;
     imported.remove_dead();
@@ -193,7 +198,7 @@ pub fn outline(path: &Path, request: &ImportRequest) -> Result<Outline, Diagnost
 
 fn outline_node(proto: &NodeProto) -> OutlineNode {
     OutlineNode {
-        op_type: proto.op_type.clone(),
+        op_type: body::spelled((body::canonical(&proto.domain), &proto.op_type, "")),
         label: node::label(proto),
         inputs: proto.input.clone(),
         outputs: proto.output.clone(),

@@ -1,5 +1,6 @@
 //! What can be wrong with an ONNX model, beyond what [`Problem`](crate::diagnostic::Problem) names for all stages.
 
+use super::unsupported::Unsupported;
 use super::wire::WireError;
 
 /// What was found in the model. The diagnostic around it names the node or value.
@@ -14,16 +15,9 @@ pub enum ImportProblem {
         /// What the decoder or the front door missed.
         what: String,
     },
-    /// An operator that the compiler does not know.
-    #[error("op_type {op_type} of domain \"{domain}\" (opset {opset}) is not supported")]
-    Operator {
-        /// ONNX operator.
-        op_type: String,
-        /// Its domain, "" for ONNX's own.
-        domain: String,
-        /// The model's opset of ONNX's own domain.
-        opset: i64,
-    },
+    /// Nodes that the compiler cannot translate, all of those that the outputs need.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// A known operator in a form that is not supported.
     #[error("{op_type} with {found} is not supported")]
     Form {
@@ -94,9 +88,23 @@ pub enum ImportProblem {
         /// What is wrong with it.
         what: String,
     },
-    /// Two values of one name.
+    /// Two values, or two local functions, of one name.
     #[error("is defined twice")]
     Redefined,
+    /// A local function that calls itself.
+    #[error("calls itself{}", through(calls))]
+    Recursion {
+        /// The functions between, outermost first.
+        calls: Vec<String>,
+    },
+    /// Local functions and branches that would grow too large in place of their calls.
+    #[error("with local functions and branches in place the model has more than {limit} {what}")]
+    Expansion {
+        /// The limit.
+        limit: usize,
+        /// What it counts.
+        what: &'static str,
+    },
 }
 
 impl ImportProblem {
@@ -104,7 +112,7 @@ impl ImportProblem {
     pub fn code(&self) -> &'static str {
         match self {
             ImportProblem::Wire(_) | ImportProblem::Decode { .. } => "not-onnx",
-            ImportProblem::Operator { .. } => "operator",
+            ImportProblem::Unsupported(_) => "operator",
             ImportProblem::Form { .. } => "operator-form",
             ImportProblem::Invalid { .. } => "operator-invalid",
             ImportProblem::Dynamic { .. } => "dynamic",
@@ -113,6 +121,8 @@ impl ImportProblem {
             ImportProblem::Tensor { .. } => "tensor",
             ImportProblem::External { .. } => "external-data",
             ImportProblem::Redefined => "redefined",
+            ImportProblem::Recursion { .. } => "recursion",
+            ImportProblem::Expansion { .. } => "expansion",
         }
     }
 
@@ -122,12 +132,7 @@ impl ImportProblem {
             ImportProblem::Wire(_) | ImportProblem::Decode { .. } => {
                 Some("give a .onnx file as torch.onnx.export writes it, wholly downloaded".into())
             }
-            ImportProblem::Operator { domain, .. } if !domain.is_empty() && domain != "ai.onnx" => Some(
-                "export without operators of other domains, before any runtime-specific optimisation".into(),
-            ),
-            ImportProblem::Operator { .. } => {
-                Some("supported operators are listed in docs/onnx-support.md".into())
-            }
+            ImportProblem::Unsupported(unsupported) => Some(unsupported.help()),
             ImportProblem::Form { supported, .. } => Some(format!("supported is {supported}")),
             ImportProblem::Invalid { needed, .. } | ImportProblem::Tensor { needed, .. } => {
                 Some(format!("needed is {needed}"))
@@ -148,16 +153,31 @@ impl ImportProblem {
             ImportProblem::External { .. } => Some(
                 "keep the data file beside the model, under the relative name that the model gives".into(),
             ),
-            ImportProblem::Redefined => Some("every value needs a name of its own".into()),
+            ImportProblem::Redefined => Some("every value and function needs a name of its own".into()),
+            ImportProblem::Recursion { .. } => {
+                Some("ONNX has no recursion: a function may only call others that do not call it".into())
+            }
+            ImportProblem::Expansion { .. } => {
+                Some("export without local functions, or with fewer calls of them within each other".into())
+            }
         }
     }
 }
 
-fn list(names: &[String]) -> String {
+/// Graph inputs that something depends on, as a sentence needs them.
+pub(super) fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "a large computed value".into();
     }
     list_with(names, |name| format!("input \"{name}\""))
+}
+
+/// The way from a function back to itself.
+fn through(calls: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = if calls.len() > SHOWN { ", ..." } else { "" };
+    let shown: Vec<String> = calls.iter().take(SHOWN).map(|name| format!("\"{name}\"")).collect();
+    if shown.is_empty() { String::new() } else { format!(" by way of {}{more}", shown.join(", ")) }
 }
 
 fn list_with(names: &[String], show: impl Fn(&String) -> String) -> String {

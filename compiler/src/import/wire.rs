@@ -14,6 +14,8 @@ use thiserror::Error;
 pub const MAX_SKELETON_BYTES: usize = 32 << 20;
 /// Most fields that are kept or lifted; bounds the decoder's memory, whose structs outgrow their encoding.
 pub const MAX_FIELDS: usize = 1 << 20;
+/// Most graphs within graphs, the model's own among them: the decoder recurses into each.
+pub const MAX_NESTED_GRAPHS: usize = 8;
 
 /// Why the bytes are not an ONNX file that can be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -61,6 +63,14 @@ pub enum WireError {
         field: u64,
         /// Wire type.
         wire: u8,
+    },
+    /// Graphs within graphs, deeper than [`MAX_NESTED_GRAPHS`].
+    #[error("byte {at} starts a graph within {limit} others, {limit} is the most")]
+    Nesting {
+        /// Byte of the file.
+        at: usize,
+        /// The limit.
+        limit: usize,
     },
     /// More structure than [`MAX_SKELETON_BYTES`] or [`MAX_FIELDS`].
     #[error("the graph's structure needs more than {limit} {what} beside its tensors")]
@@ -155,7 +165,7 @@ static TENSOR: Schema = Schema {
         (14, INT),
     ],
 };
-// Subgraphs (fields 6 and 11) are left out: control flow is not supported and they nest without bound.
+// Lists of graphs (field 11) are left out: no operator that is read has them.
 static ATTRIBUTE: Schema = Schema {
     name: "AttributeProto",
     fields: &[
@@ -164,6 +174,7 @@ static ATTRIBUTE: Schema = Schema {
         (3, INT),
         (4, TEXT),
         (5, Keep::Message(&TENSOR)),
+        (6, Keep::Message(&GRAPH)),
         (7, Keep::Packed(FIXED32)),
         (8, Keep::Packed(VARINT)),
         (9, TEXT),
@@ -173,7 +184,15 @@ static ATTRIBUTE: Schema = Schema {
 };
 static NODE: Schema = Schema {
     name: "NodeProto",
-    fields: &[(1, TEXT), (2, TEXT), (3, TEXT), (4, TEXT), (5, Keep::Message(&ATTRIBUTE)), (7, TEXT)],
+    fields: &[
+        (1, TEXT),
+        (2, TEXT),
+        (3, TEXT),
+        (4, TEXT),
+        (5, Keep::Message(&ATTRIBUTE)),
+        (7, TEXT),
+        (8, TEXT),
+    ],
 };
 static GRAPH: Schema = Schema {
     name: "GraphProto",
@@ -185,16 +204,36 @@ static GRAPH: Schema = Schema {
         (12, Keep::Message(&VALUE_INFO)),
     ],
 };
+static FUNCTION: Schema = Schema {
+    name: "FunctionProto",
+    fields: &[
+        (1, TEXT),
+        (4, TEXT),
+        (5, TEXT),
+        (6, TEXT),
+        (7, Keep::Message(&NODE)),
+        (9, Keep::Message(&OPSET)),
+        (10, TEXT),
+        (11, Keep::Message(&ATTRIBUTE)),
+        (13, TEXT),
+    ],
+};
 static MODEL: Schema = Schema {
     name: "ModelProto",
-    fields: &[(1, INT), (2, TEXT), (7, Keep::Message(&GRAPH)), (8, Keep::Message(&OPSET))],
+    fields: &[
+        (1, INT),
+        (2, TEXT),
+        (7, Keep::Message(&GRAPH)),
+        (8, Keep::Message(&OPSET)),
+        (25, Keep::Message(&FUNCTION)),
+    ],
 };
 
 /// Splits `file`, the bytes of a `ModelProto`, into its structure and the places of its tensors' contents.
 ///
 /// Reads each byte of the structure once and none of the contents. Unknown fields are left out.
 pub fn scan(file: &[u8]) -> Result<Skeleton, WireError> {
-    let mut scanner = Scanner { file, payloads: Vec::new(), fields: 0 };
+    let mut scanner = Scanner { file, payloads: Vec::new(), fields: 0, graphs: 0 };
     let mut model = Vec::new();
     scanner.message(&MODEL, 0..file.len(), &mut model)?;
     Ok(Skeleton { model, payloads: scanner.payloads })
@@ -219,10 +258,12 @@ struct Scanner<'f> {
     file: &'f [u8],
     payloads: Vec<Payload>,
     fields: usize,
+    /// How many graphs the message being read lies in.
+    graphs: usize,
 }
 
 impl Scanner<'_> {
-    /// Recurses along the schema, which is a tree of depth seven.
+    /// Recurses along the schema, whose only cycle goes through graphs, at most [`MAX_NESTED_GRAPHS`] times.
     fn message(&mut self, schema: &Schema, range: Range<usize>, out: &mut Vec<u8>) -> Result<(), WireError> {
         let mut payload: Option<Payload> = None;
         let mut at = range.start;
@@ -252,7 +293,13 @@ impl Scanner<'_> {
                 }
                 Keep::Message(inner) => {
                     let mut nested = Vec::new();
+                    let is_graph = std::ptr::eq(inner, &GRAPH);
+                    if is_graph && self.graphs == MAX_NESTED_GRAPHS {
+                        return Err(WireError::Nesting { at: start, limit: MAX_NESTED_GRAPHS });
+                    }
+                    self.graphs += usize::from(is_graph);
                     self.message(inner, content, &mut nested)?;
+                    self.graphs -= usize::from(is_graph);
                     room(out.len(), nested.len() + 12)?;
                     put_varint(field << 3 | u64::from(wire), out);
                     put_varint(nested.len() as u64, out);
@@ -431,24 +478,36 @@ mod tests {
         assert!(matches!(scan(&[0x3d, 0, 0, 0, 0]), Err(WireError::WireType { .. })));
     }
 
-    #[test]
-    fn subgraphs_are_not_entered() {
-        // A node whose attribute `g` nests graphs in graphs, 1,000 deep.
+    /// A model whose graph holds a node whose attribute holds a graph, and so on: `graphs` of them.
+    fn nested(graphs: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for field in [1u64, 5, 6].iter().cycle().take(3_000) {
+        put_varint(2 << 3 | u64::from(BYTES), &mut bytes);
+        put_varint(4, &mut bytes);
+        bytes.extend_from_slice(b"deep");
+        let mut wrap = |field: u64| {
             let mut outer = Vec::with_capacity(bytes.len() + 12);
-            put_varint(field << 3 | 2, &mut outer);
+            put_varint(field << 3 | u64::from(BYTES), &mut outer);
             put_varint(bytes.len() as u64, &mut outer);
-            outer.extend_from_slice(&bytes);
+            outer.append(&mut bytes);
             bytes = outer;
+        };
+        for _ in 1..graphs {
+            [6, 5, 1].into_iter().for_each(&mut wrap);
         }
-        let mut file = Vec::new();
-        put_varint(7 << 3 | 2, &mut file);
-        put_varint(bytes.len() as u64, &mut file);
-        file.extend_from_slice(&bytes);
-        let skeleton = scan(&file).unwrap();
-        assert!(ModelProto::parse_from_bytes(&skeleton.model).is_ok());
-        assert!(skeleton.model.len() < 100);
+        wrap(7);
+        bytes
+    }
+
+    #[test]
+    fn graphs_nest_a_little() {
+        let skeleton = scan(&nested(MAX_NESTED_GRAPHS)).unwrap();
+        assert!(String::from_utf8_lossy(&skeleton.model).contains("deep"));
+        let read = ModelProto::parse_from_bytes(&skeleton.model).unwrap();
+        assert!(read.graph.node[0].attribute[0].g.is_some());
+        for graphs in [MAX_NESTED_GRAPHS + 1, 1_000] {
+            let limit = MAX_NESTED_GRAPHS;
+            assert!(matches!(scan(&nested(graphs)), Err(WireError::Nesting { limit: l, .. }) if l == limit));
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::type_proto;
 use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto,
+    AttributeProto, FunctionProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
 };
 
 /// An attribute's value.
@@ -21,12 +21,13 @@ pub enum Attribute {
 /// A model under construction.
 pub struct Model {
     pub graph: GraphProto,
+    pub functions: Vec<FunctionProto>,
     opset: i64,
 }
 
 impl Model {
     pub fn new(opset: i64) -> Model {
-        Model { graph: GraphProto::new(), opset }
+        Model { graph: GraphProto::new(), functions: Vec::new(), opset }
     }
 
     pub fn input(&mut self, name: &str, ty: &TensorType) {
@@ -123,6 +124,7 @@ impl Model {
         model.ir_version = 8;
         model.opset_import.push(opset);
         model.graph = Some(self.graph.clone()).into();
+        model.functions = self.functions.clone();
         model.write_to_bytes().unwrap()
     }
 }

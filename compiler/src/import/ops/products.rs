@@ -34,12 +34,27 @@ pub(super) fn gemm(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![result])
 }
 
-fn scaled(context: &mut Context, x: &Operand, factor: f32) -> Result<Operand, Diagnostic> {
+pub(super) fn scaled(context: &mut Context, x: &Operand, factor: f32) -> Result<Operand, Diagnostic> {
     if factor == 1.0 {
         return Ok(x.clone());
     }
     let factor = context.scalar(factor);
     context.apply(Op::Mul, &[x, &factor])
+}
+
+/// `x + bias` along the last axis, or `x`.
+pub(super) fn biased(
+    context: &mut Context,
+    node: &OnnxNode,
+    x: &Operand,
+    bias: Option<&Operand>,
+) -> Result<Operand, Diagnostic> {
+    let Some(bias) = bias else { return Ok(x.clone()) };
+    if bias.rank() != 1 || bias.shape().last() != x.shape().last() {
+        let found = format!("a bias {:?} for {:?}", bias.shape(), x.shape());
+        return Err(node.invalid(found, "a bias as long as the last axis"));
+    }
+    context.apply(Op::Add, &[x, bias])
 }
 
 /// Two operands whose labels are each a batch axis, a summed axis or a free axis of one operand.

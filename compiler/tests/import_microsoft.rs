@@ -1,0 +1,564 @@
+//! Operators that onnxruntime's optimiser writes, against plain loops over their definitions.
+
+#[allow(dead_code, reason = "other tests write models with other attributes")]
+mod model;
+
+use std::collections::BTreeMap;
+use std::slice::from_ref;
+
+use marill_compiler::Diagnostic;
+use marill_compiler::import::{ImportRequest, import_bytes};
+use marill_compiler::ir::interpret;
+use marill_plaintext::Tensor;
+use model::Attribute::{Float, Int, Ints, Text};
+use model::{Attribute, Model};
+
+const MICROSOFT: &str = "com.microsoft";
+
+/// A tensor of numbers between -1.25 and 1.25 without a pattern that an error could share.
+fn numbers(shape: &[usize], seed: usize) -> Tensor {
+    let count = shape.iter().product();
+    let data = (0..count).map(|i| ((i * i * 7 + i * 5 + seed * 13) % 11) as f32 / 4.0 - 1.25).collect();
+    Tensor::f32(shape.to_vec(), data).unwrap()
+}
+
+fn f(shape: &[usize], data: &[f64]) -> Tensor {
+    Tensor::f32(shape.to_vec(), data.iter().map(|&x| x as f32).collect()).unwrap()
+}
+
+fn i(shape: &[usize], data: &[i64]) -> Tensor {
+    Tensor::i64(shape.to_vec(), data.to_vec()).unwrap()
+}
+
+fn at(tensor: &Tensor, index: &[usize]) -> f64 {
+    let flat = index.iter().zip(tensor.shape()).fold(0, |flat, (&i, &length)| flat * length + i);
+    f64::from(tensor.to_f32_vec().unwrap()[flat])
+}
+
+/// The outputs named in `outputs` of one node; `None` among the inputs is one left out.
+fn run(
+    (domain, op_type): (&str, &str),
+    attributes: &[(&str, Attribute)],
+    inputs: &[Option<&Tensor>],
+    outputs: &[&str],
+) -> Result<Vec<Tensor>, Diagnostic> {
+    let mut model = Model::new(if domain.is_empty() { 23 } else { 17 });
+    let mut fed = BTreeMap::new();
+    let names: Vec<String> = (0..inputs.len()).map(|index| format!("x{index}")).collect();
+    let mut given = Vec::new();
+    for (name, input) in names.iter().zip(inputs) {
+        given.push(input.map_or("", |_| name.as_str()));
+        if let Some(tensor) = input {
+            model.input(name, &tensor.ty());
+            fed.insert(name.clone(), (*tensor).clone());
+        }
+    }
+    model.node(op_type, &given, outputs, attributes).domain = domain.into();
+    outputs.iter().filter(|name| !name.is_empty()).for_each(|name| model.output(name));
+    let graph = import_bytes(model.bytes(), &ImportRequest::default())?;
+    marill_compiler::ir::verify(&graph).unwrap();
+    Ok(interpret(&graph, &fed).unwrap().into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+fn one(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[&Tensor]) -> Tensor {
+    let inputs: Vec<Option<&Tensor>> = inputs.iter().copied().map(Some).collect();
+    run((MICROSOFT, op_type), attributes, &inputs, &["y"])
+        .unwrap_or_else(|e| panic!("{op_type}: {e}"))
+        .remove(0)
+}
+
+fn refusal(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[Option<&Tensor>]) -> Diagnostic {
+    run((MICROSOFT, op_type), attributes, inputs, &["y"]).unwrap_err()
+}
+
+#[track_caller]
+fn assert_close(found: &Tensor, shape: &[usize], expected: &[f64]) {
+    assert_eq!(found.shape(), shape);
+    let found = found.to_f32_vec().unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (index, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(*a) - b).abs() < 2e-5, "{index}: {a} for {b}");
+    }
+}
+
+/// Standard normal distribution function by Simpson's rule.
+fn normal(x: f64) -> f64 {
+    let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let (steps, mut sum) = (400, density(0.0) + density(x));
+    let h = x / f64::from(steps);
+    for k in 1..steps {
+        sum += density(h * f64::from(k)) * if k % 2 == 1 { 4.0 } else { 2.0 };
+    }
+    0.5 + sum * h / 3.0
+}
+
+#[test]
+fn activations() {
+    let (x, bias) = (numbers(&[2, 5], 1), numbers(&[5], 2));
+    let xs: Vec<f64> = (0..10).map(|k| at(&x, &[k / 5, k % 5])).collect();
+    let sums: Vec<f64> = (0..10).map(|k| xs[k] + at(&bias, &[k % 5])).collect();
+    let map = |values: &[f64], g: &dyn Fn(f64) -> f64| values.iter().map(|&v| g(v)).collect::<Vec<f64>>();
+    let erf = |v: f64| v * normal(v);
+    let tanh =
+        |v: f64| 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh());
+    let quick = |alpha: f64| move |v: f64| v / (1.0 + (-alpha * v).exp());
+    assert_close(&one("Gelu", &[], &[&x]), &[2, 5], &map(&xs, &erf));
+    assert_close(&one("BiasGelu", &[], &[&x, &bias]), &[2, 5], &map(&sums, &erf));
+    assert_close(&one("FastGelu", &[], &[&x]), &[2, 5], &map(&xs, &tanh));
+    assert_close(&one("FastGelu", &[], &[&x, &bias]), &[2, 5], &map(&sums, &tanh));
+    assert_close(&one("QuickGelu", &[], &[&x]), &[2, 5], &map(&xs, &quick(1.702)));
+    let alpha = [("alpha", Float(-0.5))];
+    assert_close(&one("QuickGelu", &alpha, &[&x]), &[2, 5], &map(&xs, &quick(-0.5)));
+    assert_eq!(refusal("QuickGelu", &[("alpha", Float(0.0))], &[Some(&x)]).code(), "operator-form");
+    assert_eq!(refusal("BiasGelu", &[], &[Some(&x)]).code(), "operator-invalid");
+    assert_eq!(refusal("FastGelu", &[], &[Some(&x), Some(&x)]).code(), "operator-invalid");
+}
+
+/// `x` normalised with its mean taken off, or not.
+fn norm(x: &[f64], gain: &Tensor, bias: Option<&Tensor>, centred: bool, epsilon: f64) -> Vec<f64> {
+    let count = x.len() as f64;
+    let mean = if centred { x.iter().sum::<f64>() / count } else { 0.0 };
+    let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count;
+    let spread = (variance + epsilon).sqrt();
+    let shift = |k: usize| bias.map_or(0.0, |bias| at(bias, &[k]));
+    x.iter().enumerate().map(|(k, v)| (v - mean) / spread * at(gain, &[k]) + shift(k)).collect()
+}
+
+#[test]
+fn norms_of_sums() {
+    let (x, skip, row) = (numbers(&[1, 2, 4], 1), numbers(&[1, 2, 4], 5), numbers(&[2, 4], 7));
+    let (gain, beta, bias) = (numbers(&[4], 3), numbers(&[4], 4), numbers(&[4], 6));
+    let sums = |skip: &dyn Fn(usize, usize) -> f64, bias: Option<&Tensor>| -> Vec<Vec<f64>> {
+        let term = |k| bias.map_or(0.0, |bias| at(bias, &[k]));
+        (0..2).map(|r| (0..4).map(|k| at(&x, &[0, r, k]) + skip(r, k) + term(k)).collect()).collect()
+    };
+    let epsilon = [("epsilon", Float(0.25))];
+    let plain = sums(&|r, k| at(&skip, &[0, r, k]), None);
+    let shifted = sums(&|r, k| at(&row, &[r, k]), Some(&bias));
+
+    let found = run(
+        (MICROSOFT, "SkipLayerNormalization"),
+        &epsilon,
+        &[Some(&x), Some(&row), Some(&gain), Some(&beta), Some(&bias)],
+        &["y", "", "", "sum"],
+    )
+    .unwrap();
+    let expected: Vec<f64> = shifted.iter().flat_map(|r| norm(r, &gain, Some(&beta), true, 0.25)).collect();
+    assert_close(&found[0], &[1, 2, 4], &expected);
+    assert_close(&found[1], &[1, 2, 4], &shifted.concat());
+
+    let found = one("SkipLayerNormalization", &[], &[&x, &skip, &gain]);
+    let expected: Vec<f64> = plain.iter().flat_map(|r| norm(r, &gain, None, true, 1e-12)).collect();
+    assert_close(&found, &[1, 2, 4], &expected);
+
+    let found = run(
+        (MICROSOFT, "SkipSimplifiedLayerNormalization"),
+        &epsilon,
+        &[Some(&x), Some(&row), Some(&gain), Some(&bias)],
+        &["y", "", "", "sum"],
+    )
+    .unwrap();
+    let expected: Vec<f64> = shifted.iter().flat_map(|r| norm(r, &gain, None, false, 0.25)).collect();
+    assert_close(&found[0], &[1, 2, 4], &expected);
+    assert_close(&found[1], &[1, 2, 4], &shifted.concat());
+
+    // In ONNX's own domain, as onnxruntime writes it.
+    let attributes = [("epsilon", Float(0.25)), ("axis", Int(-1)), ("stash_type", Int(1))];
+    let inputs = [Some(&x), Some(&gain)];
+    let found = run(("", "SimplifiedLayerNormalization"), &attributes, &inputs, &["y"]).unwrap();
+    let rows = sums(&|_, _| 0.0, None);
+    let expected: Vec<f64> = rows.iter().flat_map(|r| norm(r, &gain, None, false, 0.25)).collect();
+    assert_close(&found[0], &[1, 2, 4], &expected);
+
+    for outputs in [["y", "mean", ""], ["y", "", "deviation"]] {
+        let inputs = [Some(&x), Some(&skip), Some(&gain)];
+        let error = run((MICROSOFT, "SkipLayerNormalization"), &[], &inputs, &outputs).unwrap_err();
+        assert_eq!(error.code(), "operator-form");
+    }
+    let wide = numbers(&[3, 2, 4], 1);
+    let inputs = [Some(&x), Some(&wide), Some(&gain)];
+    assert_eq!(refusal("SkipSimplifiedLayerNormalization", &[], &inputs).code(), "operator-invalid");
+}
+
+#[test]
+fn embeddings_of_words_positions_and_segments() {
+    let (words, segments) = (i(&[2, 3], &[4, 0, 1, 2, 3, 4]), i(&[2, 3], &[0, 0, 1, 0, 1, 1]));
+    let (positions, ids) = (numbers(&[6, 4], 1), i(&[1, 3], &[5, 0, 2]));
+    let (table, kinds) = (numbers(&[5, 4], 2), numbers(&[2, 4], 3));
+    let (gain, beta) = (numbers(&[4], 4), numbers(&[4], 5));
+    let index = |tensor: &Tensor, b: usize, s: usize| tensor.to_i64_vec().unwrap()[b * 3 + s] as usize;
+    let sums = |position: &dyn Fn(usize) -> usize, segmented: bool| -> Vec<Vec<f64>> {
+        let one = |b: usize, s: usize, k: usize| {
+            let kind = if segmented { at(&kinds, &[index(&segments, b, s), k]) } else { 0.0 };
+            at(&table, &[index(&words, b, s), k]) + at(&positions, &[position(s), k]) + kind
+        };
+        (0..6).map(|row| (0..4).map(|k| one(row / 3, row % 3, k)).collect()).collect()
+    };
+    let norms = |rows: &[Vec<f64>]| -> Vec<f64> {
+        rows.iter().flat_map(|row| norm(row, &gain, Some(&beta), true, 0.5)).collect()
+    };
+    let name = (MICROSOFT, "EmbedLayerNormalization");
+    let epsilon = [("epsilon", Float(0.5))];
+    let all = [&words, &segments, &table, &positions, &kinds, &gain, &beta].map(Some);
+    let found = run(name, &epsilon, &all, &["y", "", "sum"]).unwrap();
+    let expected = sums(&|s| s, true);
+    assert_close(&found[0], &[2, 3, 4], &norms(&expected));
+    assert_close(&found[1], &[2, 3, 4], &expected.concat());
+
+    let mut some = all.to_vec();
+    (some[1], some[4]) = (None, None);
+    some.extend([None, Some(&ids)]);
+    let found = run(name, &epsilon, &some, &["y"]).unwrap();
+    assert_close(&found[0], &[2, 3, 4], &norms(&sums(&|s| [5, 0, 2][s], false)));
+
+    assert_eq!(run(name, &[], &all, &["y", "mask"]).unwrap_err().code(), "operator-form");
+    let mask = i(&[2, 3], &[1, 1, 0, 1, 1, 1]);
+    let found = run(name, &[], &[&all[..], &[Some(&mask)]].concat(), &["y", "lengths"]).unwrap();
+    assert_eq!(found[1], i(&[2], &[2, 3]));
+    let mut alone = all;
+    alone[4] = None;
+    assert_eq!(run(name, &[], &alone, &["y"]).unwrap_err().code(), "operator-invalid");
+}
+
+#[test]
+fn products_with_factors_turned() {
+    let (a, b) = (numbers(&[2, 3, 2], 1), numbers(&[4, 3], 2));
+    let flags = [("transA", Int(1)), ("transB", Int(1)), ("alpha", Float(0.5))];
+    let mut expected = Vec::new();
+    for n in 0..2 {
+        for r in 0..2 {
+            for c in 0..4 {
+                expected.push((0..3).map(|k| at(&a, &[n, k, r]) * at(&b, &[c, k])).sum::<f64>() * 0.5);
+            }
+        }
+    }
+    assert_close(&one("FusedMatMul", &flags, &[&a, &b]), &[2, 2, 4], &expected);
+    let (v, m) = (numbers(&[3], 1), numbers(&[3, 1], 2));
+    let product = (0..3).map(|k| at(&v, &[k]) * at(&m, &[k, 0])).sum::<f64>();
+    assert_close(&one("FusedMatMul", &[("transA", Int(1))], &[&v, &m]), &[1], &[product]);
+    // With an activation behind.
+    let (m, w, c) = (numbers(&[2, 3], 1), numbers(&[2, 3], 2), numbers(&[2], 3));
+    let linear = |k: usize| {
+        let product: f64 = (0..3).map(|j| at(&m, &[k / 2, j]) * at(&w, &[k % 2, j])).sum();
+        0.5 * product + at(&c, &[k % 2])
+    };
+    let relu = |v: f64| v.max(0.0);
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let cases: [(&'static str, &dyn Fn(f64) -> f64); 4] =
+        [("Relu", &relu), ("Tanh", &f64::tanh), ("Sigmoid", &sigmoid), ("", &|v| v)];
+    for (name, g) in cases {
+        let attributes = [("transB", Int(1)), ("alpha", Float(0.5)), ("activation", Text(name))];
+        let expected: Vec<f64> = (0..4).map(|k| g(linear(k))).collect();
+        assert_close(&one("FusedGemm", &attributes, &[&m, &w, &c]), &[2, 2], &expected);
+    }
+    let leaky = [("transB", Int(1)), ("activation", Text("LeakyRelu"))];
+    assert_eq!(refusal("FusedGemm", &leaky, &[Some(&m), Some(&w)]).code(), "operator-form");
+
+    let batch = [("transBatchA", Int(1))];
+    assert_eq!(refusal("FusedMatMul", &batch, &[Some(&a), Some(&b)]).code(), "operator-form");
+}
+
+/// Pairs of `x [batch, length, heads, width]` turned by the angles at `position(batch, step)`.
+fn turned(
+    x: &dyn Fn(usize, usize, usize, usize) -> f64,
+    [batch, length, heads, width]: [usize; 4],
+    [cosines, sines]: [&Tensor; 2],
+    position: &dyn Fn(usize, usize) -> usize,
+    interleaved: bool,
+) -> Vec<f64> {
+    let half = cosines.shape()[1];
+    let mut result = Vec::new();
+    for b in 0..batch {
+        for s in 0..length {
+            for h in 0..heads {
+                let mut row: Vec<f64> = (0..width).map(|d| x(b, s, h, d)).collect();
+                for pair in 0..half {
+                    let (one, two) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, half + pair) };
+                    let (c, n) = (at(cosines, &[position(b, s), pair]), at(sines, &[position(b, s), pair]));
+                    let (real, imaginary) = (row[one], row[two]);
+                    row[one] = real * c - imaginary * n;
+                    row[two] = real * n + imaginary * c;
+                }
+                result.extend(row);
+            }
+        }
+    }
+    result
+}
+
+#[test]
+fn rotary_embeddings() {
+    let (batch, length, heads, width) = (2, 3, 2, 4);
+    let tables = [numbers(&[7, 2], 1), numbers(&[7, 2], 2)];
+    let narrow = [numbers(&[7, 1], 3), numbers(&[7, 1], 4)];
+    let flat = numbers(&[batch, length, heads * width], 5);
+    let x = |b, s, h, d| at(&flat, &[b, s, h * width + d]);
+    let positions = i(&[2, 3], &[0, 6, 2, 5, 1, 3]);
+    let chosen = |b: usize, s: usize| [[0, 6, 2], [5, 1, 3]][b][s];
+    let dims = [batch, length, heads, width];
+    for interleaved in [false, true] {
+        let flag = ("interleaved", Int(interleaved.into()));
+        let given = from_ref(&flag);
+        // Three axes; the width of a head is that of the tables.
+        let expected = turned(&x, dims, [&tables[0], &tables[1]], &chosen, interleaved);
+        let found = one("RotaryEmbedding", given, &[&flat, &positions, &tables[0], &tables[1]]);
+        assert_close(&found, flat.shape(), &expected);
+        // ONNX's own operator on the same.
+        let own = [flag.clone(), ("num_heads", Int(2))];
+        let inputs = [Some(&flat), Some(&tables[0]), Some(&tables[1]), Some(&positions)];
+        let found = run(("", "RotaryEmbedding"), &own, &inputs, &["y"]).unwrap();
+        assert_close(&found[0], flat.shape(), &expected);
+        // The position of the first; a part of each head.
+        let expected = turned(&x, dims, [&narrow[0], &narrow[1]], &|_, s| 4 + s, interleaved);
+        let part = [flag.clone(), ("num_heads", Int(2)), ("rotary_embedding_dim", Int(2))];
+        let found = one("RotaryEmbedding", &part, &[&flat, &i(&[1], &[4]), &narrow[0], &narrow[1]]);
+        assert_close(&found, flat.shape(), &expected);
+        // Four axes, heads before steps.
+        let apart = numbers(&[batch, heads, length, width], 6);
+        let y = |b, s, h, d| at(&apart, &[b, h, s, d]);
+        let by_steps = turned(&y, dims, [&tables[0], &tables[1]], &chosen, interleaved);
+        let by_steps = f(&[batch, length, heads, width], &by_steps);
+        let mut expected = Vec::new();
+        for b in 0..batch {
+            for h in 0..heads {
+                for s in 0..length {
+                    expected.extend((0..width).map(|d| at(&by_steps, &[b, s, h, d])));
+                }
+            }
+        }
+        let found = one("RotaryEmbedding", given, &[&apart, &positions, &tables[0], &tables[1]]);
+        assert_close(&found, apart.shape(), &expected);
+        // Rows that are looked up already.
+        let rows = |table: &Tensor| {
+            let row = |k: usize| (0..2).map(move |d| (k, d));
+            let all = (0..2).flat_map(|b| (0..3).flat_map(move |s| row(chosen(b, s))));
+            f(&[2, 3, 2], &all.map(|(k, d)| at(table, &[k, d])).collect::<Vec<f64>>())
+        };
+        let inputs = [Some(&apart), Some(&rows(&tables[0])), Some(&rows(&tables[1]))].map(|x| x.cloned());
+        let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
+        let found = run(("", "RotaryEmbedding"), given, &inputs, &["y"]).unwrap();
+        assert_close(&found[0], apart.shape(), &expected);
+    }
+    let inputs = [Some(&flat), Some(&positions), Some(&tables[0]), Some(&tables[1])];
+    for (attribute, code) in [
+        (("scale", Float(2.0)), "operator-form"),
+        (("is_packed_batching", Int(1)), "operator-form"),
+        (("num_heads", Int(3)), "operator-invalid"),
+        (("num_heads", Int(-1)), "operator-invalid"),
+        (("rotary_embedding_dim", Int(6)), "operator-invalid"),
+    ] {
+        assert_eq!(refusal("RotaryEmbedding", from_ref(&attribute), &inputs).code(), code, "{attribute:?}");
+    }
+    let short = i(&[2], &[0, 1]);
+    let inputs = [Some(&flat), Some(&short), Some(&tables[0]), Some(&tables[1])];
+    assert_eq!(refusal("RotaryEmbedding", &[], &inputs).code(), "operator-invalid");
+}
+
+type Reader<'t> = &'t dyn Fn(usize, usize, usize, usize) -> f64;
+
+/// Attention by loops: readers take batch, head, step and element; `score` changes a score, or forbids the position.
+fn attended(
+    [batch, heads, length, total, width, value_width]: [usize; 6],
+    [query, key, value]: [Reader; 3],
+    scale: f64,
+    score: &dyn Fn(usize, usize, usize, usize, f64) -> Option<f64>,
+) -> Vec<f64> {
+    let mut result = vec![0.0; batch * length * heads * value_width];
+    for b in 0..batch {
+        for h in 0..heads {
+            for i in 0..length {
+                let raw =
+                    |j: usize| (0..width).map(|d| query(b, h, i, d) * key(b, h, j, d)).sum::<f64>() * scale;
+                let weights: Vec<f64> =
+                    (0..total).map(|j| score(b, h, i, j, raw(j)).map_or(0.0, f64::exp)).collect();
+                let sum: f64 = weights.iter().sum();
+                for d in 0..value_width {
+                    let mixed: f64 = (0..total).map(|j| weights[j] / sum * value(b, h, j, d)).sum();
+                    result[((b * length + i) * heads + h) * value_width + d] = mixed;
+                }
+            }
+        }
+    }
+    result
+}
+
+#[test]
+fn attention_with_packed_weights() {
+    let (batch, length, hidden, heads) = (2, 3, 5, 2);
+    let x = numbers(&[batch, length, hidden], 1);
+    let weights = numbers(&[hidden, 14], 2);
+    let bias = numbers(&[14], 3);
+    // Query and key are 4 wide, value 6.
+    let projected = |b: usize, s: usize, column: usize| {
+        let sum: f64 = (0..hidden).map(|k| at(&x, &[b, s, k]) * at(&weights, &[k, column])).sum();
+        sum + at(&bias, &[column])
+    };
+    let query = |b, h, s, d| projected(b, s, h * 2 + d);
+    let key = |b, h, s, d| projected(b, s, 4 + h * 2 + d);
+    let value = |b, h, s, d| projected(b, s, 8 + h * 3 + d);
+    let dims = [batch, heads, length, length, 2, 3];
+    let readers: [Reader; 3] = [&query, &key, &value];
+    let sizes = [("num_heads", Int(2)), ("qkv_hidden_sizes", Ints(vec![4, 4, 6]))];
+    let rule = 1.0 / 2f64.sqrt();
+
+    let found = one("Attention", &sizes, &[&x, &weights, &bias]);
+    let expected = attended(dims, readers, rule, &|_, _, _, _, score| Some(score));
+    assert_close(&found, &[2, 3, 6], &expected);
+
+    // Causal, with a mask per key, something added per head, and a scale of its own.
+    let mask = i(&[2, 3], &[1, 0, 1, 1, 1, 1]);
+    let added = numbers(&[1, 2, 3, 3], 4);
+    let attributes = [&sizes[..], &[("unidirectional", Int(1)), ("scale", Float(0.25))]].concat();
+    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&mask), None, Some(&added)];
+    let found = run((MICROSOFT, "Attention"), &attributes, &inputs, &["y"]).unwrap();
+    let expected = attended(dims, readers, 0.25, &|b, h, i, j, score| {
+        (j <= i && at_mask(&mask, &[b, j])).then(|| score + at(&added, &[0, h, i, j]))
+    });
+    assert_close(&found[0], &[2, 3, 6], &expected);
+
+    // A mask per query and key.
+    let mask = i(&[2, 3, 3], &[1, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 1, 0, 1, 0, 1]);
+    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&mask)];
+    let found = run((MICROSOFT, "Attention"), &sizes, &inputs, &["y"]).unwrap();
+    let expected =
+        attended(dims, readers, rule, &|b, _, i, j, score| at_mask(&mask, &[b, i, j]).then_some(score));
+    assert_close(&found[0], &[2, 3, 6], &expected);
+
+    // A length per batch.
+    let lengths = i(&[2], &[3, 1]);
+    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&lengths)];
+    let found = run((MICROSOFT, "Attention"), &sizes, &inputs, &["y"]).unwrap();
+    let expected = attended(dims, readers, rule, &|b, _, _, j, score| (j < [3, 1][b]).then_some(score));
+    assert_close(&found[0], &[2, 3, 6], &expected);
+
+    // Without sizes, three alike; without a bias.
+    let square = numbers(&[hidden, 6], 5);
+    let found = one("Attention", &[("num_heads", Int(1))], &[&x, &square]);
+    let column = |b: usize, s: usize, c: usize| -> f64 {
+        (0..hidden).map(|k| at(&x, &[b, s, k]) * at(&square, &[k, c])).sum()
+    };
+    let readers: [Reader; 3] =
+        [&|b, _, s, d| column(b, s, d), &|b, _, s, d| column(b, s, 2 + d), &|b, _, s, d| column(b, s, 4 + d)];
+    let expected = attended([2, 1, 3, 3, 2, 2], readers, rule, &|_, _, _, _, score| Some(score));
+    assert_close(&found, &[2, 3, 2], &expected);
+}
+
+fn at_mask(mask: &Tensor, index: &[usize]) -> bool {
+    let flat = index.iter().zip(mask.shape()).fold(0, |flat, (&i, &length)| flat * length + i);
+    mask.to_i64_vec().unwrap()[flat] != 0
+}
+
+#[test]
+fn attention_of_projections() {
+    let (batch, heads, length, total) = (2, 2, 3, 4);
+    let (q, k, v) = (numbers(&[2, 3, 4], 1), numbers(&[2, 4, 4], 2), numbers(&[2, 4, 6], 3));
+    let bias = numbers(&[14], 4);
+    let heads_attribute = ("num_heads", Int(2));
+    let number = from_ref(&heads_attribute);
+    let query = |b, h, s, d| at(&q, &[b, s, h * 2 + d]);
+    let key = |b, h, s, d| at(&k, &[b, s, h * 2 + d]);
+    let value = |b, h, s, d| at(&v, &[b, s, h * 3 + d]);
+    let dims = [batch, heads, length, total, 2, 3];
+    let rule = 1.0 / 2f64.sqrt();
+
+    let found = one("MultiHeadAttention", number, &[&q, &k, &v]);
+    let expected = attended(dims, [&query, &key, &value], rule, &|_, _, _, _, score| Some(score));
+    assert_close(&found, &[2, 3, 6], &expected);
+
+    // A bias on each, a mask per key, something added.
+    let biased: [Reader; 3] = [
+        &|b, h, s, d| query(b, h, s, d) + at(&bias, &[h * 2 + d]),
+        &|b, h, s, d| key(b, h, s, d) + at(&bias, &[4 + h * 2 + d]),
+        &|b, h, s, d| value(b, h, s, d) + at(&bias, &[8 + h * 3 + d]),
+    ];
+    let mask = i(&[2, 4], &[1, 1, 0, 1, 0, 1, 1, 1]);
+    let added = numbers(&[2, 1, 3, 4], 5);
+    let inputs = [Some(&q), Some(&k), Some(&v), Some(&bias), Some(&mask), Some(&added)];
+    let found = run((MICROSOFT, "MultiHeadAttention"), number, &inputs, &["y"]).unwrap();
+    let expected = attended(dims, biased, rule, &|b, _, i, j, score| {
+        at_mask(&mask, &[b, j]).then(|| score + at(&added, &[b, 0, i, j]))
+    });
+    assert_close(&found[0], &[2, 3, 6], &expected);
+
+    // Heads that are apart already.
+    let (k4, v4) = (numbers(&[2, 2, 4, 2], 6), numbers(&[2, 2, 4, 3], 7));
+    let found = one("MultiHeadAttention", number, &[&q, &k4, &v4]);
+    let readers: [Reader; 3] =
+        [&query, &|b, h, s, d| at(&k4, &[b, h, s, d]), &|b, h, s, d| at(&v4, &[b, h, s, d])];
+    let expected = attended(dims, readers, rule, &|_, _, _, _, score| Some(score));
+    assert_close(&found, &[2, 3, 6], &expected);
+
+    // Key and value, and all three, behind the heads' axis; causal.
+    let pair = numbers(&[2, 3, 2, 2, 2], 8);
+    let causal = [heads_attribute.clone(), ("unidirectional", Int(1))];
+    let found = one("MultiHeadAttention", &causal, &[&q, &pair]);
+    let readers: [Reader; 3] =
+        [&query, &|b, h, s, d| at(&pair, &[b, s, h, 0, d]), &|b, h, s, d| at(&pair, &[b, s, h, 1, d])];
+    let expected =
+        attended([2, 2, 3, 3, 2, 2], readers, rule, &|_, _, i, j, score| (j <= i).then_some(score));
+    assert_close(&found, &[2, 3, 4], &expected);
+
+    let all = numbers(&[2, 3, 2, 3, 2], 9);
+    let found = one("MultiHeadAttention", number, &[&all]);
+    let part = |p: usize| move |b, h, s, d| at(&numbers(&[2, 3, 2, 3, 2], 9), &[b, s, h, p, d]);
+    let (first, second, third) = (part(0), part(1), part(2));
+    let expected =
+        attended([2, 2, 3, 3, 2, 2], [&first, &second, &third], rule, &|_, _, _, _, score| Some(score));
+    assert_close(&found, &[2, 3, 4], &expected);
+}
+
+/// Attributes, inputs and the code of the refusal.
+type Refused<'t> = (Vec<(&'static str, Attribute)>, Vec<Option<&'t Tensor>>, &'static str);
+
+#[test]
+fn what_attention_does_not_say_is_refused() {
+    let (x, weights, past) = (numbers(&[2, 3, 4], 1), numbers(&[4, 12], 2), numbers(&[2, 2, 2, 1, 2], 3));
+    let (lengths, square) = (i(&[4], &[3, 2, 0, 0]), i(&[2, 1, 3, 3], &[1; 18]));
+    let number = ("num_heads", Int(2));
+    let with = |attribute: (&'static str, Attribute)| vec![number.clone(), attribute];
+    let just = vec![number.clone()];
+    let (x, weights, past) = (Some(&x), Some(&weights), Some(&past));
+    let cases: Vec<Refused> = vec![
+        (just.clone(), vec![x, weights, None, None, past], "operator-form"),
+        (just.clone(), vec![x, weights, None, Some(&lengths)], "operator-form"),
+        (just.clone(), vec![x, weights, None, Some(&square)], "operator-form"),
+        (with(("do_rotary", Int(1))), vec![x, weights], "operator-form"),
+        (vec![], vec![x, weights], "operator-invalid"),
+        (vec![("num_heads", Int(3))], vec![x, weights], "operator-invalid"),
+        (vec![("num_heads", Int(i64::MIN))], vec![x, weights], "operator-invalid"),
+        (with(("qkv_hidden_sizes", Ints(vec![4, 4, 5]))), vec![x, weights], "operator-invalid"),
+        (with(("qkv_hidden_sizes", Ints(vec![i64::MAX; 3]))), vec![x, weights], "operator-invalid"),
+        (with(("qkv_hidden_sizes", Ints(vec![12]))), vec![x, weights], "operator-invalid"),
+        (just.clone(), vec![x], "operator-invalid"),
+        (just.clone(), vec![x, x], "operator-invalid"),
+    ];
+    for (attributes, inputs, code) in cases {
+        let error = refusal("Attention", &attributes, &inputs);
+        assert_eq!(error.code(), code, "{attributes:?}: {error}");
+    }
+    let mask = i(&[2, 3], &[1; 6]);
+    let soft = with(("mask_filter_value", Float(-1.0)));
+    assert_eq!(refusal("Attention", &soft, &[x, weights, None, Some(&mask)]).code(), "operator-form");
+    let error = run((MICROSOFT, "Attention"), &just, &[x, weights], &["y", "present"]).unwrap_err();
+    assert!(error.to_string().contains("output 1"), "{error}");
+
+    let (longer, packed) = (numbers(&[2, 5, 4], 4), numbers(&[2, 3, 2, 3, 2], 5));
+    let (bias, longer, packed) = (numbers(&[12], 6), Some(&longer), Some(&packed));
+    let bias = Some(&bias);
+    let cases: Vec<Refused> = vec![
+        (with(("unidirectional", Int(1))), vec![x, longer, longer], "operator-form"),
+        (just.clone(), vec![packed, None, None, bias], "operator-form"),
+        (vec![("num_heads", Int(3))], vec![packed], "operator-invalid"),
+        (just.clone(), vec![x, x, x, weights], "operator-invalid"),
+        (just.clone(), vec![x, x, longer], "operator-invalid"),
+        (just.clone(), vec![x, x], "operator-invalid"),
+        (just.clone(), vec![x], "operator-invalid"),
+        (just.clone(), vec![x, x, x, None, Some(&lengths)], "operator-form"),
+        (just.clone(), vec![x, x, x, None, None, None, past, past], "operator-form"),
+        (vec![], vec![x, x, x], "operator-invalid"),
+    ];
+    for (attributes, inputs, code) in cases {
+        let error = refusal("MultiHeadAttention", &attributes, &inputs);
+        assert_eq!(error.code(), code, "{attributes:?} {}: {error}", inputs.len());
+    }
+}

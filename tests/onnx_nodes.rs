@@ -28,6 +28,10 @@ use onnx_protobuf::{ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_p
 use protobuf::Message;
 use support::three::{run, run_alone};
 
+/// Beginning of the names of cases whose sum of squares, 224, goes beyond the bound 128 that arguments of square roots
+/// have without a dealer; with one it is 256.
+const BEYOND_BOUND_ALONE: &str = "test_reduce_l2_default_axes";
+
 /// Named tensors.
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -231,8 +235,14 @@ fn spoken(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }
 
-/// Runs a form in exact ring arithmetic, then between client, server and dealer.
-fn values(form: &Form, compiled: &Compiled, directory: &Path, case: &Case) -> Result<(), String> {
+/// Runs a form in exact ring arithmetic, then between the parties of the suite that it was compiled for.
+fn values(
+    form: &Form,
+    compiled: &Compiled,
+    directory: &Path,
+    case: &Case,
+    suite: Suite,
+) -> Result<(), String> {
     let sample: Tensors =
         form.client.iter().chain(&form.server).map(|(n, t)| (n.clone(), t.clone())).collect();
     let sample = std::slice::from_ref(&sample);
@@ -243,7 +253,10 @@ fn values(form: &Form, compiled: &Compiled, directory: &Path, case: &Case) -> Re
     }
     compare(&check.outputs[0], case).map_err(|difference| format!("simulated: {difference}"))?;
     bundle::write(directory, &compiled.graph, &compiled.lowered).unwrap();
-    let result = catch_unwind(AssertUnwindSafe(|| run(directory, &form.client, &form.server).outputs));
+    let result = catch_unwind(AssertUnwindSafe(|| match suite {
+        Suite::Dealer => run(directory, &form.client, &form.server).outputs,
+        Suite::TwoParty => run_alone(directory, &form.client, &form.server),
+    }));
     let outputs = result.map_err(|panic| format!("panic: {}", spoken(&*panic)))?;
     compare(&outputs, case).map_err(|difference| format!("between parties: {difference}"))
 }
@@ -298,12 +311,12 @@ fn attempt(case: &Case) -> Result<bool, Failure> {
     let plain = compiled(&form, directory.path(), Suite::Dealer).map_err(|(step, message)| {
         fail(if step == marill_compiler::Stage::Import { Stage::Import } else { Stage::Compile }, message)
     })?;
-    values(&form, &plain, &directory.path().join("plain"), case)
+    values(&form, &plain, &directory.path().join("plain"), case, Suite::Dealer)
         .map_err(|message| fail(Stage::Value, message))?;
     let Some(form) = Form::shared(case) else { return Ok(false) };
     let shared = compiled(&form, directory.path(), Suite::Dealer)
         .map_err(|(_, message)| fail(Stage::Shared, message))?;
-    values(&form, &shared, &directory.path().join("shared"), case)
+    values(&form, &shared, &directory.path().join("shared"), case, Suite::Dealer)
         .map_err(|message| fail(Stage::SharedValue, message))?;
     Ok(true)
 }
@@ -316,10 +329,9 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((at, item)) = {
+                loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(at).map(|item| (at, item))
-                } {
+                    let Some(item) = items.get(at) else { break };
                     let result = work(item);
                     results.lock().unwrap().push((at, result));
                 }
@@ -362,6 +374,7 @@ fn node_tests_pass_but_for_those_listed() {
         .map(|name| format!("{name} is listed but not a case"))
         .collect();
     let wanted: Vec<Case> = cases.into_iter().filter(is_wanted).collect();
+    assert!(!wanted.is_empty(), "no case has such a name");
     let results = in_parallel(&wanted, attempt);
     let (mut plain, mut shared, mut counts) = (0, 0, BTreeMap::new());
     for (case, result) in wanted.iter().zip(results) {
@@ -400,15 +413,14 @@ fn one_case_of_each_operator_passes_without_a_dealer() {
     let mut sample = cases();
     let mut seen = BTreeSet::new();
     sample.retain(|case| {
-        let passes = !failures.contains_key(&case.name) && Form::shared(case).is_some();
-        passes && is_wanted(case) && seen.insert(case.op.clone())
+        let passes = !failures.contains_key(&case.name) && !case.name.starts_with(BEYOND_BOUND_ALONE);
+        passes && is_wanted(case) && Form::shared(case).is_some() && seen.insert(case.op.clone())
     });
     let results = in_parallel(&sample, |case| {
         let directory = tempfile::tempdir().unwrap();
         let form = Form::shared(case).unwrap();
         let compiled = compiled(&form, directory.path(), Suite::TwoParty).map_err(|(_, message)| message)?;
-        bundle::write(directory.path(), &compiled.graph, &compiled.lowered).unwrap();
-        compare(&run_alone(directory.path(), &form.client, &form.server), case)
+        values(&form, &compiled, &directory.path().join("alone"), case, Suite::TwoParty)
     });
     println!("{} operators", sample.len());
     let problems: Vec<String> = sample

@@ -22,7 +22,17 @@ pub fn binary(name: &str) -> io::Result<PathBuf> {
     // Asked for an example as well, cargo takes dependencies with the features that tests and examples give them, as it
     // has built them already.
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--profile", profile, "--bin", name, "--example", "small_lm", "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            profile,
+            "--bin",
+            name,
+            "--example",
+            "small_lm",
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;

@@ -40,6 +40,9 @@ impl Lowering<'_> {
         let perm: Vec<usize> = kept.iter().chain(axes).copied().collect();
         let rows: usize = kept.iter().map(|&a| shape[a]).product();
         let length: usize = axes.iter().map(|&a| shape[a]).product();
+        if length == 0 {
+            return Err(self.refuse("reduce_max", "there is no largest of no elements"));
+        }
         let x = self.builder.movement(&Op::Transpose { perm }, &[x])?;
         let x = self.builder.movement(&Op::Reshape { shape: vec![rows, length] }, &[x])?;
         let largest = self.tournament(x, vec![(0..length).collect()], &mut |this, a, b| {

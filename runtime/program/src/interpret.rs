@@ -56,7 +56,7 @@ pub struct Headroom {
 pub struct Interpretation {
     /// The declared outputs, by name.
     pub outputs: BTreeMap<String, Tensor>,
-    /// Every opening's use of its ring, in order.
+    /// The use of its ring by everything that is opened or revealed, in order.
     pub headroom: Vec<Headroom>,
 }
 
@@ -133,7 +133,7 @@ pub fn interpret(
     constant: &mut dyn FnMut(&str) -> Result<Tensor, String>,
 ) -> Result<Interpretation, InterpretError> {
     let last_use = lifetimes(program);
-    let limits = limits(program);
+    let (limits, measured) = (limits(program), measured(program));
     let mut deferred = vec![false; program.len()];
     Plan::new(program).setup.into_iter().for_each(|at| deferred[at as usize] = true);
     let mut values: Vec<Option<Value>> = (0..program.len()).map(|_| None).collect();
@@ -156,8 +156,7 @@ pub fn interpret(
                 continue;
             }
             let value = step(program, next, &values, inputs, constant)?;
-            if let (true, Some(limit), Value::Ring(ring)) = (is_measured(program, next), limits[next], &value)
-            {
+            if let (true, Some(limit), Value::Ring(ring)) = (measured[next], limits[next], &value) {
                 headroom.push(measure(program, next, ring, limit));
             }
             values[next] = Some(value);
@@ -262,6 +261,17 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
         table => Some(lifts[at].min(table)),
     };
     (0..program.len()).map(limit).collect()
+}
+
+/// What is opened and what is revealed.
+fn measured(program: &ValidProgram) -> Vec<bool> {
+    let mut measured: Vec<bool> = (0..program.len()).map(|at| is_measured(program, at)).collect();
+    for at in 0..program.len() {
+        if let Instruction::Reveal(reveal) = program.instruction(at) {
+            measured[reveal.arg as usize] = true;
+        }
+    }
+    measured
 }
 
 /// Openings, and what is truncated under a mask of which no part was opened itself.

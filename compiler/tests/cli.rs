@@ -173,7 +173,7 @@ fn what_cannot_be_done_is_one_clear_error() {
         (vec!["none.onnx", "-o", "out"], 1, "cannot read none.onnx"),
         (vec![".", "-o", "out"], 1, "not a regular file"),
         (vec!["short.onnx", "-o", "out"], 1, "this is not an ONNX model"),
-        (vec!["odd.onnx", "-o", "out"], 1, "op_type NonsenseOp"),
+        (vec!["odd.onnx", "-o", "out"], 1, "NonsenseOp, 1 node"),
         (vec!["model.onnx", "-o", "out", "--dim", "batch=2"], 1, "give it with --dim width=N"),
         (with(&["--owner", "foo=server"]), 1, "its inputs are: x"),
         (with(&["--reveal", "foo=server"]), 1, "its outputs are: y"),

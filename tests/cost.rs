@@ -1,16 +1,14 @@
 //! Cost goldens: exact bytes and rounds of compiled programs, free of noise.
 
-mod support;
-
 use std::fmt::Write;
 
+use crate::support::fixtures::{Fixture, MODELS, shared};
+use crate::support::gpt2::Gpt2;
 use marill_compiler::{Compiled, Request, compile};
 use marill_program::Suite;
 use marill_program::cost::{Bytes, Cost, cost};
 use marill_program::two_party::count::whole_demand;
 use marill_program::work::work;
-use support::fixtures::{Fixture, MODELS, shared};
-use support::gpt2::Gpt2;
 
 /// The cost without what depends on the program file's length, which counts once towards the dealer's setup.
 fn priced(compiled: &Compiled) -> Cost {
@@ -83,30 +81,29 @@ fn gpt2_small_block_without_a_dealer() {
     insta::assert_snapshot!(two_party_row(&compiled));
 }
 
+/// A line of every fixture, compiled for `suite`.
+fn of_fixtures(suite: Suite, line: impl Fn(&str, &Compiled) -> String) -> Option<String> {
+    let shared = shared()?;
+    let of = |name: &&str| {
+        let fixture = Fixture::load(&shared, name);
+        let request = Request { dims: fixture.dims(), suite, ..Request::default() };
+        line(name, &compile(&fixture.model, &request).unwrap()) + "\n"
+    };
+    Some(MODELS.iter().map(of).collect())
+}
+
 /// Every fixture's totals for two parties alone.
 #[test]
 fn fixtures_without_a_dealer() {
-    let Some(shared) = shared() else { return };
-    let mut table = String::new();
-    for name in MODELS {
-        let fixture = Fixture::load(&shared, name);
-        let request = Request { dims: fixture.dims(), ..Request::default() };
-        let compiled = compile(&fixture.model, &request).unwrap();
-        writeln!(table, "{name}\n{}", two_party_row(&compiled)).unwrap();
-    }
+    let line = |name: &str, compiled: &Compiled| format!("{name}\n{}", two_party_row(compiled));
+    let Some(table) = of_fixtures(Suite::TwoParty, line) else { return };
     insta::assert_snapshot!(table);
 }
 
 /// Every fixture's totals.
 #[test]
 fn fixtures() {
-    let Some(shared) = shared() else { return };
-    let mut table = String::new();
-    for name in MODELS {
-        let fixture = Fixture::load(&shared, name);
-        let request = Request { dims: fixture.dims(), suite: Suite::Dealer, ..Request::default() };
-        let compiled = compile(&fixture.model, &request).unwrap();
-        writeln!(table, "{}", row(name, &priced(&compiled))).unwrap();
-    }
+    let line = |name: &str, compiled: &Compiled| row(name, &priced(compiled));
+    let Some(table) = of_fixtures(Suite::Dealer, line) else { return };
     insta::assert_snapshot!(table);
 }

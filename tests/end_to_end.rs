@@ -3,10 +3,10 @@
 //! The three run as threads over memory channels here, so that many mask seeds are affordable; `tests/processes.rs`
 //! runs the binaries as processes over TCP.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::fixtures::{Fixture, MODELS, compare, shared};
+use crate::support::parties::run;
 use marill_compiler::Compiled;
 use marill_compiler::precision::headroom;
 use marill_plaintext::Tensor;
@@ -15,8 +15,6 @@ use marill_program::cost::{Cost, cost};
 use marill_runtime::error::Role;
 use marill_runtime::session::Stats;
 use marill_runtime::transport::Phase;
-use support::fixtures::{Fixture, MODELS, compare, shared};
-use support::three::run;
 
 /// Runs that each fixture gets, each with fresh masks from the operating system.
 const SEEDS: usize = 20;

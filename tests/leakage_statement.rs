@@ -1,14 +1,12 @@
 //! Compiled models through the checks that a client makes of a program it was given: all pass unasked, and the
 //! statement says that the server sees nothing.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::fixtures::{Fixture, MODELS, shared};
 use marill_compiler::{Compiled, Request, compile};
 use marill_program::Suite;
 use marill_program::flow::{Consent, Statement, check};
-use support::fixtures::{Fixture, MODELS, shared};
 
 /// The statement of a program that neither party needs to be asked about.
 fn state(name: &str, compiled: &Compiled) -> Statement {

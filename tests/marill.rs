@@ -1,11 +1,14 @@
 //! Models fine-tuned from a published base: what is published leaves the protocol, and answers stay the models'.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::support::fixtures::{Fixture, compare, shared};
+use crate::support::gpt2::Gpt2;
+use crate::support::parties::{run, run_alone};
+use crate::support::trained;
+use crate::support::tuning::Tuning;
 use marill_compiler::explain::{Place, placements};
 use marill_compiler::ir::{self, Owner};
 use marill_compiler::published::Status;
@@ -14,11 +17,6 @@ use marill_compiler::{Compiled, Request, Reveal, Weights, bundle, compile};
 use marill_program::Suite;
 use marill_program::cost::{Bytes, cost};
 use marill_program::{Instruction, Network};
-use support::fixtures::{Fixture, compare, shared};
-use support::gpt2::Gpt2;
-use support::three::{run, run_alone};
-use support::trained;
-use support::tuning::Tuning;
 
 /// Every member of the pairs, by folder.
 const MEMBERS: [&str; 10] = [

@@ -7,18 +7,15 @@
 //! `shared` for compiling its shared form, `shared-value` for what that gives. The failure's message must contain
 //! the reason.
 //!
-//! `MARILL_NODES=softmax cargo test --test onnx_nodes` runs only cases whose name contains that.
-
-mod support;
+//! `MARILL_NODES=softmax cargo test --test system onnx_nodes` runs only cases whose name contains that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
+use crate::support::parallel::in_parallel;
+use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::Owner;
 use marill_compiler::precision::headroom;
 use marill_compiler::{Compiled, Progress, Request, bundle, compile_observed, npz};
@@ -26,7 +23,6 @@ use marill_plaintext::{DType, Op, Tensor, evaluate};
 use marill_program::Suite;
 use onnx_protobuf::{ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
 use protobuf::Message;
-use support::three::{run, run_alone};
 
 /// Beginning of the names of cases whose sum of squares, 224, goes beyond the bound 128 that arguments of square roots
 /// have without a dealer; with one it is 256.
@@ -164,7 +160,7 @@ impl Form {
     /// Each input of floats as a sum; `None` where there is no such input.
     fn shared(case: &Case) -> Option<Form> {
         let mut form = Form::plain(case);
-        let mut numbers = support::numbers::Numbers::of(&case.name);
+        let mut numbers = crate::support::numbers::Numbers::of(&case.name);
         let graph = form.model.graph.mut_or_insert_default();
         let mut sums = Vec::new();
         for input in std::mem::take(&mut graph.input) {
@@ -319,28 +315,6 @@ fn attempt(case: &Case) -> Result<bool, Failure> {
     values(&form, &shared, &directory.path().join("shared"), case, Suite::Dealer)
         .map_err(|message| fail(Stage::SharedValue, message))?;
     Ok(true)
-}
-
-/// What `work` gives for each item, in order, computed by as many threads as there are processors.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(at) else { break };
-                    let result = work(item);
-                    results.lock().unwrap().push((at, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap();
-    results.sort_by_key(|&(at, _)| at);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Stage and reason by case.

@@ -1,14 +1,12 @@
 //! Every operation on shared values, run in both suites, against the same operation in the clear.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
 use marill_plaintext::{DType, GeluForm, Op, Tensor, TensorType, evaluate};
 use marill_program::Suite;
-use support::three::{run, run_alone};
 
 /// Deterministic numbers in [-1, 1).
 struct Numbers(u64);

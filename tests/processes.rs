@@ -1,16 +1,13 @@
 //! The binaries as a user runs them: `marillc` compiles, `marill demo` runs client and server (and a dealer) as processes
 //! over TCP with mutual TLS, at default settings.
 
-mod support;
-
-#[path = "support/binaries.rs"]
-mod binaries;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::binaries::binary;
+use crate::support::fixtures::{Fixture, MODELS, shared};
+use crate::support::parallel::in_parallel;
 use serde_json::Value;
-use support::fixtures::{Fixture, MODELS, shared};
 
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
@@ -29,13 +26,13 @@ fn compile_and_demo(
 ) -> Value {
     let scratch = tempfile::tempdir().unwrap();
     let (bundle, stats) = (scratch.path().join("bundle"), scratch.path().join("stats.json"));
-    let mut marillc = Command::new(binaries::binary("marillc").unwrap());
+    let mut marillc = Command::new(binary("marillc").unwrap());
     marillc.arg(model).arg("-o").arg(&bundle).args(["--suite", suite, "--calibrate"]).arg(inputs);
     dims.iter().for_each(|(name, size)| {
         marillc.arg("--dim").arg(format!("{name}={size}"));
     });
     run(&mut marillc);
-    let mut demo = Command::new(binaries::binary("marill").unwrap());
+    let mut demo = Command::new(binary("marill").unwrap());
     demo.arg("demo").arg(&bundle).args(["--suite", suite, "--input"]).arg(inputs);
     run(demo.arg("--reference").arg(outputs).arg("--stats").arg(&stats));
     serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap()
@@ -68,7 +65,7 @@ fn the_shipped_model() {
 #[test]
 fn fixtures() {
     let Some(shared) = shared() else { return };
-    for name in MODELS {
+    in_parallel(MODELS, |name| {
         let fixture = Fixture::load(&shared, name);
         let folder = shared.join(name);
         let dims: Vec<_> = fixture.dims().into_iter().collect();
@@ -81,5 +78,5 @@ fn fixtures() {
                 ["setup", "preprocess", "online"].map(|phase| stats[phase]["seconds"].as_f64().unwrap());
             println!("{name}, {suite}: error {}, {seconds:.1?} s", stats["max_abs_error"]);
         }
-    }
+    });
 }

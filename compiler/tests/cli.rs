@@ -1,16 +1,13 @@
 //! `marillc` as its users meet it: what it writes, and one clear sentence for what cannot be.
 
-#[allow(dead_code, reason = "other tests write models with attributes")]
-mod model;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::model::Model;
 use marill_compiler::npz;
 use marill_plaintext::Tensor;
-use model::Model;
 use tempfile::TempDir;
 
 fn marillc(folder: &Path, args: &[&str]) -> Output {

@@ -1,15 +1,11 @@
 //! No bytes make the importer panic, overflow, allocate without bound or read outside the model's directory.
 
-mod fixtures;
-mod function;
-mod model;
-
-use function::{function, node, reference};
+use crate::function::{function, node, reference};
+use crate::model::{Attribute, Model};
 use marill_compiler::Diagnostic;
 use marill_compiler::import::ops::OPERATORS;
 use marill_compiler::import::{ImportRequest, import, import_bytes};
 use marill_plaintext::Tensor;
-use model::{Attribute, Model};
 use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::dimension;
 use onnx_protobuf::type_proto::Value;
@@ -56,7 +52,7 @@ fn sample() -> Vec<u8> {
 /// The sample, and real exports without their bulk where they are at hand.
 fn fixtures() -> Vec<Vec<u8>> {
     let mut fixtures = vec![sample()];
-    if let Some(models) = fixtures::models() {
+    if let Some(models) = crate::fixtures::models() {
         for name in ["gpt2_legacy17_dyn", "bert_cls_dynamo18", "old_llama_legacy14"] {
             fixtures.push(std::fs::read(models.join(name).join("model.onnx")).unwrap());
         }

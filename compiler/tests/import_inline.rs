@@ -1,18 +1,14 @@
 //! Local functions and branches stand in place of their calls, and everything unsupported is named at once.
 
-mod function;
-#[allow(dead_code, reason = "other tests write models with other attributes")]
-mod model;
-
 use std::collections::BTreeMap;
 
-use function::{function, node, reference};
+use crate::function::{function, node, reference};
+use crate::model::{Attribute, Model};
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import_bytes};
 use marill_compiler::ir::interpret;
 use marill_compiler::{Diagnostic, Problem};
 use marill_plaintext::Tensor;
-use model::{Attribute, Model};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, OperatorSetIdProto};
 

@@ -1,17 +1,14 @@
 //! Operators that onnxruntime's optimiser writes, against plain loops over their definitions.
 
-#[allow(dead_code, reason = "other tests write models with other attributes")]
-mod model;
-
 use std::collections::BTreeMap;
 use std::slice::from_ref;
 
+use crate::model::Attribute::{Float, Int, Ints, Text};
+use crate::model::{Attribute, Model};
 use marill_compiler::Diagnostic;
 use marill_compiler::import::{ImportRequest, import_bytes};
 use marill_compiler::ir::interpret;
 use marill_plaintext::Tensor;
-use model::Attribute::{Float, Int, Ints, Text};
-use model::{Attribute, Model};
 
 const MICROSOFT: &str = "com.microsoft";
 

@@ -1,11 +1,9 @@
 //! Every exporter's spelling of every family imports and computes what onnxruntime computes.
 
-mod fixtures;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fixtures::models;
+use crate::fixtures::models;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, interpret};
 use marill_compiler::{Diagnostic, npz};

@@ -1,15 +1,13 @@
 //! Operators in small models, where the fixtures do not reach: the numbers are worked out by hand.
 
-mod model;
-
 use std::slice::from_ref;
 
+use crate::model::{Attribute, Model};
 use marill_compiler::Problem;
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import_bytes};
 use marill_compiler::ir::interpret;
 use marill_plaintext::Tensor;
-use model::{Attribute, Model};
 
 fn f(shape: &[usize], data: &[f32]) -> Tensor {
     Tensor::f32(shape, data.to_vec()).unwrap()

@@ -1,13 +1,11 @@
 //! Merging heads: what comes out is an ordinary model that imports, compiles and takes less softmax.
 
-mod fixtures;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fixtures::models;
+use crate::fixtures::models;
 use marill_compiler::export::{self, Edits};
 use marill_compiler::import::ImportRequest;
 use marill_compiler::import::outline::{Outline, outline};

@@ -1,11 +1,9 @@
 //! Every exporter's spelling of every family comes out in the one preferred form, and computes the same.
 
-mod fixtures;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fixtures::models;
+use crate::fixtures::models;
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, TextOptions, interpret, print, verify};

@@ -9,7 +9,7 @@ use marill_compiler::import::{MAX_OPSET, MIN_OPSET};
 fn document() -> String {
     let mut text = format!(
         "# Supported ONNX operators\n\n\
-         Generated from the importer's table; `UPDATE_DOCS=1 cargo test -p marill-compiler --test onnx_support`\n\
+         Generated from the importer's table; `UPDATE_DOCS=1 cargo test -p marill-compiler onnx_support`\n\
          rewrites it.\n\n\
          Models of opset {MIN_OPSET} to {MAX_OPSET} of ONNX's own domain are read. Floats of every width become f32, integers i64. Operators\n\
          whose result follows from shapes and small constants alone are computed while importing. A model with other\n\

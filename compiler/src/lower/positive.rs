@@ -65,32 +65,23 @@ impl Lowering<'_> {
         self.builder.set_bound(y, high);
         let opened = self.builder.open(y, Target::Both);
         self.builder.require_width(opened, signed_bits(high, frac as u32));
-        let mut tops = Vec::new();
-        let octaves = match self.cost.suite {
-            Suite::Dealer => CUBIC_OCTAVES,
-            Suite::TwoParty => PIECED_OCTAVES,
+        let (octaves, operand) = match self.cost.suite {
+            Suite::Dealer => (CUBIC_OCTAVES, Operand::Narrow(signed_bits(2.0 * bound, result_frac))),
+            // What a region's pieces say of values outside it can be far out. In one ring it cancels.
+            Suite::TwoParty => (PIECED_OCTAVES, Operand::Wide),
         };
+        let mut tops = Vec::new();
         let mut top = domain.log2_min + octaves;
         while top < domain.log2_max {
             tops.push(top);
             top += octaves;
         }
         tops.push(domain.log2_max);
-        let regions: Vec<Id> = match self.cost.suite {
-            Suite::Dealer => {
-                let cubics = |&top: &i32| self.cubics(opened, top, (low / 2.0, bound), result_frac, &f);
-                tops.iter().map(cubics).collect()
-            }
-            Suite::TwoParty => {
-                let pieced = |&top: &i32| self.region_pieces(opened, top, result_frac, &f);
-                tops.iter().map(pieced).collect::<Result<_>>()?
-            }
+        let region = |&top: &i32| match self.cost.suite {
+            Suite::Dealer => Ok(self.cubics(opened, top, (low / 2.0, bound), result_frac, &f)),
+            Suite::TwoParty => self.region_pieces(opened, top, result_frac, &f),
         };
-        // What a region's pieces say of values outside it can be far out. In one ring it cancels.
-        let operand = match self.cost.suite {
-            Suite::Dealer => Operand::Narrow(signed_bits(2.0 * bound, result_frac)),
-            Suite::TwoParty => Operand::Wide,
-        };
+        let regions: Vec<Id> = tops.iter().map(region).collect::<Result<_>>()?;
         let mut result = regions[0];
         if regions.len() > 1 {
             let first = tops[0] + frac;

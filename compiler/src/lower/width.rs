@@ -240,11 +240,17 @@ fn insert_lift(builder: &mut Builder, id: Id) {
 
 /// The ring of a masked value: what is made under a mask can have a wider one than it needs.
 fn masked_width(builder: &Builder, needs: &[u32], id: Id) -> u32 {
-    let need = needs[id as usize];
-    match &builder.get(id).instruction {
-        Instruction::Truncate(t) => need.max(masked_width(builder, needs, t.arg).saturating_sub(t.shift)),
-        Instruction::Move(m) => m.args.iter().map(|&a| masked_width(builder, needs, a)).max().unwrap_or(need),
-        Instruction::Scale(s) => need.max(masked_width(builder, needs, s.arg)),
+    let (need, draft) = (needs[id as usize], builder.get(id));
+    let of = |arg: Id| masked_width(builder, needs, arg);
+    if !matches!(draft.kind, Kind::Masked { .. }) {
+        return need;
+    }
+    match &draft.instruction {
+        Instruction::Truncate(t) => of(t.arg).saturating_sub(t.shift),
+        Instruction::Scale(s) => of(s.arg),
+        Instruction::Place(p) => of(p.arg),
+        Instruction::Add(b) | Instruction::Sub(b) => of(b.a).min(of(b.b)),
+        Instruction::Move(m) => m.args.first().map_or(need, |&arg| of(arg)),
         _ => need,
     }
 }

@@ -3,7 +3,7 @@
 use marill_compiler::ir::ValueId;
 use marill_plaintext::{DType, Op, Tensor};
 
-use crate::spelling::Spelling;
+use super::spelling::Spelling;
 
 const TOKENS: usize = 5;
 

@@ -3,7 +3,7 @@
 use marill_compiler::ir::ValueId;
 use marill_plaintext::{DType, GeluForm, Op};
 
-use crate::spelling::Spelling;
+use super::spelling::Spelling;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Quotient {

@@ -4,7 +4,7 @@ use marill_compiler::ir::{Graph, Owner, ValueId};
 use marill_compiler::normalise::normalise;
 use marill_plaintext::{DType, Op, Tensor, TensorType};
 
-use crate::spelling::Spelling;
+use super::spelling::Spelling;
 
 #[test]
 fn a_linear_layer_on_flattened_rows_works_on_the_rows_themselves() {

@@ -1,12 +1,9 @@
 //! Every family of models computes the same before and after, and is in the form meant.
 
-#[path = "../fixtures/mod.rs"]
-mod fixtures;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fixtures::models;
+use crate::fixtures::models;
 use marill_compiler::import::problem::ImportProblem;
 use marill_compiler::import::{ImportRequest, import};
 use marill_compiler::ir::{Graph, NodeKind, Owner, interpret, verify};

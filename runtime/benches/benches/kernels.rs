@@ -14,26 +14,29 @@ use marill_kernels::transpose::transpose;
 use marill_kernels::vole::Expander;
 use marill_kernels::{Block, MatShape, Prg, Seed, ggm, pack};
 
-/// Multiply-adds of products.
-fn matmul(c: &mut Criterion) {
+/// A product of `[n, 768]` and `[768, 3072]` on one thread.
+fn product<B: RingElement>(c: &mut Criterion, name: &str, path: Path, n: usize, b: &[B]) {
+    let shape = MatShape { n, k: 768, m: 3072 };
+    let (a, mut out) = (words(0, n * shape.k, 64), vec![0; n * shape.m]);
     let mut group = c.benchmark_group("matmul");
-    let mut run = |path: Path, n: usize| {
-        let shape = MatShape { n, k: 768, m: 3072 };
-        let (a, b) = (words(0, n * shape.k, 64), words(1, shape.k * shape.m, 64));
-        group.throughput(Throughput::Elements((n * shape.k * shape.m) as u64));
-        let mut each = |name: &str, run: &mut dyn FnMut()| {
-            group.bench_function(format!("{path:?}/{n}x768x3072/{name}"), |bench| bench.iter(&mut *run));
-        };
-        fn times<B: RingElement>(path: Path, a: &[u64], b: &[B], shape: MatShape) -> impl FnMut() {
-            let mut c = vec![0; shape.n * shape.m];
-            move || matmul_with(path, 1, Layout::Plain, a, b, black_box(&mut c), shape)
-        }
-        each("u64", &mut times(path, &a, &b, shape));
-        let narrow: Vec<i16> = b.iter().map(|value| *value as i16).collect();
-        each("i16", &mut times(path, &a, &narrow, shape));
-    };
-    Path::ALL.into_iter().filter(|path| path.is_available()).for_each(|path| run(path, 128));
-    [1, 8].into_iter().for_each(|n| run(Path::best(), n));
+    // Multiply-adds.
+    group.throughput(Throughput::Elements((n * shape.k * shape.m) as u64));
+    group.bench_function(format!("{path:?}/{n}x768x3072/{name}"), |bench| {
+        bench.iter(|| matmul_with(path, 1, Layout::Plain, &a, b, black_box(&mut out), shape));
+    });
+}
+
+fn matmul(c: &mut Criterion) {
+    let wide = words(1, 768 * 3072, 64);
+    let narrow: Vec<i16> = wide.iter().map(|value| *value as i16).collect();
+    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+        product(c, "u64", path, 128, &wide);
+        product(c, "i16", path, 128, &narrow);
+    }
+    for n in [1, 8] {
+        product(c, "u64", Path::best(), n, &wide);
+        product(c, "i16", Path::best(), n, &narrow);
+    }
 }
 
 /// Bytes of 64-bit words.

@@ -1,8 +1,9 @@
 //! Bytes in a file, encrypted and authenticated in chunks, to be read anywhere.
 //!
 //! Layout: magic, version, name of the key, a fresh prefix, the length of the content; then chunks of the [`Kind`]'s
-//! length, the last one shorter, each with a tag. Chunk i is sealed under the nonce prefix | i | whether it is the last, with the
-//! header as associated data, so that a chunk that is changed, moved, left out or taken from another file is noticed.
+//! length, the last one shorter, each with a tag. Chunk i is sealed under the nonce prefix | i | whether it is the
+//! last, with the header as associated data, so that a chunk that is changed, moved, left out or taken from another
+//! file is noticed.
 //! Reference: STREAM (Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015) over XChaCha20-Poly1305
 //! (draft-irtf-cfrg-xchacha-03), prefix of 152 bits.
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
-use marill_plaintext::{DType, GeluForm, Op, Tensor, TensorType, evaluate};
+use marill_plaintext::{DType, GeluForm, Op, Receiver, Tensor, TensorType, evaluate};
 use marill_program::Suite;
 
 /// Deterministic numbers in [-1, 1).
@@ -207,4 +207,19 @@ fn choice_by_a_private_condition() {
     let expected = evaluate(&Op::Where, &[&condition, &a, &b]).unwrap();
     let error = case.error(result, &expected);
     assert!(error <= 1e-3, "{error}");
+}
+
+/// Constants that are outputs: the server's are revealed, everybody's are there already.
+#[test]
+fn constants_are_outputs() {
+    for owner in [Owner::Server, Owner::Public] {
+        let mut case = Case::new();
+        let value = case.numbers.tensor(&[3, 4], -5.0, 5.0);
+        let stored = case.constant("stored", value.clone());
+        case.graph.node_mut(stored).facts.owner = Some(owner);
+        let turned = case.graph.apply(Op::Neg, &[stored], "turned").unwrap();
+        let revealed = case.graph.apply(Op::Reveal { to: Receiver::Client }, &[turned], "revealed").unwrap();
+        let error = case.error(revealed, &evaluate(&Op::Neg, &[&value]).unwrap());
+        assert!(error <= 1e-3, "{owner:?}: {error}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests of the compiler, one program so that they are linked once and share the cores.
 
 mod cli;
+mod configuration;
 mod fixtures;
 mod function;
 mod import_hostile;

@@ -9,7 +9,8 @@ use marill_plaintext::{DType, Op, OpError, Tensor, TensorType, evaluate, infer};
 use super::node::OnnxNode;
 use super::problem::ImportProblem;
 use crate::diagnostic::{Diagnostic, Problem};
-use crate::ir::{Constant, Graph, NodeKind, ValueId};
+use crate::ir::constant::Element;
+use crate::ir::{Constant, Graph, NodeKind, Owner, ValueId};
 
 /// Most elements of a value that is computed while importing; larger ones become nodes.
 const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
@@ -31,8 +32,8 @@ pub(super) struct Value {
 enum Kind {
     /// Computed when the program runs.
     Computed(ValueId),
-    /// Known now; in the graph only once something computed uses it.
-    Known { constant: Constant, foldable: bool, node: Cell<Option<ValueId>> },
+    /// Known now; in the graph only once something computed uses it. `public` where no weight has a part in it.
+    Known { constant: Constant, foldable: bool, public: bool, node: Cell<Option<ValueId>> },
 }
 
 /// A shared handle on a value; a known value is freed with its last handle.
@@ -75,6 +76,11 @@ impl Value {
     fn is_foldable(&self) -> bool {
         matches!(self.kind, Kind::Known { foldable: true, .. })
     }
+
+    /// Whether it is made of positions, truth values, shapes and single numbers alone: configuration, not a weight.
+    fn is_public(&self) -> bool {
+        matches!(self.kind, Kind::Known { public: true, .. })
+    }
 }
 
 /// The graph under construction.
@@ -84,7 +90,7 @@ pub(super) struct Context {
     /// Name for the values that the current node makes.
     pub label: String,
     /// How much of [`MAX_FOLDING`] is used.
-    folded: usize,
+    work: usize,
 }
 
 impl Context {
@@ -96,21 +102,25 @@ impl Context {
 
     /// A tensor that the file holds.
     pub fn stored(&self, name: &str, constant: Constant) -> Operand {
-        let limit = if constant.ty().dtype == DType::F32 { MAX_FOLDED_WEIGHTS } else { MAX_FOLDED_ELEMENTS };
-        let foldable = constant.elements() <= limit;
         let ty = constant.ty().clone();
-        Rc::new(Value {
-            name: name.into(),
-            ty,
-            kind: Kind::Known { constant, foldable, node: Cell::new(None) },
-        })
+        let limit = if ty.dtype == DType::F32 { MAX_FOLDED_WEIGHTS } else { MAX_FOLDED_ELEMENTS };
+        let foldable = constant.elements() <= limit;
+        // Narrow integers may be weights, quantised.
+        let public = ty.shape.is_empty() || matches!(constant.element(), Element::I64 | Element::Bool);
+        let kind = Kind::Known { constant, foldable, public, node: Cell::new(None) };
+        Rc::new(Value { name: name.into(), ty, kind })
     }
 
-    /// A tensor known by computation.
+    /// A tensor that shapes, attributes and single numbers decide.
     pub fn known(&self, tensor: Tensor) -> Operand {
+        self.folded(tensor, true)
+    }
+
+    /// A tensor that was computed, `public` if no weight has a part in it.
+    fn folded(&self, tensor: Tensor, public: bool) -> Operand {
         let constant = Constant::inline(tensor);
         let ty = constant.ty().clone();
-        let kind = Kind::Known { constant, foldable: true, node: Cell::new(None) };
+        let kind = Kind::Known { constant, foldable: true, public, node: Cell::new(None) };
         Rc::new(Value { name: self.label.clone(), ty, kind })
     }
 
@@ -128,10 +138,12 @@ impl Context {
     pub fn materialise(&mut self, operand: &Operand) -> ValueId {
         match &operand.kind {
             Kind::Computed(id) => *id,
-            Kind::Known { constant, node, .. } => {
-                let id = node
-                    .get()
-                    .unwrap_or_else(|| self.graph.add_constant(operand.name.clone(), constant.clone()));
+            Kind::Known { constant, node, public, .. } => {
+                let id = node.get().unwrap_or_else(|| {
+                    let id = self.graph.add_constant(operand.name.clone(), constant.clone());
+                    self.graph.node_mut(id).facts.owner = public.then_some(Owner::Public);
+                    id
+                });
                 node.set(Some(id));
                 id
             }
@@ -153,7 +165,7 @@ impl Context {
             if let Some(tensors) = tensors {
                 let references: Vec<&Tensor> = tensors.iter().collect();
                 let tensor = self.check(evaluate(&op, &references))?;
-                return Ok(self.known(tensor));
+                return Ok(self.folded(tensor, args.iter().all(|arg| arg.is_public())));
             }
         }
         let ids: Vec<ValueId> = args.iter().map(|arg| self.materialise(arg)).collect();
@@ -171,8 +183,8 @@ impl Context {
         };
         let read = types.iter().map(elements).fold(0, usize::saturating_add);
         let work = elements(result).saturating_mul(depth).saturating_add(read);
-        let affords = self.folded.saturating_add(work) <= MAX_FOLDING;
-        self.folded += if affords { work } else { 0 };
+        let affords = self.work.saturating_add(work) <= MAX_FOLDING;
+        self.work += if affords { work } else { 0 };
         affords
     }
 

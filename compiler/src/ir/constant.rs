@@ -155,6 +155,16 @@ impl Constant {
         &self.ty
     }
 
+    /// Encoding of the elements where they are kept.
+    pub fn element(&self) -> Element {
+        match (&self.source, self.ty.dtype) {
+            (Source::Mapped { element, .. }, _) => *element,
+            (_, DType::F32) => Element::F32,
+            (_, DType::I64) => Element::I64,
+            (_, DType::Bool) => Element::Bool,
+        }
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.ty.shape.iter().product()

@@ -12,8 +12,8 @@ use marill_plaintext::{DType, Op};
 use petgraph::Direction::Outgoing;
 use petgraph::visit::EdgeRef;
 
-/// Gives every value its owner: inputs as `owners` says by name, the client where it says nothing; constants that have
-/// none as [`constant_owner`] says; operations the join of their operands.
+/// Gives every value its owner: inputs as `owners` says by name, the client where it says nothing; constants as
+/// [`constant_owner`] says; operations the join of their operands.
 ///
 /// # Errors
 /// If `owners` names an input that the graph does not have, or gives one to nobody.
@@ -31,7 +31,7 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
     for id in graph.topological() {
         let owner = match &graph.node(id).kind {
             NodeKind::Input => owners.get(&graph.node(id).name).copied().unwrap_or(Owner::Client),
-            NodeKind::Constant(_) => graph.node(id).facts.owner.unwrap_or_else(|| constant_owner(graph, id)),
+            NodeKind::Constant(_) => constant_owner(graph, id),
             NodeKind::Apply(op) => result_owner(graph, op, &graph.args(id)),
         };
         graph.node_mut(id).facts.owner = Some(owner);
@@ -39,7 +39,8 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
     Ok(())
 }
 
-/// The owner of a constant. By structure, because the elements of a private weight must not show in the program:
+/// The owner of a constant: the one that it has, as what was computed of configuration alone has from import on; or by
+/// structure, because the elements of a private weight must not show in the program:
 /// - integers and booleans are positions, masks and shapes: public;
 /// - one f32 is a scale or an epsilon: public, unless it stands where a layer of width one has its weight or bias;
 /// - tables of which every use, through data movement, is a rotary embedding's cosine or sine or a softmax's mask
@@ -47,6 +48,9 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
 /// - every other f32 constant is a weight: the server's.
 pub fn constant_owner(graph: &Graph, id: ValueId) -> Owner {
     let ty = graph.ty(id);
+    if let Some(owner) = graph.node(id).facts.owner {
+        return owner;
+    }
     if ty.dtype != DType::F32 {
         return Owner::Public;
     }
@@ -55,13 +59,13 @@ pub fn constant_owner(graph: &Graph, id: ValueId) -> Owner {
     if is_scale || is_table(graph, id) { Owner::Public } else { Owner::Server }
 }
 
-/// Whether the value depends on constants alone.
+/// Whether the value depends on constants alone, and nothing is revealed on the way.
 pub fn is_constant(graph: &Graph, id: ValueId) -> bool {
     let mut seen = BTreeSet::from([id]);
     let mut pending = vec![id];
     while let Some(id) = pending.pop() {
         match graph.node(id).kind {
-            NodeKind::Input => return false,
+            NodeKind::Input | NodeKind::Apply(Op::Reveal { .. }) => return false,
             NodeKind::Constant(_) => {}
             NodeKind::Apply(_) => pending.extend(graph.args(id).into_iter().filter(|&arg| seen.insert(arg))),
         }

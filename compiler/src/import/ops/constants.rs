@@ -5,6 +5,7 @@ use marill_plaintext::{DType, Tensor};
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
 use crate::diagnostic::Diagnostic;
+use crate::ir::Constant;
 
 type Results = Result<Vec<Operand>, Diagnostic>;
 
@@ -13,13 +14,17 @@ const MAX_RANGE: usize = 1 << 20;
 
 pub(super) fn constant(context: &mut Context, node: &OnnxNode) -> Results {
     let tensor = if let Some(constant) = &node.value {
-        return Ok(vec![context.stored(&context.label, constant.clone())]);
+        // A number that a node holds was written in the model's code; parameters are initializers.
+        let number = (constant.elements() == 1).then(|| constant.load().ok()).flatten();
+        let stored = || context.stored(&context.label, constant.clone());
+        return Ok(vec![number.map_or_else(stored, |number| context.known(number))]);
     } else if node.has("value_float") {
         Tensor::scalar_f32(node.float("value_float", 0.0))
     } else if node.has("value_int") {
         Tensor::scalar_i64(node.int("value_int", 0))
     } else if let Some(values) = node.floats("value_floats") {
-        context.check(Tensor::f32(vec![values.len()], values.to_vec()))?
+        let tensor = context.check(Tensor::f32(vec![values.len()], values.to_vec()))?;
+        return Ok(vec![context.stored(&context.label, Constant::inline(tensor))]);
     } else if let Some(values) = node.ints("value_ints") {
         context.check(Tensor::i64(vec![values.len()], values.to_vec()))?
     } else {

@@ -51,18 +51,19 @@ fn row(shared: &Path, name: &str, about: &Value) -> Row {
         let request = Request { dims: fixture.dims(), suite, ..Request::default() };
         let compiled = compile(&fixture.model, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
         let sample = std::slice::from_ref(&fixture.inputs);
+        let close = |outputs: &BTreeMap<String, Tensor>, how: &str| {
+            let error = error(outputs, &fixture, name);
+            assert!(error <= bound, "{name}, {suite:?}, {how}: {error}");
+            error
+        };
         let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, sample).unwrap();
         assert!(headroom::first_overflow(&check).is_none(), "{name}");
         if suite == Suite::Dealer {
             let folder = tempfile::tempdir().unwrap();
             bundle::write(folder.path(), &compiled.graph, &compiled.lowered).unwrap();
-            let outputs = run(folder.path(), &fixture.inputs, &BTreeMap::new()).outputs;
-            let error = error(&outputs, &fixture, name);
-            assert!(error <= bound, "{name}, between parties: {error}");
+            close(&run(folder.path(), &fixture.inputs, &BTreeMap::new()).outputs, "between parties");
         }
-        let error = error(&check.outputs[0], &fixture, name);
-        assert!(error <= bound, "{name}, {suite:?}: {error}");
-        error
+        close(&check.outputs[0], "in ring arithmetic")
     });
     let text = |field: &str| about[field].as_str().unwrap().to_owned();
     Row {
@@ -80,8 +81,8 @@ fn table(rows: &[Row]) -> String {
         "{HEADING}\n\
          Small models of every family as exporters write them, two to four layers, against onnxruntime's outputs. The\n\
          programs are computed in exact ring arithmetic, and run between three parties; every most likely token or class\n\
-         is the reference's; positions that a mask drops do not count. `UPDATE_DOCS=1 cargo test --test system families` rewrites this\n\
-         table where the models are at hand.\n\n\
+         is the reference's; positions that a mask drops do not count.\n\
+         `UPDATE_DOCS=1 cargo test --test system families` rewrites this table where the models are at hand.\n\n\
          | model | exporter | opset | what it has | largest output | error, dealer | error, two-party |\n\
          |---|---|---:|---|---:|---:|---:|\n"
     );

@@ -209,6 +209,22 @@ fn choice_by_a_private_condition() {
     assert!(error <= 1e-3, "{error}");
 }
 
+/// A weight that is kept as integers.
+#[test]
+fn integers_as_weights() {
+    let mut case = Case::new();
+    let x = case.numbers.tensor(&[6, 6], -3.0, 3.0);
+    let stored = Tensor::i64([6, 6], (0..36).map(|i| i % 7 - 3).collect()).unwrap();
+    let shared = case.shared(&x);
+    let constant = case.constant("stored", stored.clone());
+    let weight = case.graph.apply(Op::Cast { to: DType::F32 }, &[constant], "weight").unwrap();
+    let result = case.graph.apply(Op::MatMul, &[shared, weight], "result").unwrap();
+    assert_eq!(ownership::constant_owner(&case.graph, constant), Owner::Server);
+    let expected = evaluate(&Op::MatMul, &[&x, &stored.cast(DType::F32)]).unwrap();
+    let error = case.error(result, &expected);
+    assert!(error <= 2e-3, "{error}");
+}
+
 /// Constants that are outputs: the server's are revealed, everybody's are there already.
 #[test]
 fn constants_are_outputs() {

@@ -105,7 +105,7 @@ impl Context {
         let ty = constant.ty().clone();
         let limit = if ty.dtype == DType::F32 { MAX_FOLDED_WEIGHTS } else { MAX_FOLDED_ELEMENTS };
         let foldable = constant.elements() <= limit;
-        // Narrow integers may be weights, quantised.
+        // Narrow integers may be weights, quantised, and a float with axes a layer's of width one.
         let public = ty.shape.is_empty() || matches!(constant.element(), Element::I64 | Element::Bool);
         let kind = Kind::Known { constant, foldable, public, node: Cell::new(None) };
         Rc::new(Value { name: name.into(), ty, kind })
@@ -113,13 +113,14 @@ impl Context {
 
     /// A tensor that shapes, attributes and single numbers decide.
     pub fn known(&self, tensor: Tensor) -> Operand {
-        self.folded(tensor, true)
+        self.derived(tensor, &[])
     }
 
-    /// A tensor that was computed, `public` if no weight has a part in it.
-    fn folded(&self, tensor: Tensor, public: bool) -> Operand {
+    /// A tensor that was computed of the elements of `operands`, public only if they are.
+    pub fn derived(&self, tensor: Tensor, operands: &[&Operand]) -> Operand {
         let constant = Constant::inline(tensor);
         let ty = constant.ty().clone();
+        let public = operands.iter().all(|operand| operand.is_public());
         let kind = Kind::Known { constant, foldable: true, public, node: Cell::new(None) };
         Rc::new(Value { name: self.label.clone(), ty, kind })
     }
@@ -134,14 +135,16 @@ impl Context {
         self.check(Tensor::i64(vec![values.len()], values)).map(|tensor| self.known(tensor))
     }
 
-    /// The value's node, added to the graph on first use.
+    /// The value's node, added to the graph on first use. Tables of floats are owned here, where it is known what they
+    /// were computed of; whose anything else is, its uses say.
     pub fn materialise(&mut self, operand: &Operand) -> ValueId {
         match &operand.kind {
             Kind::Computed(id) => *id,
             Kind::Known { constant, node, public, .. } => {
                 let id = node.get().unwrap_or_else(|| {
                     let id = self.graph.add_constant(operand.name.clone(), constant.clone());
-                    self.graph.node_mut(id).facts.owner = public.then_some(Owner::Public);
+                    let is_table = operand.dtype() == DType::F32 && operand.elements() != 1;
+                    self.graph.node_mut(id).facts.owner = (*public && is_table).then_some(Owner::Public);
                     id
                 });
                 node.set(Some(id));
@@ -165,7 +168,7 @@ impl Context {
             if let Some(tensors) = tensors {
                 let references: Vec<&Tensor> = tensors.iter().collect();
                 let tensor = self.check(evaluate(&op, &references))?;
-                return Ok(self.folded(tensor, args.iter().all(|arg| arg.is_public())));
+                return Ok(self.derived(tensor, args));
             }
         }
         let ids: Vec<ValueId> = args.iter().map(|arg| self.materialise(arg)).collect();

@@ -1,9 +1,9 @@
 //! Stage 1: ONNX bytes to a [`Graph`]. The only place that knows ONNX's names.
 //!
 //! Precondition: any bytes. Postcondition: every operation is of the closed set with canonical attributes, every
-//! shape is known, whatever follows from shapes and small constants alone is computed, weights still lie in the
-//! file. `wire` finds the tensors, `tensors` refers to them, `importer` walks the nodes and puts local functions and
-//! branches in place, `ops` translates one operator each.
+//! shape is known, whatever follows from shapes and small constants alone is computed, tables of floats in which no
+//! weight has a part are everybody's, weights still lie in the file. `wire` finds the tensors, `tensors` refers to
+//! them, `importer` walks the nodes and puts local functions and branches in place, `ops` translates one operator each.
 
 mod body;
 mod context;

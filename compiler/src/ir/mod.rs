@@ -1,8 +1,8 @@
 //! The compiler's graph: tensor operations as nodes, with what is known about each value beside it.
 //!
 //! Invariants, checked by [`verify`] after every stage: acyclic; argument positions complete; every node's type is
-//! what its operation infers from its operands; outputs exist; facts are of the stage (no owner before `ownership`,
-//! no encoding before `precision`).
+//! what its operation infers from its operands; outputs exist; facts are of the stage (no owner of what is computed
+//! before `ownership`, no encoding before `precision`).
 
 pub mod constant;
 pub mod facts;

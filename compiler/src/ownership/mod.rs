@@ -41,7 +41,8 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
 
 /// The owner of a constant: the one that it has, as what was computed of configuration alone has from import on; or by
 /// structure, because the elements of a private weight must not show in the program:
-/// - integers and booleans are positions, masks and shapes: public;
+/// - integers and booleans are positions, masks and shapes: public, unless they become a factor of a product or rows to
+///   look up, as weights do that are kept as integers;
 /// - one f32 is a scale or an epsilon: public, unless it stands where a layer of width one has its weight or bias;
 /// - tables of which every use, through data movement, is a rotary embedding's cosine or sine or a softmax's mask
 ///   are configuration: public;
@@ -52,7 +53,7 @@ pub fn constant_owner(graph: &Graph, id: ValueId) -> Owner {
         return owner;
     }
     if ty.dtype != DType::F32 {
-        return Owner::Public;
+        return if becomes_weight(graph, id) { Owner::Server } else { Owner::Public };
     }
     let is_scale =
         ty.len() == 1 && !uses(graph, id).any(|(user, position)| is_parameter(graph, id, user, position));
@@ -105,6 +106,32 @@ fn is_product_of_width_one(graph: &Graph, mut id: ValueId) -> bool {
         id = x;
     }
     matches!(graph.op(id), Some(Op::MatMul | Op::Conv { .. })) && graph.shape(id).last() == Some(&1)
+}
+
+/// Whether the value is where a layer has its weight, once it is converted, scaled and moved by constants.
+fn becomes_weight(graph: &Graph, id: ValueId) -> bool {
+    let mut seen = BTreeSet::from([id]);
+    let mut pending = vec![id];
+    while let Some(id) = pending.pop() {
+        for (user, position) in uses(graph, id) {
+            let Some(op) = graph.op(user) else { continue };
+            if matches!(op, Op::Gather { .. } | Op::GatherNd { .. }) && position > 0 {
+                // Indices choose elements, they are none.
+                continue;
+            }
+            if is_constant(graph, user) {
+                let is_scaling = matches!(op, Op::Cast { .. } | Op::Add | Op::Sub | Op::Mul | Op::Div);
+                if (is_scaling || op.is_movement()) && seen.insert(user) {
+                    pending.push(user);
+                }
+            } else if graph.ty(id).dtype == DType::F32
+                && matches!(op, Op::MatMul | Op::Conv { .. } | Op::Gather { .. } | Op::GatherNd { .. })
+            {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Whether every use of the value, through data movement and operations on constants, is a table's.

@@ -14,10 +14,7 @@ const MAX_RANGE: usize = 1 << 20;
 
 pub(super) fn constant(context: &mut Context, node: &OnnxNode) -> Results {
     let tensor = if let Some(constant) = &node.value {
-        // A number that a node holds was written in the model's code; parameters are initializers.
-        let number = (constant.elements() == 1).then(|| constant.load().ok()).flatten();
-        let stored = || context.stored(&context.label, constant.clone());
-        return Ok(vec![number.map_or_else(stored, |number| context.known(number))]);
+        return Ok(vec![context.stored(&context.label, constant.clone())]);
     } else if node.has("value_float") {
         Tensor::scalar_f32(node.float("value_float", 0.0))
     } else if node.has("value_int") {
@@ -39,8 +36,8 @@ pub(super) fn constant_of_shape(context: &mut Context, node: &OnnxNode) -> Resul
     let value = match &node.value {
         None => context.scalar(0.0),
         Some(constant) if constant.elements() == 1 => {
-            let value = context.stored(&context.label, constant.clone());
-            context.reshape(&value, Vec::new())?
+            let number = constant.load().map_err(|problem| Diagnostic::new(node.label.clone(), problem))?;
+            context.reshape(&context.known(number), Vec::new())?
         }
         Some(constant) => {
             return Err(node.invalid(format!("a value of {} elements", constant.elements()), "one element"));
@@ -67,9 +64,9 @@ pub(super) fn size(context: &mut Context, node: &OnnxNode) -> Results {
 }
 
 pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
+    let operands = [node.need(0)?, node.need(1)?, node.need(2)?];
     let mut bounds = Vec::with_capacity(3);
-    for (index, role) in ["start", "limit", "delta"].into_iter().enumerate() {
-        let operand = node.need(index)?;
+    for (operand, role) in operands.into_iter().zip(["start", "limit", "delta"]) {
         let tensor = operand.known().ok_or_else(|| context.dynamic(node, operand, role))?;
         if tensor.len() != 1 {
             return Err(node.invalid(format!("{role} of {} elements", tensor.len()), "scalars"));
@@ -106,5 +103,5 @@ pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
         }
         Tensor::f32(vec![count as usize], (0..count as usize).map(|i| start + i as f32 * delta).collect())
     };
-    Ok(vec![context.known(context.check(tensor)?)])
+    Ok(vec![context.derived(context.check(tensor)?, &operands)])
 }

@@ -1,6 +1,6 @@
 //! Choosing elements by index.
 
-use marill_plaintext::{DType, Op};
+use marill_plaintext::{DType, Op, Tensor};
 
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
@@ -41,9 +41,9 @@ pub(super) fn one_hot(context: &mut Context, node: &OnnxNode) -> Results {
     };
     let indices = context.cast(indices, DType::I64)?;
     let hot = context.apply(Op::OneHot { depth }, &[&indices])?;
-    let span = context.scalar(on - off);
+    let number = |number| context.derived(Tensor::scalar_f32(number), &[values]);
+    let (span, base) = (number(on - off), number(off));
     let scaled = if on - off == 1.0 { hot } else { context.apply(Op::Mul, &[&hot, &span])? };
-    let base = context.scalar(off);
     let shifted = if off == 0.0 { scaled } else { context.apply(Op::Add, &[&scaled, &base])? };
     let typed = context.cast(&shifted, values.dtype())?;
     let mut perm: Vec<usize> = (0..indices.rank()).collect();

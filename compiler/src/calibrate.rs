@@ -16,6 +16,7 @@ use crate::Compiled;
 use crate::ir::{self, Graph, ValueId};
 use crate::npz::{self, NpzError};
 use crate::precision::headroom::{self, Check};
+use crate::text_samples::{self, TextError};
 
 /// One tensor for each input.
 pub type Sample = BTreeMap<String, Tensor>;
@@ -30,6 +31,14 @@ pub enum CalibrationError {
         path: PathBuf,
         /// Why.
         source: NpzError,
+    },
+    /// A text that gives no samples.
+    #[error("no samples in {}: {source}", path.display())]
+    Text {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: TextError,
     },
     /// A file without an array for an input.
     #[error(
@@ -73,6 +82,27 @@ pub enum CalibrationError {
     /// The program cannot be run in the clear.
     #[error("the program fails on the samples: {0}")]
     Program(#[from] InterpretError),
+}
+
+/// Reads samples: one of each npz file, some of each text, by `tokenizer`.
+///
+/// # Errors
+/// A file that cannot be read, or does not fit the inputs.
+pub fn read_samples(
+    paths: &[PathBuf],
+    tokenizer: &Path,
+    inputs: &[(String, TensorType)],
+) -> Result<Vec<Sample>, CalibrationError> {
+    let mut samples = Vec::new();
+    for path in paths {
+        if path.extension().is_some_and(|extension| extension == "npz") {
+            samples.push(read_sample(path, inputs)?);
+        } else {
+            let texts = text_samples::read_text(path, tokenizer, inputs);
+            samples.extend(texts.map_err(|source| CalibrationError::Text { path: path.clone(), source })?);
+        }
+    }
+    Ok(samples)
 }
 
 /// Reads one sample from an npz file: the arrays named like the inputs; others are ignored.

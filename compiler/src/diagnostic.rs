@@ -8,6 +8,7 @@ use marill_plaintext::{OpError, TensorType};
 use crate::import::problem::ImportProblem;
 use crate::ir::constant::ConstantError;
 use crate::merge_heads::problem::MergeProblem;
+use crate::request::Numerics;
 
 /// A problem with the user's model or request, and the node at which it was found.
 #[derive(Debug)]
@@ -241,7 +242,12 @@ impl Problem {
             Problem::RingTooNarrow => Some("ask for fewer bits with --frac-bits or --range-bits".into()),
             Problem::Headroom { found, allowed } => {
                 let bits = (found / allowed).log2().ceil().max(1.0);
-                Some(format!("raise --range-bits by {bits} (the setting is public: both parties see it)"))
+                Some(format!(
+                    "it takes {bits} more --hidden-bits or, if it is no hidden state, --range-bits, which are at most {} and \
+                     {} (both parties see them)",
+                    Numerics::HIDDEN_BITS.end(),
+                    Numerics::RANGE_BITS.end()
+                ))
             }
             Problem::NotConstant { .. } => Some("export the model with fixed input shapes".into()),
             Problem::Import(problem) => problem.help(),

@@ -22,8 +22,10 @@ pub mod schedule;
 pub mod calibrate;
 pub mod explain;
 pub mod export;
+pub mod fitting;
 pub mod merge_heads;
 pub mod report;
+pub mod text_samples;
 
 pub use approximation::Approximate;
 pub use diagnostic::{Bug, Diagnostic, Problem};
@@ -51,6 +53,19 @@ pub struct Compiled {
     pub rewrites: rewrite::RewriteReport,
     /// How far activations may be from what the model says.
     pub approximate: Approximate,
+    /// How values became integers.
+    pub numerics: Numerics,
+}
+
+/// A model whose values have owners, to be rewritten and lowered.
+#[derive(Debug)]
+pub struct Model {
+    /// Its file's name.
+    pub name: String,
+    /// What it says.
+    pub graph: ir::Graph,
+    /// What is known of every weight.
+    pub weights: Vec<published::WeightRow>,
 }
 
 /// A step of [`compile`], in order.
@@ -77,6 +92,8 @@ pub enum Progress<'a> {
     Begins(Stage),
     /// A stage before `Lower` has made this graph.
     Made(Stage, &'a ir::Graph),
+    /// The program is run on samples.
+    Checks,
 }
 
 /// Compiles the model at `path`.
@@ -96,6 +113,18 @@ pub fn compile_observed(
     request: &Request,
     observer: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Compiled, Diagnostic> {
+    read(path, request, observer)?.compile(request, observer)
+}
+
+/// The stages that do not depend on the network, the suite, numerics or approximations.
+///
+/// # Errors
+/// As [`compile`].
+pub fn read(
+    path: &Path,
+    request: &Request,
+    observer: &mut dyn FnMut(Progress<'_>),
+) -> Result<Model, Diagnostic> {
     observer(Progress::Begins(Stage::Import));
     let graph = verified(import::import(path, &import::ImportRequest { dims: request.dims.clone() })?)?;
     observer(Progress::Made(Stage::Import, &graph));
@@ -113,18 +142,38 @@ pub fn compile_observed(
     ownership::assign(&mut graph, &request.owners)?;
     let graph = verified(graph)?;
     observer(Progress::Made(Stage::Ownership, &graph));
-    observer(Progress::Begins(Stage::Rewrite));
-    let reference = graph.clone();
-    let options = rewrite::RewriteOptions { cost: request.cost_model(), ..Default::default() };
-    let (graph, rewrites) = rewrite::rewrite(graph, &options)?;
-    let graph = verified(graph)?;
-    observer(Progress::Made(Stage::Rewrite, &graph));
-    observer(Progress::Begins(Stage::Lower));
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let (lowered, program) = lower_and_check(&graph, request, &name)?;
-    let graph = verified(report::with_encodings(&graph, &lowered, &program))?;
-    let approximate = request.approximate;
-    Ok(Compiled { reference, graph, lowered, program, weights, rewrites, approximate })
+    Ok(Model { name, graph, weights })
+}
+
+impl Model {
+    /// The stages from rewriting on.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn compile(
+        &self,
+        request: &Request,
+        observer: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Compiled, Diagnostic> {
+        observer(Progress::Begins(Stage::Rewrite));
+        let options = rewrite::RewriteOptions { cost: request.cost_model(), ..Default::default() };
+        let (graph, rewrites) = rewrite::rewrite(self.graph.clone(), &options)?;
+        let graph = verified(graph)?;
+        observer(Progress::Made(Stage::Rewrite, &graph));
+        observer(Progress::Begins(Stage::Lower));
+        let (lowered, program) = lower_and_check(&graph, request, &self.name)?;
+        Ok(Compiled {
+            reference: self.graph.clone(),
+            graph: verified(report::with_encodings(&graph, &lowered, &program))?,
+            lowered,
+            program,
+            weights: self.weights.clone(),
+            rewrites,
+            approximate: request.approximate,
+            numerics: request.numerics,
+        })
+    }
 }
 
 /// The base model in the preferred form, at the same sizes.

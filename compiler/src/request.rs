@@ -19,8 +19,11 @@ use crate::rewrite::cost::CostModel;
 pub struct Numerics {
     /// Fraction bits of activations that enter products with weights, and of the weights.
     pub frac_bits: u32,
-    /// Hidden states are below 2^range_bits in magnitude; the other bounds follow.
+    /// What is computed of normed values, scores and outputs among it, is below 2^range_bits in magnitude; the other
+    /// bounds follow.
     pub range_bits: u32,
+    /// Hidden states are below 2^hidden_bits in magnitude, and below 2^range_bits if that is more.
+    pub hidden_bits: u32,
 }
 
 impl Numerics {
@@ -28,8 +31,10 @@ impl Numerics {
     pub const FRAC_BITS: RangeInclusive<u32> = 8..=18;
     /// Range bits for which all rings fit.
     pub const RANGE_BITS: RangeInclusive<u32> = 4..=9;
+    /// Hidden bits for which all rings fit.
+    pub const HIDDEN_BITS: RangeInclusive<u32> = 4..=13;
 
-    /// Checks both numbers.
+    /// Checks all numbers.
     ///
     /// # Errors
     /// The one that is out of its range.
@@ -37,6 +42,7 @@ impl Numerics {
         for (what, found, allowed) in [
             ("frac-bits", self.frac_bits, Numerics::FRAC_BITS),
             ("range-bits", self.range_bits, Numerics::RANGE_BITS),
+            ("hidden-bits", self.hidden_bits, Numerics::HIDDEN_BITS),
         ] {
             if !allowed.contains(&found) {
                 return Err(Diagnostic::new("", Problem::Numerics { what, found, allowed }));
@@ -48,7 +54,7 @@ impl Numerics {
 
 impl Default for Numerics {
     fn default() -> Numerics {
-        Numerics { frac_bits: 16, range_bits: 7 }
+        Numerics { frac_bits: 16, range_bits: 7, hidden_bits: 7 }
     }
 }
 

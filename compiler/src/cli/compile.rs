@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use marill_compiler::calibrate::{self, Calibration, Sample};
-use marill_compiler::precision::headroom;
+use marill_compiler::fitting::{self, Freedom};
+use marill_compiler::ir::Graph;
 use marill_compiler::report::report;
-use marill_compiler::{Approximate, Compiled, Progress, Request, Stage, bundle, compile_observed, import};
+use marill_compiler::{Approximate, Numerics, Progress, Stage, bundle, import, read};
 
 use super::{CompileArgs, emit, print, warn};
 
@@ -29,16 +30,18 @@ impl Spinner {
         self.0.set_message(text);
     }
 
-    fn stage(&self, progress: &Progress<'_>) {
-        if let Progress::Begins(stage) = progress {
-            self.step(match stage {
+    fn observe(&self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Begins(stage) => self.step(match stage {
                 Stage::Import => "reading the model",
                 Stage::Normalise => "normalising",
                 Stage::Published => "comparing with the base model",
                 Stage::Ownership => "assigning owners",
                 Stage::Rewrite => "rewriting",
                 Stage::Lower => "lowering",
-            });
+            }),
+            Progress::Checks => self.step("checking on samples"),
+            Progress::Made(..) => {}
         }
     }
 }
@@ -53,29 +56,12 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     let request = args.request.request();
     let spinner = Spinner::new();
     let mut warnings = unused_dims(model, args)?;
-    let mut samples: Option<Vec<Sample>> = None;
-    let levels = levels(args);
-    let mut tried = Vec::new();
-    let (compiled, calibration) = loop {
-        let Some(&approximate) = levels.get(tried.len()) else { return Err(too_far(args, &tried)) };
-        let request = Request { approximate, ..request.clone() };
-        let compiled = compile_observed(model, &request, &mut |progress| spinner.stage(&progress))?;
-        let samples = match &samples {
-            Some(samples) => samples,
-            None => samples.insert(read_samples(&compiled, args, &mut warnings)?),
-        };
-        spinner.step("checking on samples");
-        let calibration = calibrate::calibrate(&compiled, samples)?;
-        if let Some(overflow) = headroom::first_overflow(&calibration.check) {
-            return Err(overflow.into());
-        }
-        if args.max_error.is_none_or(|most| calibration.max_error() <= most) {
-            break (compiled, calibration);
-        }
-        tried.push((approximate, calibration.max_error()));
-    };
-    let samples = samples.unwrap_or_default();
+    let mut observer = |progress: Progress<'_>| spinner.observe(&progress);
+    let read = read(model, &request, &mut observer)?;
+    let samples = read_samples(model, &read.graph, args, &mut warnings)?;
+    let (compiled, calibration) = fitting::fit(&read, &request, &freedom(args), &samples, &mut observer)?;
     warnings.extend(poor_agreement(&calibration));
+    warnings.extend(wider_bounds(request.numerics, compiled.numerics));
 
     spinner.step("writing");
     bundle::write(out, &compiled.graph, &compiled.lowered)?;
@@ -98,32 +84,36 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     emit(&text)
 }
 
-/// What is tried in turn, the cheapest first.
-fn levels(args: &CompileArgs) -> Vec<Approximate> {
-    match (args.request.approximate, args.max_error) {
+/// What samples may choose: what the user did not say.
+fn freedom(args: &CompileArgs) -> Freedom {
+    let approximate = match (args.request.approximate, args.max_error) {
         (Some(level), _) => vec![level.into()],
         (None, Some(_)) => vec![Approximate::Balanced, Approximate::Exact],
         (None, None) => vec![Approximate::Exact],
+    };
+    Freedom {
+        hidden_bits: args.request.hidden_bits.is_none(),
+        range_bits: args.request.range_bits.is_none(),
+        approximate,
+        max_error: args.max_error,
     }
 }
 
-/// That no level keeps the error which is asked for.
-fn too_far(args: &CompileArgs, tried: &[(Approximate, f64)]) -> anyhow::Error {
-    let found: Vec<String> = tried.iter().map(|(level, error)| format!("{error:.2e} with {level}")).collect();
-    let most = args.max_error.unwrap_or_default();
-    let help = match tried.iter().any(|(level, _)| *level == Approximate::Exact) {
-        true => "more --frac-bits make them finer",
-        false => "--approximate exact makes activations exact",
-    };
-    anyhow::anyhow!(
-        "the samples' outputs are off by {}, more than --max-error {most:e}: {help}",
-        found.join(", ")
-    )
+/// That the samples needed wider bounds than usual.
+fn wider_bounds(asked: Numerics, taken: Numerics) -> Option<String> {
+    (asked != taken).then(|| {
+        format!(
+            "the samples need wider bounds than usual: --hidden-bits {} --range-bits {} were taken, which both parties see",
+            taken.hidden_bits.max(taken.range_bits),
+            taken.range_bits
+        )
+    })
 }
 
 /// The samples to check on; none if that is not wanted.
 fn read_samples(
-    compiled: &Compiled,
+    model: &Path,
+    graph: &Graph,
     args: &CompileArgs,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Sample>> {
@@ -133,14 +123,13 @@ fn read_samples(
     }
     if args.calibrate.is_empty() {
         warnings.push(
-            "no --calibrate given: the program was checked on made-up inputs, real ones may need more --range-bits"
+            "no --calibrate given: the program was checked on made-up inputs, real ones may need wider bounds"
                 .to_owned(),
         );
-        return Ok(vec![calibrate::synthesise(&compiled.graph)]);
+        return Ok(vec![calibrate::synthesise(graph)]);
     }
-    let inputs = calibrate::inputs(&compiled.graph);
-    let read = args.calibrate.iter().map(|path| calibrate::read_sample(path, &inputs));
-    Ok(read.collect::<Result<Vec<Sample>, _>>()?)
+    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| model.with_file_name("tokenizer.json"));
+    Ok(calibrate::read_samples(&args.calibrate, &tokenizer, &calibrate::inputs(graph))?)
 }
 
 /// A warning for each `--dim` that no input's shape has.

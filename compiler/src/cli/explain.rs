@@ -6,12 +6,13 @@ use std::path::Path;
 
 use marill_compiler::bundle::Bundle;
 use marill_compiler::explain::{KindRow, Place, PlacedOperation, by_kind, placements};
+use marill_compiler::precision::tensors::{TensorRow, tensor_rows};
 use marill_compiler::report::operator_rows;
 use marill_program::flow::{Statement, check};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::print::{bytes, grouped, seconds};
+use super::print::{bytes, grouped, seconds, shortened};
 use super::{ExplainArgs, emit};
 
 #[derive(Serialize)]
@@ -19,6 +20,7 @@ struct Explanation {
     program: String,
     kinds: Vec<KindRow>,
     operations: Vec<PlacedOperation>,
+    tensors: Vec<TensorRow>,
     /// What each party holds, sees and may infer.
     statement: Statement,
     /// What compiling found: weights, certificates, rules. Missing where `report.json` is.
@@ -35,12 +37,16 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let report = read_report(&args.bundle.join("report.json"))?;
     let name = program.program().name.clone();
     let statement = Statement::new(program, &check(program.program())?);
-    let explanation = Explanation { program: name, kinds, operations, statement, report };
+    let tensors = tensor_rows(program);
+    let explanation = Explanation { program: name, kinds, operations, tensors, statement, report };
     if args.json {
         return emit(&(serde_json::to_string_pretty(&explanation)? + "\n"));
     }
     let mut text = format!("{}\n", explanation.program);
     places(&explanation.kinds, &mut text);
+    if args.tensors {
+        tensor_table(&explanation, &mut text);
+    }
     let _ = write!(text, "\n{}", explanation.statement);
     if let Some(report) = &explanation.report {
         if let Some(level) = report["approximate"].as_str() {
@@ -84,6 +90,38 @@ fn places(kinds: &[KindRow], text: &mut String) {
             );
         } else if row.products > 0 {
             let _ = write!(text, " {} multiply-adds", grouped(row.products));
+        }
+        text.push('\n');
+    }
+}
+
+/// Every tensor, with what the report knows of its use.
+fn tensor_table(explanation: &Explanation, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\n{:<44} {:<20} {:<7} {:>5} {:>9} {:>9} {:>7} {:>11} {:>11}",
+        "tensors", "shape", "at", "ring", "fraction", "below", "opened", "samples' max", "spare bits"
+    );
+    for row in &explanation.tensors {
+        let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+        let encoding = row.encoding;
+        let _ = write!(
+            text,
+            "  {:<42} {:<20} {:<7} {:>5} {:>9} {:>9} {:>7}",
+            shortened(&row.group, 42),
+            format!("{:?}", row.shape).replace(' ', ""),
+            row.holder.name(),
+            number(encoding.map(|e| e.width_bits)),
+            number(encoding.map(|e| e.frac_bits)),
+            encoding.map(|e| format!("2^{}", e.below.log2())).unwrap_or_default(),
+            number(row.opened.map(|e| e.width_bits)),
+        );
+        let used = explanation.report.as_ref().and_then(|report| report["headroom"].as_array());
+        let used = used.and_then(|rows| rows.iter().find(|used| used["group"] == row.group.as_str()));
+        if let Some((max, spare)) =
+            used.and_then(|u| Some((u["max_abs"].as_f64()?, u["spare_bits"].as_f64()?)))
+        {
+            let _ = write!(text, " {max:>11.4} {spare:>11.1}");
         }
         text.push('\n');
     }

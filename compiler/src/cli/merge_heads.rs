@@ -21,9 +21,9 @@ pub struct MergeHeadsArgs {
     /// How many heads become one
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1024))]
     factor: u32,
-    /// Sample inputs to choose heads by, one file for each sample: arrays named like the inputs [default: inputs
-    /// are made up]
-    #[arg(long, value_name = "X.npz")]
+    /// Sample inputs to choose heads by: an npz file for each, with arrays named like the inputs, or a text, with the
+    /// model's tokenizer.json beside it [default: inputs are made up]
+    #[arg(long, value_name = "X.npz|TEXT")]
     calibrate: Vec<PathBuf>,
     /// Layers to change, from A to before B, counted from 0 [default: all]
     #[arg(long, value_name = "A..B", value_parser = parse_layers)]

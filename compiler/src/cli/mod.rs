@@ -55,9 +55,12 @@ struct CompileArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     request: RequestArgs,
-    /// Sample inputs to check the program on, one file for each sample: arrays named like the inputs
-    #[arg(long, value_name = "X.npz")]
+    /// Sample inputs to check the program on: an npz file for each, with arrays named like the inputs, or a text
+    #[arg(long, value_name = "X.npz|TEXT")]
     calibrate: Vec<PathBuf>,
+    /// What splits a text into tokens [default: tokenizer.json beside the model]
+    #[arg(long, value_name = "TOKENIZER.json", requires = "calibrate")]
+    tokenizer: Option<PathBuf>,
     /// Largest error of an output on the samples, in exact ring arithmetic against f32
     #[arg(long, value_name = "E", value_parser = parse_error, conflicts_with = "skip_check")]
     max_error: Option<f64>,
@@ -99,10 +102,13 @@ struct RequestArgs {
     #[arg(long, value_name = "F", default_value_t = Numerics::default().frac_bits,
           value_parser = bits(&Numerics::FRAC_BITS))]
     frac_bits: u32,
-    /// Hidden states are below 2^R in magnitude, other bounds follow
-    #[arg(long, value_name = "R", default_value_t = Numerics::default().range_bits,
-          value_parser = bits(&Numerics::RANGE_BITS))]
-    range_bits: u32,
+    /// Outputs and what is computed of normed values are below 2^R in magnitude, other bounds follow [default: 7, or
+    /// what the samples need]
+    #[arg(long, value_name = "R", value_parser = bits(&Numerics::RANGE_BITS))]
+    range_bits: Option<u32>,
+    /// Hidden states are below 2^H in magnitude [default: 7 or R, or what the samples need]
+    #[arg(long, value_name = "H", value_parser = bits(&Numerics::HIDDEN_BITS))]
+    hidden_bits: Option<u32>,
     /// Who makes the correlations that the program is chosen for; it runs with either
     #[arg(long, value_name = "SUITE", default_value = "two-party")]
     suite: SuiteName,
@@ -166,7 +172,10 @@ struct ExplainArgs {
     /// Who makes the correlations
     #[arg(long, value_name = "SUITE", default_value = "two-party")]
     suite: SuiteName,
-    /// Print JSON
+    /// List every tensor: who has it, its ring and fraction bits, and what the samples used of them
+    #[arg(long)]
+    tensors: bool,
+    /// Print JSON, tensors included
     #[arg(long)]
     json: bool,
 }
@@ -270,11 +279,20 @@ impl RequestArgs {
                 public: self.public_weights.clone(),
                 rank_tolerance: self.rank_tolerance,
             },
-            numerics: Numerics { frac_bits: self.frac_bits, range_bits: self.range_bits },
+            numerics: self.numerics(),
             suite: self.suite.into(),
             network: self.network,
             approximate: self.approximate.map_or(Approximate::Exact, Level::into),
         }
+    }
+}
+
+impl RequestArgs {
+    fn numerics(&self) -> Numerics {
+        let usual = Numerics::default();
+        let range_bits = self.range_bits.unwrap_or(usual.range_bits);
+        let hidden_bits = self.hidden_bits.unwrap_or(range_bits);
+        Numerics { frac_bits: self.frac_bits, range_bits, hidden_bits }
     }
 }
 

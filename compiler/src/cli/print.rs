@@ -108,7 +108,7 @@ fn operators(rows: &[OperatorRow]) -> String {
         let _ = writeln!(
             text,
             "  {:<MAX_NAME$} {:>10} {:>7} {:>11} {:>10}",
-            shortened(&row.group),
+            shortened(&row.group, MAX_NAME),
             bytes(row.online_bytes),
             row.rounds,
             bytes(row.preprocess_bytes),
@@ -156,7 +156,7 @@ pub fn headroom(groups: &[GroupHeadroom]) -> String {
         let _ = writeln!(
             text,
             "  {:<MAX_NAME$} {:>10.1} {:>7} {:>11.4}",
-            shortened(&group.group),
+            shortened(&group.group, MAX_NAME),
             group.spare_bits,
             group.width_bits,
             group.max_abs
@@ -165,15 +165,15 @@ pub fn headroom(groups: &[GroupHeadroom]) -> String {
     text
 }
 
-/// The name, its beginning left out if it is long: exporters put what tells nodes apart last.
-fn shortened(name: &str) -> String {
+/// The name in `most` characters, its beginning left out if it is long: exporters put what tells nodes apart last.
+pub fn shortened(name: &str, most: usize) -> String {
     let count = name.chars().count();
-    if count <= MAX_NAME {
+    if count <= most {
         return name.to_owned();
     }
     let (op, _) = name.split_once(' ').unwrap_or(("", name));
-    let op: String = op.chars().take(MAX_NAME / 2).collect();
-    let kept = MAX_NAME - op.chars().count() - 4;
+    let op: String = op.chars().take(most / 2).collect();
+    let kept = most - op.chars().count() - 4;
     let tail: String = name.chars().skip(count - kept).collect();
     format!("{op} ...{tail}")
 }
@@ -219,9 +219,9 @@ mod tests {
     #[test]
     fn long_names_keep_operation_and_end() {
         let name = format!("mat_mul /model/{}/MatMul_7", "layer/".repeat(30));
-        let short = shortened(&name);
+        let short = shortened(&name, MAX_NAME);
         assert_eq!(short.chars().count(), MAX_NAME);
         assert!(short.starts_with("mat_mul ...") && short.ends_with("MatMul_7"));
-        assert_eq!(shortened("add x"), "add x");
+        assert_eq!(shortened("add x", MAX_NAME), "add x");
     }
 }

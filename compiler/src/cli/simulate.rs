@@ -4,8 +4,8 @@ use std::slice;
 
 use marill_compiler::bundle::Bundle;
 use marill_compiler::calibrate::{self, CalibrationError, Sample};
-use marill_compiler::npz;
 use marill_compiler::precision::headroom;
+use marill_compiler::{Diagnostic, npz};
 use marill_plaintext::{Tensor, TensorType};
 use marill_program::{Form, Instruction, ValidProgram};
 
@@ -51,7 +51,7 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
     }
     emit(&text)?;
     if let Some(overflow) = headroom::first_overflow(&check) {
-        warn(&overflow.to_string());
+        warn(&Diagnostic::from(overflow).to_string());
     }
     Ok(())
 }

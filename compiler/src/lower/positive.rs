@@ -14,6 +14,10 @@ use super::pieced::Pieces;
 use super::{Lowering, Result};
 use crate::ir::ValueId;
 
+/// Bits of the longest comparison: seven digits of five, and the sign.
+const MAX_COMPARED: u32 = 36;
+/// Bits of a border that a comparison with it sees.
+const BORDER_BITS: i32 = 7;
 /// Octaves of a region with a table of cubics, and of one in straight pieces.
 const CUBIC_OCTAVES: i32 = 3;
 const PIECED_OCTAVES: i32 = 2;
@@ -82,23 +86,30 @@ impl Lowering<'_> {
             Suite::TwoParty => self.region_pieces(opened, top, result_frac, &f),
         };
         let regions: Vec<Id> = tops.iter().map(region).collect::<Result<_>>()?;
+        let full = signed_bits(high, frac as u32);
         let mut result = regions[0];
-        if regions.len() > 1 {
-            let first = tops[0] + frac;
-            let low_bits = (first - 7).max(0) as u32;
-            let width = signed_bits(high, frac as u32) - low_bits;
-            let borders = &tops[..tops.len() - 1];
-            let thresholds = borders.iter().map(|&t| 1i64 << (t + frac - low_bits as i32)).collect();
+        let (mut above, mut borders) = (&regions[1..], &tops[..tops.len() - 1]);
+        while let Some(&first) = borders.first() {
+            let low_bits = (first + frac - BORDER_BITS).max(0) as u32;
+            // What the borders below the next comparison's choose means nothing where the value is above them, and is
+            // replaced.
+            let width = |count| borders.get(count).map_or(full, |&t| (t + frac + 2) as u32) - low_bits;
+            let count = (1..=borders.len()).rev().find(|&n| width(n) <= MAX_COMPARED).unwrap_or(1);
+            let width = width(count);
+            let thresholds = borders[..count].iter().map(|&t| 1i64 << (t + frac - low_bits as i32)).collect();
             let digits = Digits { arg: opened, digit_bits: digit_bits(width), thresholds, low_bits, width };
-            let above = self.builder.compare(digits);
-            let bits = self.builder.open_bits(above, 1);
-            for (i, pair) in regions.windows(2).enumerate() {
-                let step = self.builder.sub(pair[1], pair[0])?;
+            let is_above = self.builder.compare(digits);
+            let bits = self.builder.open_bits(is_above, 1);
+            let below = result;
+            for (i, &region) in above[..count].iter().enumerate() {
+                let step = self.builder.sub(region, if i == 0 { below } else { above[i - 1] })?;
                 let bit = self.bit_slice(bits, i, step)?;
                 let masked = self.builder.open(step, Target::Both);
+                let operand = if below == regions[0] { operand } else { Operand::Wide };
                 let chosen = self.builder.bit_product(bit, 0, masked, operand);
                 result = self.builder.add(result, chosen)?;
             }
+            (above, borders) = (&above[count..], &borders[count..]);
         }
         self.builder.set_bound(result, bound);
         Ok(result)

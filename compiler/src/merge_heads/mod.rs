@@ -140,7 +140,7 @@ pub fn merge(base: &Path, merged: &Path, request: &MergeRequest) -> Result<Merge
     let samples: Vec<Sample> = if is_synthetic {
         calibrate::synthesise_several(&outline.graph, MADE_UP)
     } else {
-        request.samples.iter().map(|path| calibrate::read_sample(path, &inputs)).collect::<Result<_, _>>()?
+        calibrate::read_samples(&request.samples, &base.with_file_name("tokenizer.json"), &inputs)?
     };
     let (expected, seen) = samples::observe(&index, &blocks, &samples)?;
     let mut reports = Vec::new();

@@ -100,10 +100,43 @@ fn indices(program: &ValidProgram) -> BTreeSet<u32> {
 /// Bits of headroom that the carries of a run may use up.
 const CARRY_BITS: f64 = 0.01;
 
-/// The first group without headroom, as an error.
-pub fn first_overflow(check: &Check) -> Option<Diagnostic> {
+/// A value beyond the bounds of its ring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overflow {
+    /// The graph node's operation and name.
+    pub group: String,
+    /// Its largest magnitude.
+    pub found: f64,
+    /// The largest magnitude that is computed right.
+    pub allowed: f64,
+}
+
+impl Overflow {
+    /// Bits by which the value is too large.
+    pub fn bits(&self) -> f64 {
+        (self.found / self.allowed).log2()
+    }
+}
+
+impl From<Overflow> for Diagnostic {
+    fn from(overflow: Overflow) -> Diagnostic {
+        let Overflow { group, found, allowed } = overflow;
+        Diagnostic::new(group, Problem::Headroom { found, allowed })
+    }
+}
+
+/// The first group without headroom.
+pub fn first_overflow(check: &Check) -> Option<Overflow> {
     let tight = check.headroom.iter().find(|g| g.spare_bits < CARRY_BITS)?;
-    let problem =
-        Problem::Headroom { found: tight.max_abs, allowed: tight.max_abs * tight.spare_bits.exp2() };
-    Some(Diagnostic::new(&tight.group, problem))
+    let allowed = tight.max_abs * tight.spare_bits.exp2();
+    Some(Overflow { group: tight.group.clone(), found: tight.max_abs, allowed })
+}
+
+/// The value that a sample's clear part did not fit into its ring, if that is why the interpretation stopped.
+pub fn overflow_of(error: &InterpretError, program: &ValidProgram) -> Option<Overflow> {
+    let InterpretError::OutOfRing { at, value, width, frac } = *error else { return None };
+    let step = program.program().instructions.get(at)?;
+    let group = program.program().groups.get(step.group as usize).cloned().unwrap_or_default();
+    let allowed = (f64::from(width) - 1.0 - f64::from(frac)).exp2();
+    value.is_finite().then(|| Overflow { group, found: value.abs(), allowed })
 }

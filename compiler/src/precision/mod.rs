@@ -5,6 +5,7 @@
 //! on sample inputs (see [`headroom`]), where the weights are at hand.
 
 pub mod headroom;
+pub mod tensors;
 
 use crate::request::Numerics;
 
@@ -40,17 +41,18 @@ pub struct Precision {
 impl Precision {
     /// The bits and bounds that `numerics` stands for.
     pub fn new(numerics: Numerics) -> Precision {
-        let Numerics { frac_bits: f, range_bits: r } = numerics;
+        let Numerics { frac_bits: f, range_bits: r, hidden_bits } = numerics;
+        let h = hidden_bits.max(r);
         let bound = |bits: u32| 2f64.powi(bits as i32);
         Precision {
             weight_frac: f,
             linear_frac: f,
-            hidden_frac: (f + 2).saturating_sub(r.saturating_sub(7)),
+            hidden_frac: (f + 2).saturating_sub(h.saturating_sub(7)),
             attention_frac: f.saturating_sub(2),
             activation_frac: f.saturating_sub(2),
             probability_frac: f,
             output_frac: f,
-            hidden_bound: bound(r),
+            hidden_bound: bound(h),
             activation_bound: bound(r.saturating_sub(3)),
             value_bound: bound(r.saturating_sub(2)),
             score_bits: r + 1,

@@ -37,7 +37,11 @@ pub enum FittingError {
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
     /// No level keeps the error that is asked for.
-    #[error("the samples' outputs are off by {}, more than {most:e}: {}", errors(tried), help(tried))]
+    #[error(
+        "the samples' outputs are off by {}, more than --max-error {most:e}: {}",
+        errors(tried),
+        help(tried)
+    )]
     TooFar {
         /// Levels and their errors.
         tried: Vec<(Approximate, f64)>,
@@ -120,8 +124,9 @@ impl Bounds<'_> {
             Some(&(_, before)) => self.numerics.hidden_bits = before,
             None => {
                 let most = *Numerics::HIDDEN_BITS.end();
-                if self.freedom.hidden_bits && hidden + bits <= most {
-                    self.numerics.hidden_bits = most.min(hidden + bits.next_multiple_of(HIDDEN_STEP));
+                let wider = most.min(hidden + bits.next_multiple_of(HIDDEN_STEP));
+                if self.freedom.hidden_bits && wider > hidden {
+                    self.numerics.hidden_bits = wider;
                     self.tried = Some((overflow, hidden));
                     return Ok(());
                 }

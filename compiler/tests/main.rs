@@ -2,6 +2,7 @@
 
 mod cli;
 mod configuration;
+mod fitting;
 mod fixtures;
 mod function;
 mod import_hostile;
@@ -16,3 +17,4 @@ mod normalise;
 mod normalise_models;
 mod onnx_support;
 mod rewrite;
+mod text_samples;

@@ -10,6 +10,9 @@ use crate::ir::ValueId;
 /// Fraction bits by which a product is scaled up rather than another truncated for their sum.
 const MORE_FRAC: u32 = 4;
 
+/// Fraction bits of reciprocals of what one party knows, such as counts of positions.
+const INVERSE_FRAC: u32 = 22;
+
 impl Lowering<'_> {
     /// `a + b` or `a - b`.
     pub(super) fn sum(&mut self, a: ValueId, b: ValueId, subtract: bool) -> Result<Id> {
@@ -114,15 +117,20 @@ impl Lowering<'_> {
 
     /// Product of two shared values, each opened under its mask.
     pub(super) fn masked_product(&mut self, x: Id, y: Id) -> Result<Id> {
+        self.product_of(x, y, [self.precision.activation_frac; 2])
+    }
+
+    /// As [`Self::masked_product`], the values with at most so many fraction bits.
+    fn product_of(&mut self, x: Id, y: Id, most: [u32; 2]) -> Result<Id> {
         let p = self.precision;
-        let mut operand = |value: Id| {
-            let frac = self.builder.frac(value).min(p.activation_frac);
+        let mut operand = |value: Id, most: u32| {
+            let frac = self.builder.frac(value).min(most);
             let value = self.builder.at_frac(value, frac);
             let bound = self.builder.bound(value).min(p.value_bound);
             let opened = self.builder.open(value, Target::Both);
             (opened, Operand::Narrow(signed_bits(bound, frac)))
         };
-        let ((a, a_bits), (b, b_bits)) = (operand(x), operand(y));
+        let ((a, a_bits), (b, b_bits)) = (operand(x, most[0]), operand(y, most[1]));
         self.builder.mul(a, b, [a_bits, b_bits], p.hidden_bound)
     }
 
@@ -132,11 +140,18 @@ impl Lowering<'_> {
             let x = self.shares(a)?;
             return self.scaled(x, 1.0 / divisor);
         }
-        let Value::Shared(divisor) = self.value(b)? else {
-            return Err(self.refuse(
-                "div",
-                "the divisor is a private tensor; export it as a product with its reciprocal",
-            ));
+        let divisor = match self.value(b)? {
+            Value::Shared(divisor) => divisor,
+            Value::Plain(divisor) => {
+                let x = self.shares(a)?;
+                let inverse = self.builder.plain(&Op::Reciprocal, &[divisor])?;
+                let p = self.precision;
+                if matches!(self.builder.get(inverse).kind, Kind::Plain { owner: Party::Public, .. }) {
+                    return self.times_plain(x, inverse);
+                }
+                let inverse = self.share_plain(inverse, INVERSE_FRAC);
+                return self.product_of(x, inverse, [p.activation_frac, INVERSE_FRAC]);
+            }
         };
         let inverse = self.positive_function(divisor, |y| 1.0 / y)?;
         match self.public_scalar(a) {

@@ -78,16 +78,10 @@ impl Lowering<'_> {
         self.builder.matmul(a, b, bound)
     }
 
-    /// `x * cos + rotate_half(x) * sin` with public tables: local.
+    /// `x * cos + rotate_half(x) * sin`: local where the tables are public, else products of shared values.
     pub(super) fn rotary(&mut self, x: ValueId, cos: ValueId, sin: ValueId) -> Result<Id> {
         let p = self.precision;
         let (cos, sin) = (self.plain(cos)?, self.plain(sin)?);
-        let public = |this: &Self, id: Id| {
-            matches!(this.builder.get(id).kind, Kind::Plain { owner: Party::Public, .. })
-        };
-        if !public(self, cos) || !public(self, sin) {
-            return Err(self.refuse("rotary", "its tables are not public"));
-        }
         let x = self.shares(x)?;
         let x = self.builder.at_frac(x, self.builder.frac(x).min(p.linear_frac));
         let shape = self.builder.shape(x).to_vec();
@@ -97,11 +91,17 @@ impl Lowering<'_> {
         let high = self.builder.movement(&half(length / 2, length), &[x])?;
         let negated = self.builder.scale(high, -1, 0);
         let rotated = self.builder.movement(&Op::Concat { axis }, &[negated, low])?;
-        let cos = self.builder.encode(cos, p.weight_frac, 1.5);
-        let sin = self.builder.encode(sin, p.weight_frac, 1.5);
         let bound = self.builder.bound(x) * 1.5;
-        let left = self.builder.mul(x, cos, [Operand::Wide; 2], bound)?;
-        let right = self.builder.mul(rotated, sin, [Operand::Wide; 2], bound)?;
+        let mut product = |x: Id, table: Id| {
+            if matches!(self.builder.get(table).kind, Kind::Plain { owner: Party::Public, .. }) {
+                let known = self.builder.encode(table, p.weight_frac, 1.5);
+                return self.builder.mul(x, known, [Operand::Wide; 2], bound);
+            }
+            let known = self.builder.encode(table, p.activation_frac, 1.5);
+            let shared = self.builder.share(known);
+            self.masked_product(x, shared)
+        };
+        let (left, right) = (product(x, cos)?, product(rotated, sin)?);
         let result = self.builder.add(left, right)?;
         self.builder.set_bound(result, bound);
         Ok(result)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::interval::Intervals;
 use super::mask::{Keep, MASKED, is_mask};
-use super::pattern::{applied, apply, either_way, scalar, substitute, unary};
+use super::pattern::{applied, apply, either_way, scalar, scaled, substitute, unary};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, ValueId};
 use marill_plaintext::{Op, Tensor};
@@ -28,7 +28,17 @@ pub(super) fn recognise_masked_softmax(graph: &mut Graph) -> Result<bool, Diagno
     let mut intervals = Intervals::default();
     let mut biases = BTreeMap::new();
     for id in applied(graph) {
-        let (Some(Op::Softmax { axis }), Some(input)) = (graph.op(id), graph.arg(id, 0)) else { continue };
+        let (Some(op), Some(input)) = (graph.op(id).cloned(), graph.arg(id, 0)) else { continue };
+        if let (Op::AttentionSoftmax, Some(keep)) = (&op, graph.arg(id, 1))
+            && graph.constant(keep).is_none()
+            && is_mask(graph, keep)
+        {
+            let spelling = computed_mask(graph, id, keep)?;
+            let new = put_together(graph, &mut intervals, &mut biases, id, &spelling)?;
+            changed |= new.is_some_and(|new| substitute(graph, id, new));
+            continue;
+        }
+        let Op::Softmax { axis } = op else { continue };
         if axis + 1 != graph.shape(input).len() {
             continue;
         }
@@ -40,6 +50,11 @@ pub(super) fn recognise_masked_softmax(graph: &mut Graph) -> Result<bool, Diagno
             changed |= substitute(graph, id, new);
             continue;
         }
+        if let Some(inner) = scaled_after_mask(graph, input)? {
+            let new = apply(graph, Op::Softmax { axis }, &[inner], id)?;
+            changed |= substitute(graph, id, new);
+            continue;
+        }
         let spelling = take_apart(graph, &mut intervals, input)?;
         if spelling.scores != input && !is_mask(graph, spelling.scores) {
             let new = put_together(graph, &mut intervals, &mut biases, id, &spelling)?;
@@ -47,6 +62,32 @@ pub(super) fn recognise_masked_softmax(graph: &mut Graph) -> Result<bool, Diagno
         }
     }
     Ok(changed)
+}
+
+/// A softmax whose positions to keep are computed of the inputs.
+fn computed_mask(graph: &mut Graph, id: ValueId, keep: ValueId) -> Result<Spelling, Diagnostic> {
+    let args = graph.args(id);
+    let mut spelling = Spelling { scores: args[0], terms: Vec::new(), conditions: vec![(keep, true)] };
+    match args.get(2) {
+        Some(&bias) if is_mask(graph, bias) => flatten(graph, bias, &mut spelling.terms),
+        Some(&bias) => spelling.scores = apply(graph, Op::Add, &[args[0], bias], id)?,
+        None => {}
+    }
+    Ok(spelling)
+}
+
+/// `scores * c + mask * c` where `(scores + mask) * c` is given, for a positive c, so that the mask is seen.
+fn scaled_after_mask(graph: &mut Graph, id: ValueId) -> Result<Option<ValueId>, Diagnostic> {
+    let Some((sum, factor)) = scaled(graph, id).filter(|&(_, factor)| factor > 0.0) else { return Ok(None) };
+    let Some([scores, mask]) = either_way(graph, sum, &Op::Add)
+        .find(|&[x, term]| graph.ty(x) == graph.ty(id) && is_mask(graph, term))
+    else {
+        return Ok(None);
+    };
+    let factor = graph.add_constant("scale", Tensor::scalar_f32(factor as f32));
+    let scores = apply(graph, Op::Mul, &[scores, factor], id)?;
+    let mask = apply(graph, Op::Mul, &[mask, factor], id)?;
+    apply(graph, Op::Add, &[scores, mask], id).map(Some)
 }
 
 /// What is reshaped, if masked scores are reshaped with their rows intact.

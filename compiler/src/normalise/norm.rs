@@ -12,7 +12,10 @@ use marill_plaintext::{Op, Tensor};
 pub(super) fn recognise_norms(graph: &mut Graph) -> Result<bool, Diagnostic> {
     let mut changed = false;
     for id in applied(graph) {
-        changed |= recognise_core(graph, id)? || take_in_gain(graph, id)? || take_in_bias(graph, id)?;
+        changed |= recognise_core(graph, id)?
+            || recognise_unit(graph, id)?
+            || take_in_gain(graph, id)?
+            || take_in_bias(graph, id)?;
     }
     Ok(changed)
 }
@@ -39,6 +42,41 @@ fn core(graph: &Graph, id: ValueId) -> Option<(ValueId, f32)> {
     let (mean, epsilon) = with_epsilon.unwrap_or((variance, 0.0));
     let squared = square_of(graph, mean_of_last(graph, mean)?)?;
     (squared == x && graph.ty(id) == graph.ty(x)).then_some((x, epsilon as f32))
+}
+
+/// `x / max(|x|, least)` along the last axis: an RMS norm, shrunk.
+fn recognise_unit(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic> {
+    let Some((x, least)) = unit(graph, id) else { return Ok(false) };
+    let width = graph.shape(x).last().copied().unwrap_or(1) as f64;
+    let epsilon = (least * least / width) as f32;
+    let normed = apply(graph, Op::RmsNorm { epsilon }, &[x], id)?;
+    let factor = graph.add_constant("scale", Tensor::scalar_f32((1.0 / width.sqrt()) as f32));
+    let new = apply(graph, Op::Mul, &[normed, factor], id)?;
+    Ok(substitute(graph, id, new))
+}
+
+/// `x` and the least length by which it is divided.
+fn unit(graph: &Graph, id: ValueId) -> Option<(ValueId, f64)> {
+    let [x, mut length] = binary(graph, id, &Op::Div)?;
+    if let Some(Op::Expand { .. }) = graph.op(length) {
+        length = graph.arg(length, 0)?;
+    }
+    let mut least = 0.0;
+    if let Some(&Op::Clip { min, max }) = graph.op(length)
+        && max > 1e30
+    {
+        (least, length) = (f64::from(min), graph.arg(length, 0)?);
+    } else if let Some([inner, floor]) = either_way(graph, length, &Op::Max)
+        .find_map(|[inner, floor]| scalar(graph, floor).map(|_| [inner, floor]))
+    {
+        (least, length) = (scalar(graph, floor)?, inner);
+    }
+    let sum = rooted(graph, length)?;
+    let Op::ReduceSum { axes, keepdims: true } = graph.op(sum)? else { return None };
+    let squared = square_of(graph, graph.arg(sum, 0)?)?;
+    let is_last = axes[..] == [graph.shape(x).len().checked_sub(1)?];
+    (squared == x && is_last && (0.0..1e-3).contains(&least) && graph.ty(id) == graph.ty(x))
+        .then_some((x, least))
 }
 
 fn rooted(graph: &Graph, id: ValueId) -> Option<ValueId> {

@@ -45,7 +45,7 @@ pub fn assign(graph: &mut Graph, owners: &BTreeMap<String, Owner>) -> Result<(),
 ///   look up, as weights do that are kept as integers;
 /// - one f32 is a scale or an epsilon: public, unless it stands where a layer of width one has its weight or bias;
 /// - tables of which every use, through data movement, is a rotary embedding's cosine or sine or a softmax's mask
-///   are configuration: public;
+///   are configuration, and so are frequencies of which such cosines and sines are computed: public;
 /// - every other f32 constant is a weight: the server's.
 pub fn constant_owner(graph: &Graph, id: ValueId) -> Owner {
     let ty = graph.ty(id);
@@ -147,7 +147,11 @@ fn is_table(graph: &Graph, id: ValueId) -> bool {
             match graph.op(user) {
                 Some(Op::Rotary) if position > 0 => used = true,
                 Some(Op::AttentionSoftmax) if position == 1 => used = true,
-                Some(op) if (op.is_movement() && position == 0) || is_constant(graph, user) => {
+                Some(op)
+                    if (op.is_movement() && (position == 0 || matches!(op, Op::Concat { .. })))
+                        || is_angle(graph, user, position)
+                        || is_constant(graph, user) =>
+                {
                     if seen.insert(user) {
                         pending.push(user);
                     }
@@ -157,6 +161,40 @@ fn is_table(graph: &Graph, id: ValueId) -> bool {
         }
     }
     used
+}
+
+/// Whether `user` makes angles, or their cosines and sines, of frequencies at `position` and of nothing else but
+/// positions.
+fn is_angle(graph: &Graph, user: ValueId, position: usize) -> bool {
+    match graph.op(user) {
+        Some(Op::Cast { .. } | Op::Cos | Op::Sin) => true,
+        Some(Op::Mul | Op::MatMul) => {
+            graph.arg(user, 1 - position).is_some_and(|other| is_of_positions(graph, other))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the value is computed of integer inputs and of integer or single constants alone, without any table.
+fn is_of_positions(graph: &Graph, id: ValueId) -> bool {
+    let mut seen = BTreeSet::from([id]);
+    let mut pending = vec![id];
+    while let Some(id) = pending.pop() {
+        let ty = graph.ty(id);
+        let is_allowed = match graph.node(id).kind {
+            NodeKind::Input => ty.dtype != DType::F32,
+            NodeKind::Constant(_) => ty.dtype != DType::F32 || ty.len() == 1,
+            NodeKind::Apply(ref op) => {
+                op.is_movement()
+                    || matches!(op, Op::Cast { .. } | Op::Add | Op::Sub | Op::Mul | Op::CumSum { .. })
+            }
+        };
+        if !is_allowed {
+            return false;
+        }
+        pending.extend(graph.args(id).into_iter().filter(|&arg| seen.insert(arg)));
+    }
+    true
 }
 
 #[cfg(test)]

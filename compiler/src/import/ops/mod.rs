@@ -116,6 +116,7 @@ pub const OPERATORS: &[Operator] = &[
     operator("Flatten", 11, Cost::Free, "", movement::flatten),
     operator("Floor", 11, Cost::Known, "", elementwise::floor),
     operator("Gather", 11, Cost::LookUp, "free if the indices are public", selection::gather),
+    operator("GatherElements", 11, Cost::Free, "the indices must be known", selection::gather_elements),
     operator("GatherND", 11, Cost::Known, "", selection::gather_nd),
     operator("Gelu", 20, Cost::LookUp, "both approximations", neural::gelu),
     operator("Gemm", 11, Cost::Product, "", products::gemm),

@@ -14,9 +14,87 @@ pub(super) fn gather(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![context.apply(Op::Gather { axis }, &[x, indices])?])
 }
 
+/// Elements along `axis` at indices that must be known: one look-up in all of the operand, flat.
+pub(super) fn gather_elements(context: &mut Context, node: &OnnxNode) -> Results {
+    let (x, indices) = (node.need(0)?, node.need(1)?);
+    let axis = node.axis(node.int("axis", 0), x.rank())?;
+    let known = indices.known().ok_or_else(|| context.dynamic(node, indices, "indices"))?;
+    let shape = indices.shape().to_vec();
+    let fits = shape.iter().zip(x.shape()).enumerate().all(|(at, (&mine, &full))| at == axis || mine <= full);
+    if shape.len() != x.rank() || !fits {
+        let found = format!("indices {shape:?} into {:?}", x.shape());
+        return Err(
+            node.invalid(found, "indices with the operand's axes, none longer but the one gathered along")
+        );
+    }
+    let strides = strides(x.shape());
+    let length = x.shape()[axis] as i64;
+    let mut flat = Vec::with_capacity(known.len());
+    let mut place = vec![0usize; shape.len()];
+    for index in context.check(known.to_i64_vec())? {
+        let along = if index < 0 { index + length } else { index };
+        if !(0..length).contains(&along) {
+            return Err(node.invalid(format!("index {index}"), "indices within the operand"));
+        }
+        let at = |(axis_at, &place): (usize, &usize)| if axis_at == axis { along as usize } else { place };
+        let sum: usize =
+            place.iter().enumerate().map(at).zip(&strides).map(|(place, stride)| place * stride).sum();
+        flat.push(sum as i64);
+        advance(&mut place, &shape);
+    }
+    let flat = context.derived(context.check(Tensor::i64(shape, flat))?, &[indices]);
+    let elements = context.reshape(x, vec![x.shape().iter().product()])?;
+    Ok(vec![context.apply(Op::Gather { axis: 0 }, &[&elements, &flat])?])
+}
+
+/// Elements from one to the next along each axis.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// The next place in row-major order.
+fn advance(place: &mut [usize], shape: &[usize]) {
+    for (at, &length) in place.iter_mut().zip(shape).rev() {
+        *at += 1;
+        if *at < length {
+            return;
+        }
+        *at = 0;
+    }
+}
+
+/// At known indices, a look-up of rows; else as it is.
 pub(super) fn gather_nd(context: &mut Context, node: &OnnxNode) -> Results {
     let batch_dims = node.length(node.int("batch_dims", 0), "batch_dims")?;
-    Ok(vec![context.apply(Op::GatherNd { batch_dims }, &[node.need(0)?, node.need(1)?])?])
+    let (x, indices) = (node.need(0)?, node.need(1)?);
+    let depth = indices.shape().last().copied().unwrap_or(0);
+    let known = indices.known().filter(|_| batch_dims == 0 && x.known().is_none() && depth <= x.rank());
+    let Some(known) = known else {
+        return Ok(vec![context.apply(Op::GatherNd { batch_dims }, &[x, indices])?]);
+    };
+    let (leading, rest) = x.shape().split_at(depth);
+    let strides = strides(leading);
+    let mut rows = Vec::with_capacity(known.len() / depth.max(1));
+    for index in context.check(known.to_i64_vec())?.chunks(depth.max(1)) {
+        let mut row = 0;
+        for ((&place, &length), &stride) in index.iter().zip(leading).zip(&strides) {
+            let along = if place < 0 { place + length as i64 } else { place };
+            if !(0..length as i64).contains(&along) {
+                return Err(node.invalid(format!("index {place}"), "indices within the operand"));
+            }
+            row += along as usize * stride;
+        }
+        rows.push(row as i64);
+    }
+    let count = indices.shape()[..indices.rank() - 1].to_vec();
+    let shape: Vec<usize> = std::iter::once(leading.iter().product()).chain(rest.iter().copied()).collect();
+    let rows = context.derived(context.check(Tensor::i64(count, rows))?, &[indices]);
+    let flat = context.reshape(x, shape)?;
+    Ok(vec![context.apply(Op::Gather { axis: 0 }, &[&flat, &rows])?])
 }
 
 pub(super) fn scatter_nd(context: &mut Context, node: &OnnxNode) -> Results {

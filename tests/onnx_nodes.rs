@@ -18,7 +18,7 @@ use crate::support::parallel::in_parallel;
 use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::Owner;
 use marill_compiler::precision::headroom;
-use marill_compiler::{Compiled, Progress, Request, bundle, compile_observed, npz};
+use marill_compiler::{Compiled, Diagnostic, Progress, Request, bundle, compile_observed, npz};
 use marill_plaintext::{DType, Op, Tensor, evaluate};
 use marill_program::Suite;
 use onnx_protobuf::{ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
@@ -245,7 +245,7 @@ fn values(
     let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, sample);
     let check = check.map_err(|error| one_line(&error.to_string()))?;
     if let Some(overflow) = headroom::first_overflow(&check) {
-        return Err(one_line(&overflow.to_string()));
+        return Err(one_line(&Diagnostic::from(overflow).to_string()));
     }
     compare(&check.outputs[0], case).map_err(|difference| format!("simulated: {difference}"))?;
     bundle::write(directory, &compiled.graph, &compiled.lowered).unwrap();

@@ -209,6 +209,65 @@ fn choice_by_a_private_condition() {
     assert!(error <= 1e-3, "{error}");
 }
 
+/// A division by what the client or the server knows.
+#[test]
+fn divisors_in_the_clear() {
+    for of_client in [true, false] {
+        let mut case = Case::new();
+        let x = case.numbers.tensor(&[4, 6], -9.0, 9.0);
+        let counts = Tensor::f32([4, 1], vec![1.0, 7.0, 60.0, 512.0]).unwrap();
+        let shared = case.shared(&x);
+        let divisor = case.graph.add_input("counts", counts.ty());
+        let mine = if of_client { &mut case.client } else { &mut case.server };
+        mine.insert("counts".into(), counts.clone());
+        let result = case.graph.apply(Op::Div, &[shared, divisor], "result").unwrap();
+        let expected = evaluate(&Op::Div, &[&x, &counts]).unwrap();
+        let error = case.error(result, &expected);
+        assert!(error <= 5e-4, "{error}");
+    }
+}
+
+/// A rotary embedding whose tables are computed of positions that the client has.
+#[test]
+fn rotary_tables_of_the_clients_positions() {
+    let mut case = Case::new();
+    let x = case.numbers.tensor(&[2, 5, 8], -4.0, 4.0);
+    let positions = Tensor::i64([5, 1], vec![3, 0, 17, 4, 40]).unwrap();
+    let frequencies = Tensor::f32([1, 8], [1.0, 0.3, 0.1, 0.03].repeat(2)).unwrap();
+    let shared = case.shared(&x);
+    let places = case.graph.add_input("positions", positions.ty());
+    case.client.insert("positions".into(), positions.clone());
+    let stored = case.constant("frequencies", frequencies.clone());
+    let steps = case.graph.apply(Op::Cast { to: DType::F32 }, &[places], "steps").unwrap();
+    let angles = case.graph.apply(Op::MatMul, &[steps, stored], "angles").unwrap();
+    let tables: Vec<ValueId> =
+        [Op::Cos, Op::Sin].map(|op| case.graph.apply(op, &[angles], "table").unwrap()).to_vec();
+    let result = case.graph.apply(Op::Rotary, &[shared, tables[0], tables[1]], "result").unwrap();
+    assert_eq!(ownership::constant_owner(&case.graph, stored), Owner::Public);
+    let angles = evaluate(&Op::MatMul, &[&positions.cast(DType::F32), &frequencies]).unwrap();
+    let (cos, sin) = (evaluate(&Op::Cos, &[&angles]).unwrap(), evaluate(&Op::Sin, &[&angles]).unwrap());
+    let expected = evaluate(&Op::Rotary, &[&x, &cos, &sin]).unwrap();
+    let error = case.error(result, &expected);
+    assert!(error <= 1e-3, "{error}");
+}
+
+/// Parts of a shared value at indices that the client knows, along any axis.
+#[test]
+fn rows_at_the_clients_indices() {
+    for (axis, indices) in [(0, vec![2, 0]), (1, vec![-1, 4]), (2, vec![3, 3])] {
+        let mut case = Case::new();
+        let x = case.numbers.tensor(&[3, 5, 4], -6.0, 6.0);
+        let indices = Tensor::i64([2, 1], indices).unwrap();
+        let shared = case.shared(&x);
+        let places = case.graph.add_input("places", indices.ty());
+        case.client.insert("places".into(), indices.clone());
+        let result = case.graph.apply(Op::Gather { axis }, &[shared, places], "result").unwrap();
+        let expected = evaluate(&Op::Gather { axis }, &[&x, &indices]).unwrap();
+        let error = case.error(result, &expected);
+        assert!(error <= 1e-3, "axis {axis}: {error}");
+    }
+}
+
 /// A weight that is kept as integers.
 #[test]
 fn integers_as_weights() {

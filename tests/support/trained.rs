@@ -91,7 +91,7 @@ pub fn score(compiled: &Compiled, windows: &[Vec<i64>]) -> Result<Score, Box<dyn
         let samples = slice::from_ref(&sample);
         let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, samples)?;
         if let Some(overflow) = headroom::first_overflow(&check) {
-            return Err(overflow.into());
+            return Err(Diagnostic::from(overflow).into());
         }
         let ring = predictions(&check.outputs[0])?;
         let equal = |a: &[i64], b: &[i64]| a.iter().zip(b).filter(|(a, b)| a == b).count();

@@ -17,6 +17,7 @@ impl Lowering<'_> {
             (Value::Shared(x), Value::Plain(i)) if public => {
                 self.builder.movement(&Op::Gather { axis }, &[x, i])
             }
+            (Value::Shared(x), Value::Plain(i)) => self.choose_rows(id, x, i, axis),
             (Value::Plain(table), Value::Plain(i)) if axis == 0 && self.is_server_constant(table) => {
                 self.look_up(id, table, i)
             }
@@ -25,9 +26,34 @@ impl Lowering<'_> {
             }
             _ => Err(self.refuse(
                 "gather",
-                "only rows (axis 0) of a constant of the server can be selected by a private index",
+                "a shared index can only select rows (axis 0) of a constant of the server",
             )),
         }
+    }
+
+    /// Parts of a shared value at indices that one party knows: a product with one-hot rows.
+    fn choose_rows(&mut self, id: ValueId, x: Id, indices: Id, axis: usize) -> Result<Id> {
+        let shape = self.builder.shape(x).to_vec();
+        let (depth, rank) = (shape[axis], shape.len());
+        let count = self.builder.shape(indices).iter().product::<usize>();
+        let is_other = |&at: &usize| at != axis;
+        let first = std::iter::once(axis).chain((0..rank).filter(is_other)).collect();
+        let turned = self.builder.movement(&Op::Transpose { perm: first }, &[x])?;
+        let others: Vec<usize> = (0..rank).filter(is_other).map(|at| shape[at]).collect();
+        let flat = Op::Reshape { shape: vec![depth, others.iter().product()] };
+        let rows = self.builder.movement(&flat, &[turned])?;
+        let hot = self.builder.plain(&Op::OneHot { depth }, &[indices])?;
+        let hot = self.builder.plain(&Op::Reshape { shape: vec![count, depth] }, &[hot])?;
+        let known = self.builder.encode(hot, 0, 1.0);
+        let hot = self.builder.share(known);
+        let chosen = self.masked_matmul(hot, rows)?;
+        let split = Op::Reshape { shape: std::iter::once(count).chain(others.iter().copied()).collect() };
+        let chosen = self.builder.movement(&split, &[chosen])?;
+        // The indices' axes stand where the axis was.
+        let perm = (1..=axis).chain([0]).chain(axis + 1..rank).collect();
+        let chosen = self.builder.movement(&Op::Transpose { perm }, &[chosen])?;
+        let shape = self.graph.shape(id).to_vec();
+        self.builder.movement(&Op::Reshape { shape }, &[chosen])
     }
 
     /// Rows of the server's table at indices that the client knows: a one-hot product.

@@ -61,7 +61,7 @@ impl Lowering<'_> {
         self.builder.matmul(opened, weight, self.precision.hidden_bound)
     }
 
-    fn masked_matmul(&mut self, x: Id, y: Id) -> Result<Id> {
+    pub(super) fn masked_matmul(&mut self, x: Id, y: Id) -> Result<Id> {
         let p = self.precision;
         // Probabilities keep the bits they have; everything else gets attention's.
         let mut opened = |value: Id| {
@@ -81,7 +81,7 @@ impl Lowering<'_> {
     /// `x * cos + rotate_half(x) * sin`: local where the tables are public, else products of shared values.
     pub(super) fn rotary(&mut self, x: ValueId, cos: ValueId, sin: ValueId) -> Result<Id> {
         let p = self.precision;
-        let (cos, sin) = (self.plain(cos)?, self.plain(sin)?);
+        let (cos, sin) = (self.value(cos)?, self.value(sin)?);
         let x = self.shares(x)?;
         let x = self.builder.at_frac(x, self.builder.frac(x).min(p.linear_frac));
         let shape = self.builder.shape(x).to_vec();
@@ -92,14 +92,17 @@ impl Lowering<'_> {
         let negated = self.builder.scale(high, -1, 0);
         let rotated = self.builder.movement(&Op::Concat { axis }, &[negated, low])?;
         let bound = self.builder.bound(x) * 1.5;
-        let mut product = |x: Id, table: Id| {
-            if matches!(self.builder.get(table).kind, Kind::Plain { owner: Party::Public, .. }) {
-                let known = self.builder.encode(table, p.weight_frac, 1.5);
-                return self.builder.mul(x, known, [Operand::Wide; 2], bound);
+        let mut product = |x: Id, table: Value| match table {
+            Value::Shared(table) => self.masked_product(x, table),
+            Value::Plain(table) => {
+                if matches!(self.builder.get(table).kind, Kind::Plain { owner: Party::Public, .. }) {
+                    let known = self.builder.encode(table, p.weight_frac, 1.5);
+                    return self.builder.mul(x, known, [Operand::Wide; 2], bound);
+                }
+                let known = self.builder.encode(table, p.activation_frac, 1.5);
+                let shared = self.builder.share(known);
+                self.masked_product(x, shared)
             }
-            let known = self.builder.encode(table, p.activation_frac, 1.5);
-            let shared = self.builder.share(known);
-            self.masked_product(x, shared)
         };
         let (left, right) = (product(x, cos)?, product(rotated, sin)?);
         let result = self.builder.add(left, right)?;

@@ -60,7 +60,9 @@ impl Lowering<'_> {
     /// `f(y)` for y in the domain; results have [`RELATIVE_BITS`] bits at the function's smallest value.
     pub(super) fn positive(&mut self, y: Id, domain: &Domain, f: impl Fn(f64) -> f64) -> Result<Id> {
         let frac = self.builder.frac(y) as i32;
-        let (low, high) = (2f64.powi(domain.log2_min), 2f64.powi(domain.log2_max));
+        // What is smaller than a unit in the last place is zero.
+        let log2_min = domain.log2_min.max(-frac);
+        let (low, high) = (2f64.powi(log2_min), 2f64.powi(domain.log2_max));
         let (at_low, at_high) = (f(low), f(high));
         let smallest = at_low.min(at_high).log2().floor() as i32;
         let result_frac = (RELATIVE_BITS - smallest).clamp(8, 30) as u32;
@@ -75,7 +77,7 @@ impl Lowering<'_> {
             Suite::TwoParty => (PIECED_OCTAVES, Operand::Wide),
         };
         let mut tops = Vec::new();
-        let mut top = domain.log2_min + octaves;
+        let mut top = log2_min + octaves;
         while top < domain.log2_max {
             tops.push(top);
             top += octaves;

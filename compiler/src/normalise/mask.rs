@@ -56,7 +56,8 @@ pub(super) fn is_mask(graph: &Graph, id: ValueId) -> bool {
                 | Op::GreaterOrEqual
                 | Op::Where
                 | Op::Cast { .. }
-                | Op::CumSum { .. } => true,
+                | Op::CumSum { .. }
+                | Op::ReduceSum { .. } => true,
                 _ => false,
             },
         };

@@ -205,3 +205,31 @@ fn score_scales_become_one_factor_of_the_query() {
         assert_eq!(normalised.0.arg(product, 0), Some(factor));
     }
 }
+
+#[test]
+fn a_mask_below_a_scale_is_seen() {
+    let mut s = Spelling::default();
+    let (scores, _) = scores(&mut s);
+    let mask = causal().iter().map(|&keep| if keep { 0.0 } else { f32::MIN }).collect();
+    let mask = s.constant(Tensor::f32([1, 1, TOKENS, TOKENS], mask).unwrap());
+    let sum = s.op(Op::Add, &[scores, mask]);
+    let divided = s.with(Op::Div, sum, 2.0);
+    let p = softmax(&mut s, divided);
+    let normalised = s.same(p);
+    assert_eq!(normalised.operations(), ["attention_softmax", "mat_mul", "mul"]);
+    assert_eq!(normalised.keep().1, causal());
+}
+
+#[test]
+fn positions_that_inputs_keep_become_a_bias() {
+    let mut s = Spelling::default();
+    let (scores, mask) = scores(&mut s);
+    let lengths = s.op(Op::ReduceSum { axes: vec![1], keepdims: true }, &[mask]);
+    let places = s.constant(Tensor::i64([1, TOKENS], (0..TOKENS as i64).collect()).unwrap());
+    let keep = s.op(Op::Less, &[places, lengths]);
+    let keep = s.op(Op::Reshape { shape: vec![1, 1, 1, TOKENS] }, &[keep]);
+    let p = s.op(Op::AttentionSoftmax, &[scores, keep]);
+    let normalised = s.same(p);
+    assert_eq!(normalised.keep(), (vec![1, 1, 1, 1], vec![true]));
+    assert_eq!(normalised.bias_shape(), Some(vec![1, 1, 1, TOKENS]));
+}

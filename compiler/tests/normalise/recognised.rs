@@ -267,3 +267,40 @@ fn rotary_embedding() {
     let out = rotary(&mut s, x, false, false);
     assert!(!s.same(out).operations().contains(&"rotary"), "rotated the other way");
 }
+
+#[test]
+fn a_row_of_length_one_is_an_rms_norm() {
+    for spelled in 0..3 {
+        let mut s = Spelling::default();
+        let x = s.input("x", &[3, 16]);
+        let square = s.op(Op::Mul, &[x, x]);
+        let sum = s.op(Op::ReduceSum { axes: vec![1], keepdims: true }, &[square]);
+        let mut length = s.op(Op::Sqrt, &[sum]);
+        match spelled {
+            0 => length = s.op(Op::Clip { min: 1e-12, max: f32::MAX }, &[length]),
+            1 => length = s.with(Op::Max, length, 1e-12),
+            _ => {}
+        }
+        let length = s.op(Op::Expand { shape: vec![3, 16] }, &[length]);
+        let y = s.op(Op::Div, &[x, length]);
+        assert_eq!(s.same(y).operations(), ["mul", "rms_norm"]);
+    }
+}
+
+#[test]
+fn convolutions_become_products_of_their_windows() {
+    let conv = |strides, pads, dilations, group| Op::Conv { strides, pads, dilations, group };
+    for (op, x, w) in [
+        (conv([1, 1], [1, 1, 1, 1], [1, 1], 1), [2, 3, 5, 4], [6, 3, 3, 3]),
+        (conv([2, 1], [0, 2, 1, 0], [1, 2], 1), [1, 2, 6, 7], [4, 2, 2, 3]),
+        (conv([1, 1], [0, 1, 0, 1], [1, 1], 6), [1, 6, 1, 9], [6, 1, 1, 3]),
+        (conv([1, 2], [0, 0, 0, 0], [1, 1], 2), [2, 4, 1, 8], [6, 2, 1, 1]),
+    ] {
+        let mut s = Spelling::default();
+        let (x, w) = (s.input("x", &x), s.weight("w", &w));
+        let y = s.op(op, &[x, w]);
+        let normalised = s.same(y);
+        assert!(!normalised.operations().contains(&"conv"), "{:?}", normalised.operations());
+        normalised.the("mat_mul");
+    }
+}

@@ -47,7 +47,8 @@ fn a_convolution_of_separate_patches_is_a_product() {
 
     let mut s = Spelling::default();
     let out = conv(&mut s, [2, 2]);
-    assert_eq!(s.same(out).operations(), ["add", "conv"], "patches that overlap");
+    let overlapping = s.same(out).operations();
+    assert!(overlapping.contains(&"gather") && !overlapping.contains(&"conv"), "{overlapping:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use marill_plaintext::{DType, Tensor};
 
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
+use super::super::tensors;
 use crate::diagnostic::Diagnostic;
 use crate::ir::Constant;
 
@@ -56,6 +57,28 @@ pub(super) fn shape(context: &mut Context, node: &OnnxNode) -> Results {
     let (start, end) = (bound(node.int("start", 0)), bound(node.int("end", rank)));
     let lengths = x.shape().get(start..end).unwrap_or_default();
     Ok(vec![context.vector(lengths.iter().map(|&length| length as i64).collect())?])
+}
+
+/// Ones on a diagonal of a matrix shaped like the operand.
+pub(super) fn eye_like(context: &mut Context, node: &OnnxNode) -> Results {
+    let like = node.need(0)?;
+    let &[rows, columns] = like.shape() else {
+        return Err(node.invalid(format!("operand {:?}", like.shape()), "a matrix"));
+    };
+    let diagonal = node.int("k", 0);
+    let is_one = |at: usize| (at % columns) as i64 == (at / columns) as i64 + diagonal;
+    if rows.saturating_mul(columns) > MAX_RANGE {
+        return Err(
+            node.form(format!("a matrix of {rows} by {columns}"), "matrices of at most 2^20 elements")
+        );
+    }
+    let ones = Tensor::bool([rows, columns], (0..rows * columns).map(is_one).collect());
+    let ones = context.known(context.check(ones)?);
+    let dtype = match i32::try_from(node.int("dtype", 0)).ok().and_then(tensors::element) {
+        Some(element) => element.dtype(),
+        None => like.dtype(),
+    };
+    Ok(vec![context.cast(&ones, dtype)?])
 }
 
 pub(super) fn size(context: &mut Context, node: &OnnxNode) -> Results {

@@ -37,6 +37,16 @@ direct! {
     sigmoid: Sigmoid / 1;
 }
 
+/// 1, 0 or -1.
+pub(super) fn sign(context: &mut Context, node: &OnnxNode) -> Results {
+    let x = node.need(0)?;
+    let zero = context.scalar(0.0);
+    let zero = context.cast(&zero, x.dtype())?;
+    let (above, below) = (context.apply(Op::Greater, &[x, &zero])?, context.apply(Op::Less, &[x, &zero])?);
+    let (above, below) = (context.cast(&above, x.dtype())?, context.cast(&below, x.dtype())?);
+    Ok(vec![context.apply(Op::Sub, &[&above, &below])?])
+}
+
 pub(super) fn ceil(context: &mut Context, node: &OnnxNode) -> Results {
     let negative = context.apply(Op::Neg, &[node.need(0)?])?;
     let floor = context.apply(Op::Floor, &[&negative])?;

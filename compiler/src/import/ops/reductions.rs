@@ -48,6 +48,16 @@ pub(super) fn reduce_mean(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![reduce(context, node, node.need(0)?, |axes, keepdims| Op::ReduceMean { axes, keepdims })?])
 }
 
+/// The mean over all axes but batch and channels.
+pub(super) fn global_average_pool(context: &mut Context, node: &OnnxNode) -> Results {
+    let x = node.need(0)?;
+    let axes: Vec<usize> = (2..x.rank()).collect();
+    if axes.is_empty() {
+        return Err(node.invalid(format!("operand {:?}", x.shape()), "batch, channels and what is averaged"));
+    }
+    Ok(vec![context.apply(Op::ReduceMean { axes, keepdims: true }, &[x])?])
+}
+
 pub(super) fn reduce_max(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![reduce(context, node, node.need(0)?, max)?])
 }

@@ -67,32 +67,31 @@ fn advance(place: &mut [usize], shape: &[usize]) {
     }
 }
 
-/// At known indices, a look-up of rows; else as it is.
+/// Of computed numbers, rows of all leading axes as one; else as it is, which keeps masks recognisable.
 pub(super) fn gather_nd(context: &mut Context, node: &OnnxNode) -> Results {
     let batch_dims = node.length(node.int("batch_dims", 0), "batch_dims")?;
     let (x, indices) = (node.need(0)?, node.need(1)?);
     let depth = indices.shape().last().copied().unwrap_or(0);
-    let known = indices.known().filter(|_| batch_dims == 0 && x.known().is_none() && depth <= x.rank());
-    let Some(known) = known else {
+    let is_computed = x.dtype() == DType::F32 && x.known().is_none();
+    if batch_dims > 0 || !is_computed || depth == 0 || depth > x.rank() {
         return Ok(vec![context.apply(Op::GatherNd { batch_dims }, &[x, indices])?]);
-    };
-    let (leading, rest) = x.shape().split_at(depth);
-    let strides = strides(leading);
-    let mut rows = Vec::with_capacity(known.len() / depth.max(1));
-    for index in context.check(known.to_i64_vec())?.chunks(depth.max(1)) {
-        let mut row = 0;
-        for ((&place, &length), &stride) in index.iter().zip(leading).zip(&strides) {
-            let along = if place < 0 { place + length as i64 } else { place };
-            if !(0..length as i64).contains(&along) {
-                return Err(node.invalid(format!("index {place}"), "indices within the operand"));
-            }
-            row += along as usize * stride;
-        }
-        rows.push(row as i64);
     }
-    let count = indices.shape()[..indices.rank() - 1].to_vec();
-    let shape: Vec<usize> = std::iter::once(leading.iter().product()).chain(rest.iter().copied()).collect();
-    let rows = context.derived(context.check(Tensor::i64(count, rows))?, &[indices]);
+    let (leading, rest) = x.shape().split_at(depth);
+    let (last, count) = (indices.rank() - 1, indices.shape()[..indices.rank() - 1].to_vec());
+    let zero = context.known(Tensor::scalar_i64(0));
+    let mut rows = zero.clone();
+    for (axis, (&length, stride)) in leading.iter().zip(strides(leading)).enumerate() {
+        let (start, length) = (axis as i64, context.known(Tensor::scalar_i64(length as i64)));
+        let index = context.apply(Op::Slice { axis: last, start, end: start + 1, step: 1 }, &[indices])?;
+        let index = context.reshape(&index, count.clone())?;
+        let is_negative = context.apply(Op::Less, &[&index, &zero])?;
+        let from_end = context.apply(Op::Add, &[&index, &length])?;
+        let index = context.apply(Op::Where, &[&is_negative, &from_end, &index])?;
+        let stride = context.known(Tensor::scalar_i64(stride as i64));
+        let step = context.apply(Op::Mul, &[&index, &stride])?;
+        rows = context.apply(Op::Add, &[&step, &rows])?;
+    }
+    let shape = std::iter::once(leading.iter().product()).chain(rest.iter().copied()).collect();
     let flat = context.reshape(x, shape)?;
     Ok(vec![context.apply(Op::Gather { axis: 0 }, &[&flat, &rows])?])
 }

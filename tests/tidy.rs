@@ -20,6 +20,10 @@ const MORE_LINES: usize = 1000;
 /// Bytes of any file, and of everything under `examples/`.
 const BYTES: u64 = 5_000_000;
 
+/// What cargo-fuzz leaves behind.
+const FUZZED: [&str; 4] =
+    ["compiler/fuzz/artifacts", "compiler/fuzz/corpus", "compiler/fuzz/coverage", "compiler/fuzz/target"];
+
 /// Where a word must not stand: folder, word, reason.
 const DIRECTIONS: [(&str, &str, &str); 11] = [
     ("compiler/src", "marill_runtime", "the compiler does not depend on the runtime"),
@@ -67,6 +71,9 @@ fn files() -> Vec<File> {
         for path in entries {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
             if name == ".git" || name.starts_with("target") || name.ends_with(".snap.new") {
+                continue;
+            }
+            if FUZZED.contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() {

@@ -253,7 +253,7 @@ fn impossible_shapes_are_refused_without_allocating() {
         let tensor = model.initializer("w", &Tensor::f32([1], vec![0.0]).unwrap());
         tensor.dims = dims.to_vec();
         tensor.raw_data = vec![0; raw];
-        model.node("Neg", &["w"], &["y"], &[]);
+        model.node("Identity", &["w"], &["y"], &[]);
         model.output("y");
         model.bytes()
     };
@@ -263,6 +263,7 @@ fn impossible_shapes_are_refused_without_allocating() {
         (&[-1], 4),
         (&[3], 4),
         (&[0, i64::MAX, i64::MAX], 4),
+        (&[0, 1 << 41], 0),
         (&[1, 1], 3),
     ] {
         refusal(claim(dims, raw));
@@ -523,4 +524,94 @@ fn conditionals_without_suitable_branches_are_refused() {
     assert_eq!(refused(&|model| branch(model).node[0].input[0] = "nothing".into()), Err("undefined"));
     assert_eq!(refused(&|model| branch(model).node[0].op_type = "LSTM".into()), Err("operator"));
     assert_eq!(refused(&|model| model.graph.initializer[0].raw_data = vec![0]), Err("operator-invalid"));
+}
+
+#[test]
+fn inputs_and_outputs_have_names_of_their_own_that_can_be_shown() {
+    let named = |input: &str, outputs: &[&str]| {
+        let mut model = Model::new(17);
+        model.input(input, &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+        model.node("Neg", &[input], &["y"], &[]);
+        outputs.iter().for_each(|output| model.output(output));
+        import_bytes(model.bytes(), &request()).map(|_| ()).map_err(|error| (error.code(), error.node))
+    };
+    assert_eq!(named("x", &["y", "x"]), Ok(()));
+    assert_eq!(named("x", &["y", "x", "y"]), Err(("redefined", "y".into())));
+    assert_eq!(named("x\u{17}", &["y"]), Err(("name", "x\\u{17}".into())));
+    assert_eq!(named(" x", &["y"]), Err(("name", " x".into())));
+    assert_eq!(named("x\u{202e}", &["y", "y"]).unwrap_err().0, "name");
+    assert_eq!(named("x", &["y", ""]), Err(("name", String::new())));
+}
+
+#[test]
+fn only_so_much_is_held_while_importing() {
+    // Each range is a few bytes of the file and 8 MB in memory, and all are needed at the end.
+    let mut model = Model::new(17);
+    for (name, value) in [("start", 0), ("limit", 1 << 20), ("delta", 1)] {
+        model.initializer(name, &Tensor::scalar_i64(value));
+    }
+    let names: Vec<String> = (0..1000).map(|index| format!("r{index}")).collect();
+    for name in &names {
+        model.node("Range", &["start", "limit", "delta"], &[name], &[]);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    model.node("Concat", &names, &["y"], &[("axis", Attribute::Int(0))]);
+    model.output("y");
+    let error = refusal(model.bytes());
+    assert_eq!((error.code(), error.node.as_str()), ("operator-form", "r64"));
+    // What is let go again makes room.
+    let mut model = Model::new(17);
+    model.initializer("s", &Tensor::i64([1], vec![1 << 20]).unwrap());
+    model.node("ConstantOfShape", &["s"], &["v0"], &[]);
+    for index in 0..150 {
+        model.node("Neg", &[&format!("v{index}")], &[&format!("v{}", index + 1)], &[]);
+    }
+    model.output("v150");
+    assert_eq!(import_bytes(model.bytes(), &request()).unwrap().dag.node_count(), 1);
+}
+
+#[test]
+fn names_do_not_multiply_by_the_values_of_a_node() {
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    let output = "y".repeat(1 << 20);
+    model.node("Sum", &["x"; 10_000], &[&output], &[]);
+    model.output(&output);
+    let graph = import_bytes(model.bytes(), &request()).unwrap();
+    assert_eq!(graph.dag.node_count(), 10_000);
+    assert!(graph.dag.node_weights().all(|node| node.name.len() < 1000));
+}
+
+#[test]
+fn many_nodes_that_need_a_known_shape_are_told_of_in_time() {
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::i64([1], vec![0]).unwrap().ty());
+    for index in 0..20_000 {
+        let from = if index == 0 { "x".to_owned() } else { format!("v{}", index - 1) };
+        model.node("Neg", &[&from], &[&format!("v{index}")], &[]);
+        model.node("Reshape", &["x", &format!("v{index}")], &[&format!("r{index}")], &[]);
+        model.output(&format!("r{index}"));
+    }
+    let error = refusal(model.bytes());
+    assert_eq!((error.code(), error.node.as_str()), ("dynamic", "r0"));
+}
+
+#[test]
+fn shapes_of_many_axes_are_refused() {
+    let mut model = Model::new(17);
+    model.initializer("w", &Tensor::f32([], vec![0.0]).unwrap()).dims = vec![1; 100_000];
+    model.node("Neg", &["w"], &["y"], &[]);
+    model.output("y");
+    assert!(refusal(model.bytes()).to_string().contains("100000 axes, 64 is the most"));
+}
+
+#[test]
+fn an_equation_of_many_labels_is_refused_in_time() {
+    let equation: String = ('\u{4e00}'..).take(80_000).collect();
+    let mut model = Model::new(17);
+    model.input("x", &Tensor::f32([2], vec![0.0; 2]).unwrap().ty());
+    let node = model.node("Einsum", &["x", "x"], &["y"], &[("equation", Attribute::Text(""))]);
+    node.attribute[0].s = format!("{equation},a->a").into_bytes();
+    model.output("y");
+    assert_eq!(refusal(model.bytes()).code(), "operator-form");
 }

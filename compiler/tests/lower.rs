@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use marill_compiler::ir::Owner;
 use marill_compiler::ir::text::{TextOptions, parse, print};
 use marill_compiler::report::with_encodings;
-use marill_compiler::{Request, lower_and_check, ownership, rewrite};
-use marill_program::Suite;
+use marill_compiler::{Diagnostic, Request, lower_and_check, ownership, rewrite};
+use marill_program::{Instruction, Suite, ValidProgram};
 
 fn snapshot(folder: &str, name: &str) {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
@@ -33,4 +34,36 @@ fn post_norm() {
 #[test]
 fn attention() {
     snapshot("lower", "attention");
+}
+
+/// The program of a graph whose input is the server's.
+fn of_the_server(text: &str) -> Result<ValidProgram, Diagnostic> {
+    let mut graph = parse(text).unwrap();
+    ownership::assign(&mut graph, &[("x".to_owned(), Owner::Server)].into()).unwrap();
+    lower_and_check(&graph, &Request::default(), "model").map(|(_, program)| program)
+}
+
+#[test]
+fn truth_values_are_neither_revealed_nor_shared() {
+    let revealed = "%0 = input \"x\" : bool[2]\noutput \"y\" = %0 reveal=client\n";
+    let error = of_the_server(revealed).unwrap_err();
+    assert_eq!((error.code(), error.node.as_str()), ("not-on-shares", "y"));
+    let joined = "%0 = input \"x\" : bool[2]\n%1 = input \"z\" : bool[2]\n\
+                  %2 = concat{axis=0}(%0, %1) : bool[4]\noutput \"y\" = %2 reveal=client\n";
+    assert_eq!(of_the_server(joined).unwrap_err().code(), "not-on-shares");
+    let to_itself = "%0 = input \"x\" : bool[2]\noutput \"y\" = %0 reveal=server\n";
+    assert!(of_the_server(to_itself).is_ok());
+}
+
+#[test]
+fn names_of_constants_are_printed_characters() {
+    let text = "%0 = input \"x\" : f32[2]\n%1 = constant \" a\\u{17}b\" : f32[2] [1, 2] @server\n\
+                %2 = constant \"\\u{17}\" : f32[2] [3, 4] @public\n%3 = mul(%0, %1) : f32[2]\n\
+                %4 = mul(%3, %2) : f32[2]\noutput \"y\" = %4 reveal=client\n";
+    let program = of_the_server(text).unwrap();
+    let names = (0..program.len()).filter_map(|at| match program.instruction(at) {
+        Instruction::Constant(constant) => Some(constant.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["a?b", "?"]);
 }

@@ -20,7 +20,15 @@ const MAX_FOLDED_WEIGHTS: usize = 4096;
 
 /// Most multiplications, or elements read and written, that computing while importing may take: seconds. Beyond, values
 /// become nodes.
-const MAX_FOLDING: usize = 1 << 32;
+const MAX_FOLDING: usize = 1 << 29;
+/// How many sums take as long as an element of a function or a step along an axis.
+const SLOW_WORK: usize = 8;
+/// Most bytes that computed values take at once. Beyond, values become nodes.
+const MAX_HELD_BYTES: usize = 1 << 29;
+/// Most nodes that are looked at to say what values depend on.
+const MAX_LOOKS: usize = 1 << 20;
+/// Longest name of a computed value; a node may make many.
+const MAX_LABEL_BYTES: usize = 512;
 
 /// A value of the model.
 pub(super) struct Value {
@@ -33,7 +41,30 @@ enum Kind {
     /// Computed when the program runs.
     Computed(ValueId),
     /// Known now; in the graph only once something computed uses it. `public` where no weight has a part in it.
-    Known { constant: Constant, foldable: bool, public: bool, node: Cell<Option<ValueId>> },
+    Known { constant: Constant, foldable: bool, public: bool, node: Cell<Option<ValueId>>, room: Room },
+}
+
+/// The room that a computed value takes, given back with it unless it has got into the graph.
+#[derive(Default)]
+struct Room {
+    bytes: Cell<usize>,
+    held_bytes: Rc<Cell<usize>>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.held_bytes.set(self.held_bytes.get() - self.bytes.get());
+    }
+}
+
+/// What the elements of a value of type `ty` take.
+fn bytes_of(ty: &TensorType) -> usize {
+    let element_bytes = match ty.dtype {
+        DType::F32 => size_of::<f32>(),
+        DType::I64 => size_of::<i64>(),
+        DType::Bool => size_of::<bool>(),
+    };
+    ty.len().saturating_mul(element_bytes)
 }
 
 /// A shared handle on a value; a known value is freed with its last handle.
@@ -91,6 +122,10 @@ pub(super) struct Context {
     pub label: String,
     /// How much of [`MAX_FOLDING`] is used.
     work: usize,
+    /// How much of [`MAX_HELD_BYTES`] is used.
+    held_bytes: Rc<Cell<usize>>,
+    /// How much of [`MAX_LOOKS`] is used.
+    looks: Cell<usize>,
 }
 
 impl Context {
@@ -107,7 +142,7 @@ impl Context {
         let foldable = constant.elements() <= limit;
         // Narrow integers may be weights, quantised, and a float with axes a layer's of width one.
         let public = ty.shape.is_empty() || matches!(constant.element(), Element::I64 | Element::Bool);
-        let kind = Kind::Known { constant, foldable, public, node: Cell::new(None) };
+        let kind = Kind::Known { constant, foldable, public, node: Cell::new(None), room: Room::default() };
         Rc::new(Value { name: name.into(), ty, kind })
     }
 
@@ -121,7 +156,10 @@ impl Context {
         let constant = Constant::inline(tensor);
         let ty = constant.ty().clone();
         let public = operands.iter().all(|operand| operand.is_public());
-        let kind = Kind::Known { constant, foldable: true, public, node: Cell::new(None) };
+        let bytes = bytes_of(&ty);
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+        let room = Room { bytes: Cell::new(bytes), held_bytes: self.held_bytes.clone() };
+        let kind = Kind::Known { constant, foldable: true, public, node: Cell::new(None), room };
         Rc::new(Value { name: self.label.clone(), ty, kind })
     }
 
@@ -140,8 +178,9 @@ impl Context {
     pub fn materialise(&mut self, operand: &Operand) -> ValueId {
         match &operand.kind {
             Kind::Computed(id) => *id,
-            Kind::Known { constant, node, public, .. } => {
+            Kind::Known { constant, node, public, room, .. } => {
                 let id = node.get().unwrap_or_else(|| {
+                    room.bytes.set(0);
                     let id = self.graph.add_constant(operand.name.clone(), constant.clone());
                     let is_table = operand.dtype() == DType::F32 && operand.elements() != 1;
                     self.graph.node_mut(id).facts.owner = (*public && is_table).then_some(Owner::Public);
@@ -180,15 +219,36 @@ impl Context {
     /// Whether one more value may be computed now; counts it if so.
     fn affords(&mut self, op: &Op, types: &[TensorType], result: &TensorType) -> bool {
         let elements = |ty: &TensorType| ty.shape.iter().product::<usize>();
+        let read = types.iter().map(elements).fold(0, usize::saturating_add);
         let depth = match op {
             Op::MatMul => types[0].shape.last().copied().unwrap_or(1),
             _ => 1,
         };
-        let read = types.iter().map(elements).fold(0, usize::saturating_add);
+        let slow = match op {
+            Op::Pow | Op::Exp | Op::Log | Op::Sin | Op::Cos | Op::Erf | Op::Tanh | Op::Sigmoid => SLOW_WORK,
+            Op::Softmax { .. } | Op::Gelu { .. } | Op::Silu => SLOW_WORK,
+            Op::CumSum { .. } | Op::ArgMax { .. } | Op::ReduceMax { .. } => SLOW_WORK,
+            _ => 1,
+        };
         let work = elements(result).saturating_mul(depth).saturating_add(read);
-        let affords = self.work.saturating_add(work) <= MAX_FOLDING;
+        self.spends(work.saturating_mul(slow), result)
+    }
+
+    /// Whether there is time for so much work, and room for its result; counts the work if so.
+    pub fn spends(&mut self, work: usize, result: &TensorType) -> bool {
+        let affords = self.work.saturating_add(work) <= MAX_FOLDING
+            && self.held_bytes.get().saturating_add(bytes_of(result)) <= MAX_HELD_BYTES;
         self.work += if affords { work } else { 0 };
         affords
+    }
+
+    /// Names the values that the current node makes.
+    pub fn set_label(&mut self, label: String) {
+        self.label = label;
+        if self.label.len() > MAX_LABEL_BYTES {
+            self.label.truncate(self.label.floor_char_boundary(MAX_LABEL_BYTES));
+            self.label.push('…');
+        }
     }
 
     pub fn reshape(&mut self, x: &Operand, shape: Vec<usize>) -> Result<Operand, Diagnostic> {
@@ -243,7 +303,7 @@ impl Context {
         Diagnostic::new(node.label.clone(), Problem::Import(problem))
     }
 
-    /// The graph inputs that a value is computed from.
+    /// The graph inputs that a value is computed from; some of them where it would take long to find all.
     pub fn sources(&self, operand: &Operand) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut pending = match operand.kind {
@@ -251,7 +311,8 @@ impl Context {
             Kind::Known { .. } => Vec::new(),
         };
         while let Some(id) = pending.pop() {
-            if seen.insert(id) {
+            if seen.insert(id) && self.looks.get() < MAX_LOOKS {
+                self.looks.set(self.looks.get() + 1);
                 pending.extend(self.graph.args(id));
             }
         }

@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use marill_program::flow::is_hidden;
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto};
 
 use super::body::{Body, Functions, Key, LiveNode, canonical, spelled};
@@ -144,7 +145,7 @@ impl<'m> Importer<'m> {
         let stored: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         // Before IR version 4 every initializer is an input too.
         for input in graph.input.iter().filter(|input| !stored.contains(input.name.as_str())) {
-            let slot = match value_type(input, request) {
+            let slot = match named(&input.name).and_then(|()| value_type(input, request)) {
                 Ok(ty) => Slot::Value(self.context.input(&input.name, ty)),
                 Err(fault) => self.blame(fault),
             };
@@ -152,8 +153,15 @@ impl<'m> Importer<'m> {
         }
         let results = graph.output.iter().map(|output| output.name.as_str()).collect();
         self.walk(&Body::of_graph(graph, results, String::new()))?;
+        let mut told: BTreeSet<&str> = BTreeSet::new();
         for output in &graph.output {
-            match self.value(&output.name, &output.name) {
+            let is_new = told.insert(&output.name);
+            let slot = named(&output.name).and_then(|()| self.value(&output.name, &output.name));
+            match slot {
+                Ok(_) if !is_new => {
+                    let twice = Problem::Import(ImportProblem::Redefined);
+                    drop(self.blame(Diagnostic::new(output.name.clone(), twice)));
+                }
                 Ok(Slot::Value(value)) => {
                     let id = self.context.materialise(&value);
                     self.context.graph.add_output(output.name.clone(), id, Owner::Client);
@@ -271,8 +279,8 @@ impl<'m> Importer<'m> {
             node.value = Some(self.held(tensor, &site.label)?);
         }
         let first = proto.output.iter().find(|name| !name.is_empty());
-        self.context.label =
-            first.map_or_else(|| site.label.clone(), |name| format!("{}{name}", frame.prefix));
+        let label = first.map_or_else(|| site.label.clone(), |name| format!("{}{name}", frame.prefix));
+        self.context.set_label(label);
         let results = (operator.translate)(&mut self.context, &node)?;
         match (results.len()..proto.output.len()).find(|&index| node.used[index]) {
             Some(index) => Err(node.form(format!("output {index} in use"), "the outputs before it").into()),
@@ -471,6 +479,14 @@ impl<'m> Importer<'m> {
             }
         }
     }
+}
+
+/// Makes sure that a program can have an input or output of this name.
+fn named(name: &str) -> Result<(), Diagnostic> {
+    if name.trim() != name || name.is_empty() || name.chars().any(is_hidden) {
+        return Err(Diagnostic::new(name.escape_debug().to_string(), Problem::Import(ImportProblem::Name)));
+    }
+    Ok(())
 }
 
 fn too_large(site: &Site, limit: usize, what: &'static str) -> Failure {

@@ -9,6 +9,9 @@ use super::problem::ImportProblem;
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::Constant;
 
+/// Most that a message repeats of the model.
+const MAX_FOUND_BYTES: usize = 256;
+
 /// A node's attributes by name; a function's parameter may stand under another name than its own.
 pub(super) type Attributes<'m> = BTreeMap<&'m str, &'m AttributeProto>;
 
@@ -105,13 +108,15 @@ impl<'m> OnnxNode<'m> {
 
     /// That the node breaks ONNX's rules: what it has, and what would work.
     pub fn invalid(&self, found: impl Into<String>, needed: &'static str) -> Diagnostic {
-        let problem = ImportProblem::Invalid { op_type: self.op_type.clone(), found: found.into(), needed };
+        let (op_type, found) = (self.op_type.clone(), shortened(found.into()));
+        let problem = ImportProblem::Invalid { op_type, found, needed };
         Diagnostic::new(self.label.clone(), Problem::Import(problem))
     }
 
     /// That the node is of a form that is not supported: what it has, and what would work.
     pub fn form(&self, found: impl Into<String>, supported: &'static str) -> Diagnostic {
-        let problem = ImportProblem::Form { op_type: self.op_type.clone(), found: found.into(), supported };
+        let (op_type, found) = (self.op_type.clone(), shortened(found.into()));
+        let problem = ImportProblem::Form { op_type, found, supported };
         Diagnostic::new(self.label.clone(), Problem::Import(problem))
     }
 
@@ -144,6 +149,15 @@ impl<'m> OnnxNode<'m> {
     pub fn length(&self, value: i64, what: &str) -> Result<usize, Diagnostic> {
         usize::try_from(value).map_err(|_| self.invalid(format!("{what} {value}"), "no negative length"))
     }
+}
+
+/// The beginning of what a model says, enough for a message.
+fn shortened(mut found: String) -> String {
+    if found.len() > MAX_FOUND_BYTES {
+        found.truncate(found.floor_char_boundary(MAX_FOUND_BYTES));
+        found.push('…');
+    }
+    found
 }
 
 /// The node's name, or its first output's.

@@ -88,9 +88,12 @@ pub enum ImportProblem {
         /// What is wrong with it.
         what: String,
     },
-    /// Two values, or two local functions, of one name.
+    /// Two values, outputs or local functions of one name.
     #[error("is defined twice")]
     Redefined,
+    /// An input or output that programs cannot name.
+    #[error("has no name that can be shown")]
+    Name,
     /// A local function that calls itself.
     #[error("calls itself{}", through(calls))]
     Recursion {
@@ -121,6 +124,7 @@ impl ImportProblem {
             ImportProblem::Tensor { .. } => "tensor",
             ImportProblem::External { .. } => "external-data",
             ImportProblem::Redefined => "redefined",
+            ImportProblem::Name => "name",
             ImportProblem::Recursion { .. } => "recursion",
             ImportProblem::Expansion { .. } => "expansion",
         }
@@ -153,7 +157,12 @@ impl ImportProblem {
             ImportProblem::External { .. } => Some(
                 "keep the data file beside the model, under the relative name that the model gives".into(),
             ),
-            ImportProblem::Redefined => Some("every value and function needs a name of its own".into()),
+            ImportProblem::Redefined => {
+                Some("every value, output and function needs a name of its own".into())
+            }
+            ImportProblem::Name => {
+                Some("inputs and outputs need names of printed characters, without spaces around them".into())
+            }
             ImportProblem::Recursion { .. } => {
                 Some("ONNX has no recursion: a function may only call others that do not call it".into())
             }

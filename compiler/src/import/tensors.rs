@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use marill_plaintext::shape::element_count;
 use memmap2::Mmap;
 use onnx_protobuf::TensorProto;
 use onnx_protobuf::tensor_proto::DataLocation;
@@ -111,6 +112,7 @@ fn read(tensor: &TensorProto, payloads: &[Payload], files: &mut Files) -> Result
             usize::try_from(dim).map_err(|_| wrong(format!("dimension {dim}"), "no negative dimension"))
         })
         .collect::<Result<_, _>>()?;
+    element_count(&shape)?;
     let needed_bytes = shape
         .iter()
         .try_fold(element.size_bytes(), |bytes, &dim| bytes.checked_mul(dim))

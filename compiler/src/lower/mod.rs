@@ -22,6 +22,7 @@ pub mod width;
 use std::collections::{BTreeMap, BTreeSet};
 
 use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
+use marill_program::flow::is_hidden;
 use marill_program::schema::{Output, Program, Step, VERSION};
 use marill_program::{Owner as Party, Target, ValidProgram};
 
@@ -158,6 +159,13 @@ fn party(owner: Owner) -> Option<Party> {
     }
 }
 
+/// A constant's name as programs may have it: of printed characters.
+fn printed(name: &str) -> String {
+    let shown: String = name.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
+    let trimmed = shown.trim();
+    if trimmed.is_empty() { "constant".to_owned() } else { trimmed.to_owned() }
+}
+
 impl Lowering<'_> {
     fn run(&mut self) -> Result<()> {
         self.builder.start_group("inputs");
@@ -270,7 +278,7 @@ impl Lowering<'_> {
         }
         let node = self.graph.node(id);
         let owner = node.facts.owner.and_then(party).unwrap_or(Party::Server);
-        let name = self.unique(if node.name.is_empty() { "constant" } else { &node.name });
+        let name = self.unique(&printed(&node.name));
         let value = Value::Plain(self.builder.constant(&name, owner, &node.facts.ty));
         self.constants.push(BundleConstant { name, owner, source: Source::Graph(id) });
         self.values.insert(id, value);
@@ -299,6 +307,10 @@ impl Lowering<'_> {
     fn shares(&mut self, id: ValueId) -> Result<Id> {
         match self.value(id)? {
             Value::Shared(value) => Ok(value),
+            Value::Plain(_) if self.graph.ty(id).dtype == DType::Bool => {
+                Err(self
+                    .refuse("sharing", "truth values are not shared, a cast to numbers before would work"))
+            }
             Value::Plain(value) => Ok(self.share_plain(value, self.precision.hidden_frac)),
         }
     }
@@ -402,6 +414,10 @@ impl Lowering<'_> {
             if knows {
                 return Ok(plain);
             }
+        }
+        if self.graph.ty(id).dtype == DType::Bool {
+            return Err(self
+                .refuse("revealing", "truth values are not revealed, a cast to numbers before would work"));
         }
         let integer = self.graph.ty(id).dtype == DType::I64;
         let known = match value {

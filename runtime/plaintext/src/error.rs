@@ -111,6 +111,12 @@ pub enum OpError {
         /// The shape.
         shape: Vec<usize>,
     },
+    /// A shape has more axes than [`crate::shape::MAX_AXES`].
+    #[error("a shape has {found} axes, 64 is the most")]
+    TooManyAxes {
+        /// How many axes.
+        found: usize,
+    },
     /// The memory for a result is not to be had.
     #[error("no memory for {elements} elements")]
     OutOfMemory {

@@ -8,8 +8,15 @@ use crate::{DType, Op, OpError, TensorType};
 /// Most elements a tensor may have. Axes of length 0 do not count, so no product of axis lengths overflows.
 pub const MAX_ELEMENTS: usize = 1 << 40;
 
-/// Number of elements in `shape`. Errors: the product of the non-zero axes exceeds [`MAX_ELEMENTS`].
+/// Most axes a tensor may have.
+pub const MAX_AXES: usize = 64;
+
+/// Number of elements in `shape`. Errors: more than [`MAX_AXES`] axes, or the product of the non-zero ones exceeds
+/// [`MAX_ELEMENTS`].
 pub fn element_count(shape: &[usize]) -> Result<usize, OpError> {
+    if shape.len() > MAX_AXES {
+        return Err(OpError::TooManyAxes { found: shape.len() });
+    }
     let mut count = 1usize;
     for &d in shape.iter().filter(|&&d| d != 0) {
         count = count

@@ -384,4 +384,9 @@ fn faults_of_types() {
         assert!(fault(&error), "{op} {args:?}: {error:?}");
         assert!(error.to_string().chars().next().is_some_and(char::is_lowercase), "{error}");
     }
+    let reshape = |axes: usize| marill_plaintext::Op::Reshape { shape: vec![1; axes] };
+    let scalar = ["f32[]".parse().unwrap()];
+    assert!(marill_plaintext::infer(&reshape(64), &scalar).is_ok());
+    let error = marill_plaintext::infer(&reshape(65), &scalar).unwrap_err();
+    assert_eq!(error, OpError::TooManyAxes { found: 65 });
 }

@@ -1,6 +1,6 @@
 //! Values that the file or the shapes alone decide.
 
-use marill_plaintext::{DType, Tensor};
+use marill_plaintext::{DType, Tensor, TensorType};
 
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
@@ -86,6 +86,15 @@ pub(super) fn size(context: &mut Context, node: &OnnxNode) -> Results {
     Ok(vec![context.known(Tensor::scalar_i64(elements))])
 }
 
+/// `count`, if so many elements can be made beside those of other nodes.
+fn room(context: &mut Context, node: &OnnxNode, dtype: DType, count: usize) -> Result<usize, Diagnostic> {
+    if context.spends(count, &TensorType::new(dtype, [count])) {
+        return Ok(count);
+    }
+    Err(node
+        .form(format!("{count} elements, too many beside those of other nodes"), "fewer or shorter ranges"))
+}
+
 pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
     let operands = [node.need(0)?, node.need(1)?, node.need(2)?];
     let mut bounds = Vec::with_capacity(3);
@@ -108,7 +117,9 @@ pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
         let step = i128::from(delta);
         let count = if (span > 0) == (step > 0) { (span.abs() + step.abs() - 1) / step.abs() } else { 0 };
         let count = usize::try_from(count).ok().filter(|&count| count <= MAX_RANGE).ok_or_else(too_long)?;
-        let values = (0..count).map(|index| (i128::from(start) + index as i128 * step) as i64).collect();
+        let count = room(context, node, DType::I64, count)?;
+        // Below the limit, which fits: wrapping on the way does no harm.
+        let values = (0..count as i64).map(|index| start.wrapping_add(index.wrapping_mul(delta))).collect();
         Tensor::i64(vec![count], values)
     } else {
         let number =
@@ -124,7 +135,8 @@ pub(super) fn range(context: &mut Context, node: &OnnxNode) -> Results {
         if count > MAX_RANGE as f64 {
             return Err(too_long());
         }
-        Tensor::f32(vec![count as usize], (0..count as usize).map(|i| start + i as f32 * delta).collect())
+        let count = room(context, node, DType::F32, count as usize)?;
+        Tensor::f32(vec![count], (0..count).map(|i| start + i as f32 * delta).collect())
     };
     Ok(vec![context.derived(context.check(tensor)?, &operands)])
 }

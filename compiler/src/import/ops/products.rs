@@ -66,9 +66,12 @@ pub(super) fn einsum(context: &mut Context, node: &OnnxNode) -> Results {
     let (left, right) = operands.split_once(',').ok_or_else(refuse)?;
     let labels = |part: &str| -> Result<Vec<char>, Diagnostic> {
         let labels: Vec<char> = part.chars().collect();
-        let distinct = (1..labels.len()).all(|index| !labels[..index].contains(&labels[index]));
         let plain = labels.iter().all(char::is_ascii_alphabetic);
-        if distinct && plain { Ok(labels) } else { Err(refuse()) }
+        if plain && (1..labels.len()).all(|index| !labels[..index].contains(&labels[index])) {
+            Ok(labels)
+        } else {
+            Err(refuse())
+        }
     };
     let (left, right, target) = (labels(left)?, labels(right)?, labels(target)?);
     let (a, b) = (node.need(0)?, node.need(1)?);

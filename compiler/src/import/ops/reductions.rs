@@ -87,8 +87,9 @@ pub(super) fn reduce_prod(context: &mut Context, node: &OnnxNode) -> Results {
     }
     let factors = context.integers(node, x, "data")?;
     let product = factors.iter().try_fold(1i64, |product, &factor| product.checked_mul(factor));
-    let product =
-        product.ok_or_else(|| node.invalid(format!("factors {factors:?}"), "a product below 2^63"))?;
+    let product = product.ok_or_else(|| {
+        node.invalid(format!("{} factors of a larger product", factors.len()), "a product below 2^63")
+    })?;
     let keepdims = node.flag("keepdims", true) && x.rank() == 1;
     let result = context.known(Tensor::scalar_i64(product));
     Ok(vec![if keepdims { context.reshape(&result, vec![1])? } else { result }])

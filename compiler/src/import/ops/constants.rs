@@ -65,8 +65,8 @@ pub(super) fn eye_like(context: &mut Context, node: &OnnxNode) -> Results {
     let &[rows, columns] = like.shape() else {
         return Err(node.invalid(format!("operand {:?}", like.shape()), "a matrix"));
     };
-    let diagonal = node.int("k", 0);
-    let is_one = |at: usize| (at % columns) as i64 == (at / columns) as i64 + diagonal;
+    let diagonal = i128::from(node.int("k", 0));
+    let is_one = |at: usize| (at % columns) as i128 == (at / columns) as i128 + diagonal;
     if rows.saturating_mul(columns) > MAX_RANGE {
         return Err(
             node.form(format!("a matrix of {rows} by {columns}"), "matrices of at most 2^20 elements")

@@ -60,7 +60,7 @@ fn fixtures_agree_with_their_references_for_every_seed() {
         let cost = cost(&compiled.program, length, Suite::Dealer);
         let (mut worst, mut apart) = (0f32, 0f32);
         let simulated = simulate(&compiled, &fixture.inputs);
-        let seeds = if name == MANY_SEEDS.0 { MANY_SEEDS.1 } else { SEEDS };
+        let seeds = if *name == MANY_SEEDS.0 { MANY_SEEDS.1 } else { SEEDS };
         for _ in 0..seeds {
             let run = run(bundle.path(), &fixture.inputs, &BTreeMap::new());
             assert_metered(name, &run.stats, &cost);

@@ -83,15 +83,15 @@ fn what_was_asked_for_is_kept() {
 }
 
 #[test]
-fn bounds_of_every_size_can_be_lowered() {
+fn the_least_and_the_widest_bounds_can_be_lowered() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     fs::write(&path, model(1.0, norm)).unwrap();
     for suite in [Suite::Dealer, Suite::TwoParty] {
         let request = Request { suite, ..Request::default() };
         let model = read(&path, &request, &mut |_| {}).unwrap();
-        for range_bits in Numerics::RANGE_BITS {
-            for hidden_bits in Numerics::HIDDEN_BITS {
+        for range_bits in [*Numerics::RANGE_BITS.start(), *Numerics::RANGE_BITS.end()] {
+            for hidden_bits in Numerics::HIDDEN_BITS.step_by(3) {
                 for frac_bits in [*Numerics::FRAC_BITS.start(), *Numerics::FRAC_BITS.end()] {
                     let numerics = Numerics { frac_bits, range_bits, hidden_bits };
                     let request = Request { numerics, ..request.clone() };

@@ -268,6 +268,21 @@ fn rows_at_the_clients_indices() {
     }
 }
 
+/// Integers of one party and of the other.
+#[test]
+fn sums_of_integers() {
+    let mut case = Case::new();
+    let (x, y) =
+        (Tensor::i64([4], vec![3, -7, 0, 60]).unwrap(), Tensor::i64([4], vec![-5, 9, 1, 2]).unwrap());
+    let (a, b) = (case.graph.add_input("a", x.ty()), case.graph.add_input("b", y.ty()));
+    case.client.insert("a".into(), x.clone());
+    case.server.insert("b".into(), y.clone());
+    let sum = case.graph.apply(Op::Add, &[a, b], "sum").unwrap();
+    let result = case.graph.apply(Op::Cast { to: DType::F32 }, &[sum], "result").unwrap();
+    let error = case.error(result, &evaluate(&Op::Add, &[&x, &y]).unwrap().cast(DType::F32));
+    assert!(error <= 1e-6, "{error}");
+}
+
 /// A weight that is kept as integers.
 #[test]
 fn integers_as_weights() {

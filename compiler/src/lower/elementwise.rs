@@ -36,8 +36,9 @@ impl Lowering<'_> {
                 if subtract { (known, y) } else { (y, known) }
             }
             (Value::Plain(x), Value::Plain(y)) => {
-                let frac = self.precision.hidden_frac;
-                let shared = self.share_plain(x, frac);
+                let shared = self.share_plain(x, self.precision.hidden_frac);
+                // Integers keep none.
+                let frac = self.builder.frac(shared);
                 (shared, self.builder.encode(y, frac, self.precision.hidden_bound))
             }
         };

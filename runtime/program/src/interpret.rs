@@ -201,7 +201,7 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
         let mut lift = |value: u32| {
             let k = program.ty(value).width().unwrap_or(64);
             let limit = &mut lifts[value as usize];
-            *limit = limit.min(f64::from(if k < width { k - 2 } else { k - 1 }));
+            *limit = limit.min(f64::from(k) - if k < width { 2.0 } else { 1.0 });
         };
         let mut table = |value: u32, log2: f64| {
             let limit = &mut tables[value as usize];

@@ -16,6 +16,7 @@ use crate::Compiled;
 use crate::ir::{self, Graph, ValueId};
 use crate::npz::{self, NpzError};
 use crate::precision::headroom::{self, Check};
+use crate::splitmix::SplitMix64;
 use crate::text_samples::{self, TextError};
 
 /// One tensor for each input.
@@ -152,7 +153,7 @@ pub fn synthesise(graph: &Graph) -> Sample {
 
 /// As [`synthesise`], `count` different ones.
 pub fn synthesise_several(graph: &Graph, count: usize) -> Vec<Sample> {
-    let mut random = Random(0x6d61_7269_6c6c);
+    let mut random = Random(SplitMix64(0x6d61_7269_6c6c));
     let mut one = || {
         let inputs = graph.inputs.iter();
         inputs.map(|&id| (graph.node(id).name.clone(), made_up(graph, id, &mut random))).collect()
@@ -234,26 +235,18 @@ fn is_only_a_mask(graph: &Graph, id: ValueId) -> bool {
     true
 }
 
-/// SplitMix64: small, and the same on every machine.
-struct Random(u64);
+/// What samples are made up of.
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     /// Uniform in `0..limit`, up to a bias that does not matter here; 0 for a limit of 0.
     fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+        ((u128::from(self.0.draw()) * u128::from(limit)) >> 64) as u64
     }
 
     fn normal(&mut self) -> f32 {
         let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        let (radius, angle) = (unit(self.next()), unit(self.next()));
+        let (radius, angle) = (unit(self.0.draw()), unit(self.0.draw()));
         ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
     }
 }

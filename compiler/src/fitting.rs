@@ -1,15 +1,15 @@
 //! Compiles until the samples fit: with wider bounds where their values pass the usual ones, with closer approximations
 //! where outputs are further off than wanted.
 //!
-//! What is chosen is public, since the program tells it, and depends on private weights: the three numbers of
-//! [`Numerics`], of which hidden bits are taken in steps of [`HIDDEN_STEP`], and one of two levels of approximation.
+//! What is chosen is public, since the program tells it, and depends on private weights: hidden bits, of which there are
+//! the usual ones and [`HIDDEN_LEVELS`], range bits, and one of two levels of approximation.
 
 use crate::calibrate::{self, Calibration, CalibrationError, Sample};
 use crate::precision::headroom::{self, Overflow};
 use crate::{Approximate, Compiled, Diagnostic, Model, Numerics, Progress, Request};
 
-/// Hidden states' bounds are widened by so many bits at a time: how many levels there are is what the choice tells.
-pub const HIDDEN_STEP: u32 = 3;
+/// Hidden bits that may be taken: how many levels there are is what the choice tells.
+pub const HIDDEN_LEVELS: [u32; 2] = [10, *Numerics::HIDDEN_BITS.end()];
 
 /// Bits that samples leave to other inputs where they choose.
 const MARGIN_BITS: f64 = 0.5;
@@ -123,10 +123,10 @@ impl Bounds<'_> {
         match self.tried.as_ref().filter(is_unmoved) {
             Some(&(_, before)) => self.numerics.hidden_bits = before,
             None => {
-                let most = *Numerics::HIDDEN_BITS.end();
-                let wider = most.min(hidden + bits.next_multiple_of(HIDDEN_STEP));
-                if self.freedom.hidden_bits && wider > hidden {
-                    self.numerics.hidden_bits = wider;
+                let [_, most] = HIDDEN_LEVELS;
+                let enough = HIDDEN_LEVELS.into_iter().find(|&level| level >= hidden + bits);
+                if self.freedom.hidden_bits && hidden < most {
+                    self.numerics.hidden_bits = enough.unwrap_or(most);
                     self.tried = Some((overflow, hidden));
                     return Ok(());
                 }

@@ -25,6 +25,7 @@ pub mod export;
 pub mod fitting;
 pub mod merge_heads;
 pub mod report;
+pub mod splitmix;
 pub mod text_samples;
 
 pub use approximation::Approximate;

@@ -19,6 +19,7 @@ use crate::lower::Lowered;
 use crate::machine::{self, Machines};
 use crate::precision::headroom::GroupHeadroom;
 use crate::published::WeightRow;
+use crate::request::Numerics;
 use crate::rewrite::certificate::Certificate;
 
 /// One number for each process.
@@ -95,6 +96,8 @@ pub struct Report {
     pub network: Network,
     /// How far activations may be from what the model says.
     pub approximate: Approximate,
+    /// How values became integers, asked for or taken for the samples.
+    pub numerics: Numerics,
     /// Once per pair and model.
     pub setup: PhaseReport,
     /// Per run, before the inputs are known.
@@ -207,6 +210,7 @@ pub fn report(
         dims: dims.map(|dim| (dim.name.clone(), dim.size)).collect(),
         network,
         approximate: compiled.approximate,
+        numerics: compiled.numerics,
         setup: predicted.setup,
         preprocess: predicted.preprocess,
         online: predicted.online,

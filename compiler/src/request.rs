@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use marill_plaintext::Op;
 use marill_program::Suite;
 use marill_program::network::Network;
+use serde::Serialize;
 
 use crate::approximation::Approximate;
 use crate::diagnostic::{Diagnostic, Problem};
@@ -15,7 +16,7 @@ use crate::precision::Precision;
 use crate::rewrite::cost::CostModel;
 
 /// How values become integers. All of it is public: the client's program depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Numerics {
     /// Fraction bits of activations that enter products with weights, and of the weights.
     pub frac_bits: u32,

@@ -45,6 +45,17 @@ pub enum TextError {
         /// Tokens of a sample.
         needed: usize,
     },
+    /// The text has fewer lines than a batch.
+    #[error("the text has {found} lines that are not empty, the model takes {needed} at once")]
+    Lines {
+        /// Lines.
+        found: usize,
+        /// Lines of a sample.
+        needed: usize,
+    },
+    /// A model without an input for tokens.
+    #[error("the model has no input for tokens: give samples as npz files")]
+    NoTokens,
     /// An input that a text does not give.
     #[error("input \"{name}\" of type {ty} is not made of text: give samples as npz files")]
     NotText {
@@ -89,8 +100,11 @@ pub fn read_text(
     let tokenizer = read_tokenizer(tokenizer)?;
     let length = length(inputs)?;
     let is_masked = inputs.iter().any(|(name, _)| Part::of(name) == Part::Mask);
-    let rows = if is_masked { lines(&text, &tokenizer, length)? } else { pieces(&text, &tokenizer, length)? };
     let batch = inputs.iter().map(|(_, ty)| ty.len() / length.max(1)).max().unwrap_or(1).max(1);
+    let rows = match is_masked {
+        true => lines(&text, &tokenizer, length, batch)?,
+        false => pieces(&text, &tokenizer, length, batch)?,
+    };
     let starts = spread(rows.len() / batch);
     Ok(starts.map(|at| sample(inputs, &rows[at * batch..(at + 1) * batch])).collect())
 }
@@ -123,7 +137,7 @@ fn length(inputs: &[(String, TensorType)]) -> Result<usize, TextError> {
     match tokens[..] {
         [_] => Ok(first),
         [_, (name, ty), ..] => Err(TextError::NotText { name: name.clone(), ty: ty.clone() }),
-        [] => Err(TextError::Short { found: 0, needed: first }),
+        [] => Err(TextError::NoTokens),
     }
 }
 
@@ -148,7 +162,7 @@ impl Row {
     }
 }
 
-fn lines(text: &str, tokenizer: &Tokenizer, length: usize) -> Result<Vec<Row>, TextError> {
+fn lines(text: &str, tokenizer: &Tokenizer, length: usize, batch: usize) -> Result<Vec<Row>, TextError> {
     let padding = PADDING.iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let rows = lines.map(|line| {
@@ -156,17 +170,18 @@ fn lines(text: &str, tokenizer: &Tokenizer, length: usize) -> Result<Vec<Row>, T
         Ok(Row::new(&encoding, 0, length, padding.into()))
     });
     let rows = rows.collect::<Result<Vec<Row>, TextError>>()?;
-    if rows.is_empty() {
-        return Err(TextError::Short { found: 0, needed: 1 });
+    if rows.len() < batch {
+        return Err(TextError::Lines { found: rows.len(), needed: batch });
     }
     Ok(rows)
 }
 
-fn pieces(text: &str, tokenizer: &Tokenizer, length: usize) -> Result<Vec<Row>, TextError> {
+fn pieces(text: &str, tokenizer: &Tokenizer, length: usize, batch: usize) -> Result<Vec<Row>, TextError> {
     let encoding = tokenizer.encode(text, true).map_err(|error| TextError::Encode(error.to_string()))?;
     let found = encoding.get_ids().len();
-    if length == 0 || found < length {
-        return Err(TextError::Short { found, needed: length });
+    let needed = length.saturating_mul(batch);
+    if length == 0 || found < needed {
+        return Err(TextError::Short { found, needed });
     }
     Ok((0..found / length).map(|piece| Row::new(&encoding, piece * length, length, 0)).collect())
 }

@@ -82,6 +82,13 @@ fn what_gives_no_samples_says_why() {
     let ids: (&str, DType, &[usize]) = ("input_ids", DType::I64, &[1, 4]);
     let short = samples("a b c", &[ids]).unwrap_err().to_string();
     assert_eq!(short, "the text has 3 tokens, the model takes 4 at once");
+    let batch = samples("a b c a b", &[("ids", DType::I64, &[2, 4])]).unwrap_err();
+    assert!(matches!(batch, TextError::Short { found: 5, needed: 8 }));
+    let masked: [(&str, DType, &[usize]); 2] =
+        [("ids", DType::I64, &[2, 4]), ("attention_mask", DType::I64, &[2, 4])];
+    let lines = samples("a b c a b\n\n", &masked).unwrap_err();
+    assert!(matches!(lines, TextError::Lines { found: 1, needed: 2 }));
+    assert!(matches!(samples("a", &masked[1..]).unwrap_err(), TextError::NoTokens));
     for other in
         [("pixels", DType::F32, &[1, 4][..]), ("more", DType::I64, &[1, 4]), ("mask", DType::I64, &[1, 5])]
     {

@@ -1,25 +1,18 @@
 //! Choices that follow from libFuzzer's seed alone.
 
+use marill_compiler::splitmix::SplitMix64;
+
 /// A stream of choices.
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     pub fn new(seed: u32) -> Random {
-        Random(u64::from(seed) << 1 | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Random(SplitMix64(u64::from(seed) << 1 | 1))
     }
 
     /// A number below `limit`, 0 if that is 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        if limit == 0 { 0 } else { (self.next() % limit as u64) as usize }
+        if limit == 0 { 0 } else { (self.0.draw() % limit as u64) as usize }
     }
 
     /// True once in `count` times.
@@ -53,7 +46,7 @@ impl Random {
         ];
         match self.below(8) {
             0 => EDGES[self.below(EDGES.len())],
-            1 => self.next() as i64,
+            1 => self.0.draw() as i64,
             2 => self.below(300) as i64 - 20,
             _ => self.below(8) as i64 - 2,
         }
@@ -75,7 +68,7 @@ impl Random {
             f32::MIN_POSITIVE,
         ];
         match self.below(3) {
-            0 => f32::from_bits(self.next() as u32),
+            0 => f32::from_bits(self.0.draw() as u32),
             1 => self.integer() as f32,
             _ => EDGES[self.below(EDGES.len())],
         }

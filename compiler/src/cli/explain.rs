@@ -52,6 +52,13 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
         if let Some(level) = report["approximate"].as_str() {
             let _ = writeln!(text, "\nactivations: {level}");
         }
+        let numerics = &report["numerics"];
+        let bits = |name: &str| numerics[name].as_u64();
+        if let (Some(frac), Some(range), Some(hidden)) =
+            (bits("frac_bits"), bits("range_bits"), bits("hidden_bits"))
+        {
+            let _ = writeln!(text, "numbers: --frac-bits {frac} --range-bits {range} --hidden-bits {hidden}");
+        }
         weights(&report["weights"], &mut text);
         certificates(&report["certificates"], &mut text);
         rules(&report["rewrites"], &mut text);

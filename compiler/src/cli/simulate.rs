@@ -26,7 +26,10 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
     let check = headroom::check_with(bundle.program(), slice::from_ref(&sample), &mut |name| {
         bundle.constant(name).map_err(|error| error.to_string())
     })
-    .map_err(CalibrationError::from)?;
+    .map_err(|error| match headroom::overflow_of(&error, bundle.program()) {
+        Some(overflow) => anyhow::Error::from(Diagnostic::from(overflow)),
+        None => CalibrationError::from(error).into(),
+    })?;
     drop(spinner);
 
     let outputs = &check.outputs[0];

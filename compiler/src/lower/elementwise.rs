@@ -90,6 +90,10 @@ impl Lowering<'_> {
         Ok(self.builder.scale(x, integer, bits as u32))
     }
 
+    pub(super) fn is_public(&self, plain: Id) -> bool {
+        matches!(self.builder.get(plain).kind, Kind::Plain { owner: Party::Public, .. })
+    }
+
     pub(super) fn is_server_constant(&self, plain: Id) -> bool {
         let draft = self.builder.get(plain);
         matches!(draft.instruction, marill_program::Instruction::Constant(_))
@@ -99,7 +103,7 @@ impl Lowering<'_> {
     /// Product of shares and a clear tensor.
     pub(super) fn times_plain(&mut self, x: Id, y: Id) -> Result<Id> {
         let p = self.precision;
-        if matches!(self.builder.get(y).kind, Kind::Plain { owner: Party::Public, .. }) {
+        if self.is_public(y) {
             let x = self.builder.at_frac(x, self.builder.frac(x).min(p.hidden_frac));
             let known = self.builder.encode(y, p.weight_frac, p.hidden_bound);
             let result = self.builder.mul(x, known, [Operand::Wide; 2], p.hidden_bound);
@@ -147,7 +151,7 @@ impl Lowering<'_> {
                 let x = self.shares(a)?;
                 let inverse = self.builder.plain(&Op::Reciprocal, &[divisor])?;
                 let p = self.precision;
-                if matches!(self.builder.get(inverse).kind, Kind::Plain { owner: Party::Public, .. }) {
+                if self.is_public(inverse) {
                     return self.times_plain(x, inverse);
                 }
                 let inverse = self.share_plain(inverse, INVERSE_FRAC);

@@ -44,7 +44,7 @@ impl Lowering<'_> {
         let rows = self.builder.movement(&flat, &[turned])?;
         let hot = self.builder.plain(&Op::OneHot { depth }, &[indices])?;
         let hot = self.builder.plain(&Op::Reshape { shape: vec![count, depth] }, &[hot])?;
-        let known = self.builder.encode(hot, 0, 1.0);
+        let known = self.builder.encode(hot, 0, 1.5);
         let hot = self.builder.share(known);
         let chosen = self.masked_matmul(hot, rows)?;
         let split = Op::Reshape { shape: std::iter::once(count).chain(others.iter().copied()).collect() };

@@ -1,10 +1,10 @@
 //! Matrix products and rotary embedding.
 
 use marill_plaintext::Op;
-use marill_program::{Owner as Party, Target};
+use marill_program::Target;
 
 use super::attention::PROBABILITY_BOUND;
-use super::draft::{Id, Kind, Operand};
+use super::draft::{Id, Operand};
 use super::{Lowering, Result, Value};
 use crate::ir::ValueId;
 
@@ -14,7 +14,7 @@ impl Lowering<'_> {
         let p = self.precision;
         match (self.value(a)?, self.value(b)?) {
             (Value::Shared(x), Value::Plain(w)) => {
-                if matches!(self.builder.get(w).kind, Kind::Plain { owner: Party::Public, .. }) {
+                if self.is_public(w) {
                     let x = self.builder.at_frac(x, p.linear_frac.min(self.builder.frac(x)));
                     if self.mask_sources.contains(&a) {
                         self.builder.open(x, Target::Both);
@@ -25,7 +25,7 @@ impl Lowering<'_> {
                 self.times_weight(x, w)
             }
             (Value::Plain(w), Value::Shared(x)) => {
-                if matches!(self.builder.get(w).kind, Kind::Plain { owner: Party::Public, .. }) {
+                if self.is_public(w) {
                     let x = self.builder.at_frac(x, p.linear_frac.min(self.builder.frac(x)));
                     let known = self.builder.encode(w, p.weight_frac, p.hidden_bound);
                     return self.builder.matmul(known, x, p.hidden_bound);
@@ -94,15 +94,11 @@ impl Lowering<'_> {
         let bound = self.builder.bound(x) * 1.5;
         let mut product = |x: Id, table: Value| match table {
             Value::Shared(table) => self.masked_product(x, table),
-            Value::Plain(table) => {
-                if matches!(self.builder.get(table).kind, Kind::Plain { owner: Party::Public, .. }) {
-                    let known = self.builder.encode(table, p.weight_frac, 1.5);
-                    return self.builder.mul(x, known, [Operand::Wide; 2], bound);
-                }
-                let known = self.builder.encode(table, p.activation_frac, 1.5);
-                let shared = self.builder.share(known);
-                self.masked_product(x, shared)
+            Value::Plain(table) if self.is_public(table) => {
+                let known = self.builder.encode(table, p.weight_frac, 1.5);
+                self.builder.mul(x, known, [Operand::Wide; 2], bound)
             }
+            Value::Plain(table) => self.times_plain(x, table),
         };
         let (left, right) = (product(x, cos)?, product(rotated, sin)?);
         let result = self.builder.add(left, right)?;

@@ -93,8 +93,8 @@ impl Lowering<'_> {
         let (mut above, mut borders) = (&regions[1..], &tops[..tops.len() - 1]);
         while let Some(&first) = borders.first() {
             let low_bits = (first + frac - BORDER_BITS).max(0) as u32;
-            // What the borders below the next comparison's choose means nothing where the value is above them, and is
-            // replaced.
+            // Where a value is above all that one comparison reaches, what it chooses means nothing: the next one
+            // replaces it.
             let width = |count| borders.get(count).map_or(full, |&t| (t + frac + 2) as u32) - low_bits;
             let count = (1..=borders.len()).rev().find(|&n| width(n) <= MAX_COMPARED).unwrap_or(1);
             let width = width(count);

@@ -3,7 +3,7 @@
 
 use super::pattern::{applied, apply, binary, either_way, substitute};
 use crate::diagnostic::Diagnostic;
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Graph, Owner, ValueId};
 use marill_plaintext::{Op, Tensor};
 
 /// Elements of all windows of a convolution that is taken apart.
@@ -112,6 +112,8 @@ fn windows_to_product(graph: &mut Graph, id: ValueId) -> Result<bool, Diagnostic
     if is_padded {
         let zeros = Tensor::f32([n, c, 1], vec![0.0; n * c]).map_err(|error| failed(graph, error))?;
         let zeros = graph.add_constant("padding", zeros);
+        // No weight: a convolution in the clear stays there.
+        graph.node_mut(zeros).facts.owner = Some(Owner::Public);
         flat = apply(graph, Op::Concat { axis: 2 }, &[flat, zeros], id)?;
     }
     let gathered = apply(graph, Op::Gather { axis: 2 }, &[flat, indices], id)?;

@@ -66,10 +66,10 @@ fn unit(graph: &Graph, id: ValueId) -> Option<(ValueId, f64)> {
         && max > 1e30
     {
         (least, length) = (f64::from(min), graph.arg(length, 0)?);
-    } else if let Some([inner, floor]) = either_way(graph, length, &Op::Max)
-        .find_map(|[inner, floor]| scalar(graph, floor).map(|_| [inner, floor]))
+    } else if let Some(found) =
+        either_way(graph, length, &Op::Max).find_map(|[inner, floor]| Some((scalar(graph, floor)?, inner)))
     {
-        (least, length) = (scalar(graph, floor)?, inner);
+        (least, length) = found;
     }
     let sum = rooted(graph, length)?;
     let Op::ReduceSum { axes, keepdims: true } = graph.op(sum)? else { return None };

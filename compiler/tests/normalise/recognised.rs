@@ -1,6 +1,6 @@
 //! Norms, activations and rotary embedding.
 
-use marill_compiler::ir::ValueId;
+use marill_compiler::ir::{Owner, ValueId};
 use marill_plaintext::{DType, GeluForm, Op};
 
 use super::spelling::Spelling;
@@ -302,5 +302,10 @@ fn convolutions_become_products_of_their_windows() {
         let normalised = s.same(y);
         assert!(!normalised.operations().contains(&"conv"), "{:?}", normalised.operations());
         normalised.the("mat_mul");
+        // What windows see beyond the edges is nobody's secret.
+        let nodes = normalised.0.dag.node_weights();
+        for padding in nodes.filter(|node| node.name == "padding") {
+            assert_eq!(padding.facts.owner, Some(Owner::Public));
+        }
     }
 }

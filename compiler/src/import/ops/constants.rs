@@ -72,7 +72,8 @@ pub(super) fn eye_like(context: &mut Context, node: &OnnxNode) -> Results {
             node.form(format!("a matrix of {rows} by {columns}"), "matrices of at most 2^20 elements")
         );
     }
-    let ones = Tensor::bool([rows, columns], (0..rows * columns).map(is_one).collect());
+    let count = room(context, node, DType::Bool, rows * columns)?;
+    let ones = Tensor::bool([rows, columns], (0..count).map(is_one).collect());
     let ones = context.known(context.check(ones)?);
     let dtype = match i32::try_from(node.int("dtype", 0)).ok().and_then(tensors::element) {
         Some(element) => element.dtype(),

@@ -18,33 +18,49 @@ pub(super) fn gather(context: &mut Context, node: &OnnxNode) -> Results {
 pub(super) fn gather_elements(context: &mut Context, node: &OnnxNode) -> Results {
     let (x, indices) = (node.need(0)?, node.need(1)?);
     let axis = node.axis(node.int("axis", 0), x.rank())?;
-    let known = indices.known().ok_or_else(|| context.dynamic(node, indices, "indices"))?;
+    if indices.known().is_none() {
+        return Err(context.dynamic(node, indices, "indices"));
+    }
     let shape = indices.shape().to_vec();
     let fits = shape.iter().zip(x.shape()).enumerate().all(|(at, (&mine, &full))| at == axis || mine <= full);
     if shape.len() != x.rank() || !fits {
         let found = format!("indices {shape:?} into {:?}", x.shape());
-        return Err(
-            node.invalid(found, "indices with the operand's axes, none longer but the one gathered along")
-        );
+        let needed = "indices with the operand's axes, none longer but the one gathered along";
+        return Err(node.invalid(found, needed));
     }
-    let strides = strides(x.shape());
-    let length = x.shape()[axis] as i64;
-    let mut flat = Vec::with_capacity(known.len());
-    let mut place = vec![0usize; shape.len()];
-    for index in context.check(known.to_i64_vec())? {
-        let along = if index < 0 { index + length } else { index };
-        if !(0..length).contains(&along) {
+    let (mine, theirs) = (strides(&shape), strides(x.shape()));
+    // Where each element would be at index 0.
+    let start = |at: usize| -> usize {
+        (0..shape.len()).filter(|&d| d != axis).map(|d| at / mine[d] % shape[d] * theirs[d]).sum()
+    };
+    let starts = (0..indices.elements()).map(|at| start(at) as i64).collect();
+    let starts = context.known(context.check(Tensor::i64(shape.clone(), starts))?);
+    let along = from_start(context, node, indices, x.shape()[axis])?;
+    let stride = context.known(Tensor::scalar_i64(theirs[axis] as i64));
+    let step = context.apply(Op::Mul, &[&along, &stride])?;
+    let flat = context.apply(Op::Add, &[&step, &starts])?;
+    let elements = context.reshape(x, vec![x.elements()])?;
+    Ok(vec![context.apply(Op::Gather { axis: 0 }, &[&elements, &flat])?])
+}
+
+/// Indices into an axis of `length`, of which negative ones count from its end, counted from its start.
+fn from_start(
+    context: &mut Context,
+    node: &OnnxNode,
+    indices: &Operand,
+    length: usize,
+) -> Result<Operand, Diagnostic> {
+    let length = length as i64;
+    if let Some(known) = indices.known() {
+        let indices = context.check(known.to_i64_vec())?;
+        if let Some(index) = indices.into_iter().find(|index| !(-length..length).contains(index)) {
             return Err(node.invalid(format!("index {index}"), "indices within the operand"));
         }
-        let at = |(axis_at, &place): (usize, &usize)| if axis_at == axis { along as usize } else { place };
-        let sum: usize =
-            place.iter().enumerate().map(at).zip(&strides).map(|(place, stride)| place * stride).sum();
-        flat.push(sum as i64);
-        advance(&mut place, &shape);
     }
-    let flat = context.derived(context.check(Tensor::i64(shape, flat))?, &[indices]);
-    let elements = context.reshape(x, vec![x.shape().iter().product()])?;
-    Ok(vec![context.apply(Op::Gather { axis: 0 }, &[&elements, &flat])?])
+    let (zero, length) = (context.known(Tensor::scalar_i64(0)), context.known(Tensor::scalar_i64(length)));
+    let is_negative = context.apply(Op::Less, &[indices, &zero])?;
+    let from_end = context.apply(Op::Add, &[indices, &length])?;
+    context.apply(Op::Where, &[&is_negative, &from_end, indices])
 }
 
 /// Elements from one to the next along each axis.
@@ -54,17 +70,6 @@ fn strides(shape: &[usize]) -> Vec<usize> {
         strides[axis - 1] = strides[axis] * shape[axis];
     }
     strides
-}
-
-/// The next place in row-major order.
-fn advance(place: &mut [usize], shape: &[usize]) {
-    for (at, &length) in place.iter_mut().zip(shape).rev() {
-        *at += 1;
-        if *at < length {
-            return;
-        }
-        *at = 0;
-    }
 }
 
 /// Of computed numbers, rows of all leading axes as one; else as it is, which keeps masks recognisable.
@@ -78,15 +83,12 @@ pub(super) fn gather_nd(context: &mut Context, node: &OnnxNode) -> Results {
     }
     let (leading, rest) = x.shape().split_at(depth);
     let (last, count) = (indices.rank() - 1, indices.shape()[..indices.rank() - 1].to_vec());
-    let zero = context.known(Tensor::scalar_i64(0));
-    let mut rows = zero.clone();
+    let mut rows = context.known(Tensor::scalar_i64(0));
     for (axis, (&length, stride)) in leading.iter().zip(strides(leading)).enumerate() {
-        let (start, length) = (axis as i64, context.known(Tensor::scalar_i64(length as i64)));
+        let start = axis as i64;
         let index = context.apply(Op::Slice { axis: last, start, end: start + 1, step: 1 }, &[indices])?;
         let index = context.reshape(&index, count.clone())?;
-        let is_negative = context.apply(Op::Less, &[&index, &zero])?;
-        let from_end = context.apply(Op::Add, &[&index, &length])?;
-        let index = context.apply(Op::Where, &[&is_negative, &from_end, &index])?;
+        let index = from_start(context, node, &index, length)?;
         let stride = context.known(Tensor::scalar_i64(stride as i64));
         let step = context.apply(Op::Mul, &[&index, &stride])?;
         rows = context.apply(Op::Add, &[&step, &rows])?;

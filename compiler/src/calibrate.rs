@@ -277,6 +277,13 @@ impl Agreement {
     }
 }
 
+/// Which positions each sample leaves out: outputs there mean nothing.
+pub fn attention_masks(samples: &[Sample]) -> Vec<Option<Tensor>> {
+    let mask =
+        |sample: &Sample| sample.get("attention_mask").filter(|mask| mask.to_i64_vec().is_ok()).cloned();
+    samples.iter().map(mask).collect()
+}
+
 /// Compares outputs, sample by sample, with references of the same names; outputs without a reference are left out.
 /// Where `masks` holds a tensor of an output's leading axes, only the rows at which it is not 0 count.
 ///
@@ -386,7 +393,7 @@ pub fn calibrate(compiled: &Compiled, samples: &[Sample]) -> Result<Calibration,
         expected.push(ir::interpret(&compiled.reference, sample)?.into_iter().collect::<Sample>());
     }
     let check = headroom::check(&compiled.graph, &compiled.lowered, &compiled.program, samples)?;
-    let agreements = compare(&check.outputs, &expected, &[])?;
+    let agreements = compare(&check.outputs, &expected, &attention_masks(samples))?;
     Ok(Calibration { check, agreements })
 }
 
@@ -456,7 +463,10 @@ mod tests {
         let mask = Tensor::i64(vec![1, 3], vec![1, 1, 0]).unwrap();
         let all = compare(std::slice::from_ref(&found), std::slice::from_ref(&expected), &[]).unwrap();
         assert_eq!((all[0].max_abs_error, all[0].top1_same, all[0].top1_rows), (9.0, 1, 3));
-        let kept = compare(&[found], &[expected], &[Some(mask)]).unwrap();
+        let sample = Sample::from([("attention_mask".to_owned(), mask)]);
+        let masks = attention_masks(&[sample, Sample::new()]);
+        assert!(masks[1].is_none());
+        let kept = compare(&[found], &[expected], &masks).unwrap();
         assert_eq!((kept[0].max_abs_error, kept[0].top1_same, kept[0].top1_rows), (0.5, 1, 2));
         assert_eq!((kept[0].mean_abs_error, kept[0].max_abs), (0.25, 1.5));
         assert!(kept[0].is_poor());

@@ -3,10 +3,10 @@
 use std::slice;
 
 use marill_compiler::bundle::Bundle;
-use marill_compiler::calibrate::{self, CalibrationError, Sample};
+use marill_compiler::calibrate::{self, CalibrationError};
 use marill_compiler::precision::headroom;
 use marill_compiler::{Diagnostic, npz};
-use marill_plaintext::{Tensor, TensorType};
+use marill_plaintext::TensorType;
 use marill_program::{Form, Instruction, ValidProgram};
 
 use super::compile::Spinner;
@@ -35,15 +35,15 @@ pub fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
     let outputs = &check.outputs[0];
     let mut text = print::outputs(outputs);
     if let Some(reference) = reference {
-        let mask = attention_mask(&sample);
+        let masks = calibrate::attention_masks(slice::from_ref(&sample));
         let found = slice::from_ref(outputs);
-        let agreements = calibrate::compare(found, &[reference], slice::from_ref(&mask))?;
+        let agreements = calibrate::compare(found, &[reference], &masks)?;
         if agreements.is_empty() {
             let names: Vec<&str> = outputs.keys().map(String::as_str).collect();
             anyhow::bail!("the reference has no array named like an output: {}", names.join(", "));
         }
         text.push_str(&print::agreements("against the reference", &agreements));
-        if mask.is_some_and(|mask| mask.to_i64_vec().is_ok_and(|mask| mask.contains(&0))) {
+        if masks[0].as_ref().is_some_and(|mask| mask.to_i64_vec().is_ok_and(|mask| mask.contains(&0))) {
             text.push_str("  (positions that attention_mask leaves out are not compared)\n");
         }
     }
@@ -67,8 +67,4 @@ fn inputs(program: &ValidProgram) -> Vec<(String, TensorType)> {
         _ => None,
     };
     (0..program.len()).filter_map(input).collect()
-}
-
-fn attention_mask(sample: &Sample) -> Option<Tensor> {
-    sample.get("attention_mask").filter(|mask| mask.to_i64_vec().is_ok()).cloned()
 }

@@ -161,7 +161,7 @@ pub fn merge(base: &Path, merged: &Path, request: &MergeRequest) -> Result<Merge
     let new = outline::outline(&written.model, &import)?;
     verify(&index, &choices, factor, &new)?;
     let outputs = run(&new, &samples)?;
-    let masks: Vec<_> = samples.iter().map(|sample| sample.get("attention_mask").cloned()).collect();
+    let masks = calibrate::attention_masks(&samples);
     let outputs = calibrate::compare(&outputs, &expected, &masks)?;
     written.keep(merged)?;
     Ok(MergeReport { factor, layers: reports, is_synthetic, samples: samples.len(), outputs })

@@ -6,6 +6,7 @@ mod gpt2;
 #[path = "../tests/support/numbers.rs"]
 mod numbers;
 #[path = "../tests/support/onnx.rs"]
+#[expect(dead_code, reason = "what larger models need of it")]
 mod onnx;
 #[path = "../tests/support/tuning.rs"]
 mod tuning;

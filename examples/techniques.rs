@@ -78,7 +78,7 @@ fn gpt2_table(tokens: usize, suite: Suite) -> Result<(), Box<dyn Error>> {
 /// Llama 7B. Its weights are not there, so names tell which are published.
 fn llama_table(tokens: usize, suite: Suite) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
-    let model = llama::Llama::large(tokens);
+    let model = llama::Llama::named("7b", tokens).ok_or("no such size")?;
     model.write_data(scratch.path())?;
     table(&format!("Llama 7B, {tokens} tokens, {} suite", suite.name()), suite, &|name| {
         let tuning = Tuning::named(name, model.layers).ok_or("no such tuning")?;

@@ -9,5 +9,6 @@ mod onnx_nodes;
 mod operators;
 mod private_weights;
 mod processes;
+mod scale;
 mod support;
 mod tidy;

@@ -15,6 +15,8 @@ use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::{Graph, NodeKind, ValueId};
 use crate::lower::{BundleConstant, Lowered, Source};
 
+const PARTIES: [&str; 2] = ["client", "server"];
+
 /// File names within a party's directory.
 pub const PROGRAM: &str = "program.marill";
 /// Constants that both parties hold.
@@ -56,25 +58,35 @@ pub fn load(graph: &Graph, constant: &BundleConstant) -> Result<Tensor, Diagnost
 /// # Errors
 /// A file that cannot be written, or a constant that cannot be read.
 pub fn write(out: &Path, graph: &Graph, lowered: &Lowered) -> Result<(), Diagnostic> {
-    let program = lowered.program.encode_to_vec();
-    for party in ["client", "server"] {
-        let directory = out.join(party);
-        fs::create_dir_all(&directory).map_err(|e| unwritable(&directory, &e))?;
-        let path = directory.join(PROGRAM);
-        fs::write(&path, &program).map_err(|e| unwritable(&path, &e))?;
-        // A bundle for the client never holds a stale file of private weights.
-        let private = directory.join(PRIVATE);
-        if private.exists() {
-            fs::remove_file(&private).map_err(|e| unwritable(&private, &e))?;
-        }
-    }
+    write_programs(out, lowered)?;
     let of = |owner: Party| lowered.constants.iter().filter(move |c| c.owner == owner);
     let public: Vec<&BundleConstant> = of(Party::Public).collect();
-    for party in ["client", "server"] {
+    for party in PARTIES {
         write_tensors(&out.join(party).join(PUBLIC), graph, &public)?;
     }
     let private: Vec<&BundleConstant> = of(Party::Server).collect();
     write_tensors(&out.join("server").join(PRIVATE), graph, &private)
+}
+
+/// Writes both parties' directories under `out` without constants: they tell what a run costs, and cannot be run.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_programs(out: &Path, lowered: &Lowered) -> Result<(), Diagnostic> {
+    let program = lowered.program.encode_to_vec();
+    for party in PARTIES {
+        let directory = out.join(party);
+        fs::create_dir_all(&directory).map_err(|e| unwritable(&directory, &e))?;
+        let path = directory.join(PROGRAM);
+        fs::write(&path, &program).map_err(|e| unwritable(&path, &e))?;
+        // Another program's constants never stay, least of all private ones at the client.
+        for stale in [PUBLIC, PRIVATE].map(|name| directory.join(name)) {
+            if stale.exists() {
+                fs::remove_file(&stale).map_err(|e| unwritable(&stale, &e))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn unwritable(path: &Path, reason: &dyn std::fmt::Display) -> Diagnostic {
@@ -105,7 +117,7 @@ impl View for &Lazy<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         // Every constant was loaded once before writing began; failing here means the model's file changed meanwhile,
         // and the short tensor makes the writer report it.
-        load(self.graph, self.constant).map(|t| bytes(&t)).unwrap_or_default().into()
+        load(self.graph, self.constant).map(bytes).unwrap_or_default().into()
     }
 
     fn data_len(&self) -> usize {
@@ -118,8 +130,16 @@ impl View for &Lazy<'_> {
     }
 }
 
-fn bytes(tensor: &Tensor) -> Vec<u8> {
-    match tensor {
+fn bytes(mut tensor: Tensor) -> Vec<u8> {
+    // In order first, in blocks: a large transposed matrix is slow to read element by element.
+    if let Tensor::F32(a) = &tensor
+        && !a.is_standard_layout()
+        && let Ok(ordered) = tensor.to_f32_vec()
+    {
+        let length = ordered.len();
+        tensor = Tensor::f32([length], ordered).unwrap_or(tensor);
+    }
+    match &tensor {
         Tensor::F32(a) => little_endian(a.iter().map(|v| v.to_le_bytes())),
         Tensor::I64(a) => little_endian(a.iter().map(|v| v.to_le_bytes())),
         Tensor::Bool(a) => a.iter().map(|&v| u8::from(v)).collect(),
@@ -189,16 +209,29 @@ struct Tensors {
     data_start_bytes: u64,
 }
 
+/// The program in a party's directory, which may lack constants.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn read_program(directory: &Path) -> Result<ValidProgram, ReadError> {
+    let path = directory.join(PROGRAM);
+    let bytes = fs::read(&path).map_err(|e| unreadable(&path, &e))?;
+    ValidProgram::decode(&bytes).map_err(|source| ReadError::Program { path, source })
+}
+
 impl Bundle {
     /// Opens a party's directory, as [`write`] makes it. The client's has no private constants.
     ///
     /// # Errors
     /// A file that is missing or damaged.
     pub fn open(directory: &Path) -> Result<Bundle, ReadError> {
-        let path = directory.join(PROGRAM);
-        let bytes = fs::read(&path).map_err(|e| unreadable(&path, &e))?;
-        let program = ValidProgram::decode(&bytes).map_err(|source| ReadError::Program { path, source })?;
-        let mut files = vec![Tensors::open(&directory.join(PUBLIC))?];
+        let program = read_program(directory)?;
+        let public = directory.join(PUBLIC);
+        if !public.exists() {
+            let reason = "there is none: was the model compiled with --cost-only?".to_owned();
+            return Err(ReadError::File { path: public, reason });
+        }
+        let mut files = vec![Tensors::open(&public)?];
         let private = directory.join(PRIVATE);
         if private.exists() {
             files.push(Tensors::open(&private)?);

@@ -41,6 +41,26 @@ fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
+fn what_a_model_costs_is_told_without_its_weights() {
+    let folder = folder();
+    assert!(marillc(folder.path(), &with(&["--skip-check"])).status.success());
+    let whole = text(&marillc(folder.path(), &["explain", "out"]).stdout);
+    let run = marillc(folder.path(), &with(&["--cost-only"]));
+    assert!(run.status.success() && run.stderr.is_empty(), "{}", text(&run.stderr));
+    for party in ["out/client", "out/server"] {
+        let entries = fs::read_dir(folder.path().join(party)).unwrap();
+        let names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["program.marill"], "{party}");
+    }
+    assert_eq!(text(&marillc(folder.path(), &["explain", "out"]).stdout), whole);
+    assert!(marillc(folder.path(), &["compare", "out", "out"]).status.success());
+    let simulated = marillc(folder.path(), &["simulate", "out", "--input", "x.npz"]);
+    let error = text(&simulated.stderr);
+    assert!(!simulated.status.success() && error.contains("--cost-only"), "{error}");
+    assert!(!marillc(folder.path(), &with(&["--cost-only", "--calibrate", "x.npz"])).status.success());
+}
+
+#[test]
 fn compiles_reports_and_simulates() {
     let folder = folder();
     let run = marillc(folder.path(), &with(&["--calibrate", "x.npz", "--json"]));

@@ -1,21 +1,14 @@
-//! A graph of Llama's shape, spelled as the TorchScript exporter does at opset 17, to count what it costs. No program
-//! depends on elements of weights, so they are a hole in a sparse file beside the model, but for the head's, of which
-//! the compiler wants to see that it is injective.
+//! A graph of Llama's shape, spelled as the TorchScript exporter does at opset 17 where it does not fold constants, to
+//! count what it costs. No program depends on elements of weights, so they are a hole in a sparse file beside the model,
+//! but for the head's, of which the compiler wants to see that it is injective.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use onnx_protobuf::tensor_proto::DataLocation;
-use onnx_protobuf::{StringStringEntryProto, TensorProto};
-use protobuf::EnumOrUnknown;
-
 use super::numbers::Numbers;
-use super::onnx::{FLOAT, GraphWriter, INT64, int, ints};
+use super::onnx::{FLOAT, FLOAT16, GraphWriter, INT64, int, ints};
 use super::tuning::Tuning;
-
-/// The file that weights lie in.
-pub const DATA_FILE: &str = "llama.data";
 
 /// A model's sizes.
 #[derive(Clone, Copy, Debug)]
@@ -23,56 +16,89 @@ pub struct Llama {
     pub layers: usize,
     pub width: usize,
     pub heads: usize,
+    /// Heads of keys and values; each serves several of queries.
+    pub kv_heads: usize,
     pub inner: usize,
     pub tokens: usize,
     pub vocabulary: usize,
+    /// Whether weights are kept in half precision, and converted where they are used.
+    pub half: bool,
     /// How it was fine-tuned: adapters, and which heads are merged. Everything else is a matter of names.
     pub tuning: Tuning,
 }
 
 impl Llama {
-    /// Llama 7B at `tokens` tokens.
-    pub fn large(tokens: usize) -> Llama {
-        Llama {
+    /// The sizes of Llama's `7b` or `70b`, at `tokens` tokens.
+    pub fn named(name: &str, tokens: usize) -> Option<Llama> {
+        let small = Llama {
             layers: 32,
             width: 4096,
             heads: 32,
+            kv_heads: 32,
             inner: 11008,
             tokens,
             vocabulary: 32000,
+            half: false,
             tuning: Tuning::default(),
+        };
+        match name {
+            "7b" => Some(small),
+            "70b" => Some(Llama { layers: 80, width: 8192, heads: 64, kv_heads: 8, inner: 28672, ..small }),
+            _ => None,
         }
     }
 
-    /// Writes the data file of any model of this vocabulary and width into `directory`, unless it is there.
+    /// The file that the weights of all models of this width lie in, the head first.
+    pub fn data_file(&self) -> String {
+        format!("llama-{}-{}.data", self.width, if self.half { "f16" } else { "f32" })
+    }
+
+    fn adapter_file(&self) -> String {
+        self.data_file().replace(".data", "-lora.data")
+    }
+
+    /// Writes the data file into `directory`, as far as there are numbers in it, unless it is there.
     pub fn write_data(&self, directory: &Path) -> std::io::Result<()> {
-        let path = directory.join(DATA_FILE);
-        if path.exists() {
-            return Ok(());
-        }
-        let mut file = BufWriter::new(File::create(&path)?);
-        let mut numbers = Numbers::of("lm_head.weight");
-        for _ in 0..self.width * self.vocabulary {
-            file.write_all(&numbers.normal().to_le_bytes())?;
-        }
-        // A hole behind the head, as long as the largest of the other tensors.
-        let hole = 4 * self.width * self.inner.max(self.vocabulary).max(self.width);
-        file.seek(SeekFrom::Current(hole as i64 - 1))?;
-        file.write_all(&[0])?;
-        file.flush()
+        let path = directory.join(self.data_file());
+        if path.exists() { Ok(()) } else { self.write_numbers(&path, self.width * self.vocabulary) }
     }
 
-    /// Writes the model to `path`; its data file is wanted beside it.
+    /// Writes the model to `path`; its data file is wanted beside it, and becomes as long as the model needs. Adapters are
+    /// no hole: they are in a file of their own.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         let mut graph = GraphWriter::default();
         graph.input("input_ids", INT64, &[1, self.tokens]);
         let output = self.model(&mut graph);
         graph.output(&output, &[1, self.tokens, self.vocabulary]);
+        let data = File::options().write(true).open(path.with_file_name(self.data_file()))?;
+        let needed_bytes = graph.external_bytes(&self.data_file());
+        if data.metadata()?.len() < needed_bytes {
+            data.set_len(needed_bytes)?;
+        }
+        let adapter_bytes = graph.external_bytes(&self.adapter_file()) as usize;
+        if adapter_bytes > 0 {
+            let count = adapter_bytes / if self.half { 2 } else { 4 };
+            self.write_numbers(&path.with_file_name(self.adapter_file()), count)?;
+        }
         graph.write(path)
+    }
+
+    fn write_numbers(&self, path: &Path, count: usize) -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        let mut numbers = Numbers::of(&path.file_name().unwrap_or_default().to_string_lossy());
+        for _ in 0..count {
+            let number = numbers.normal();
+            match self.half {
+                true => file.write_all(&half(number).to_le_bytes())?,
+                false => file.write_all(&number.to_le_bytes())?,
+            }
+        }
+        file.flush()
     }
 
     fn model(&self, g: &mut GraphWriter) -> String {
         let (d, t) = (self.width, self.tokens);
+        let head = self.weight(g, "lm_head.weight", &[self.vocabulary, d]);
         let embedding = self.weight(g, "model.embed_tokens.weight", &[self.vocabulary, d]);
         let mut h = g.node("Gather", &[&embedding, "input_ids"], vec![]);
         let mask = g.causal_mask(t);
@@ -81,21 +107,23 @@ impl Llama {
             let rank = if is_tuned { self.tuning.lora_rank } else { 0 };
             let other_rank = if self.tuning.lora_attention_only { 0 } else { rank };
             let merged = if is_tuned { self.tuning.merged_heads.max(1) } else { 1 };
-            let (heads, size) = (self.heads / merged, d / self.heads * merged);
+            let (heads, kv_heads, size) =
+                (self.heads / merged, self.kv_heads / merged, d / self.heads * merged);
             let name = |part: &str| format!("model.layers.{layer}.{part}");
             let normed = self.norm(g, &name("input_layernorm"), &h, d);
             // peft's default for Llama: queries and values.
             let q = self.linear(g, &name("self_attn.q_proj"), &normed, [d, d], rank);
-            let k = self.linear(g, &name("self_attn.k_proj"), &normed, [d, d], other_rank);
-            let v = self.linear(g, &name("self_attn.v_proj"), &normed, [d, d], rank);
-            let split = g.shape(&[1, t, heads, size]);
-            let heads_of = |this: &mut GraphWriter, x: &str| {
-                let x = this.node("Reshape", &[x, &split], vec![]);
-                this.node("Transpose", &[&x], vec![ints("perm", &[0, 2, 1, 3])])
+            let k = self.linear(g, &name("self_attn.k_proj"), &normed, [d, kv_heads * size], other_rank);
+            let v = self.linear(g, &name("self_attn.v_proj"), &normed, [d, kv_heads * size], rank);
+            let heads_of = |g: &mut GraphWriter, x: &str, heads: usize| {
+                let split = g.shape(&[1, t, heads, size]);
+                let x = g.node("Reshape", &[x, &split], vec![]);
+                g.node("Transpose", &[&x], vec![ints("perm", &[0, 2, 1, 3])])
             };
-            let (q, k, v) = (heads_of(g, &q), heads_of(g, &k), heads_of(g, &v));
+            let (q, k, v) = (heads_of(g, &q, heads), heads_of(g, &k, kv_heads), heads_of(g, &v, kv_heads));
             let q = self.rotary(g, &q, t, size);
             let k = self.rotary(g, &k, t, size);
+            let [k, v] = [k, v].map(|x| repeated(g, &x, [kv_heads, heads / kv_heads], [t, size]));
             let k = g.node("Transpose", &[&k], vec![ints("perm", &[0, 1, 3, 2])]);
             let mixed = g.attention([&q, &k, &v], &mask, t, [heads, size]);
             let mixed = self.linear(g, &name("self_attn.o_proj"), &mixed, [d, d], other_rank);
@@ -110,8 +138,7 @@ impl Llama {
             h = g.node("Add", &[&h, &out], vec![]);
         }
         let normed = self.norm(g, "model.norm", &h, d);
-        let head = external_floats(g, "lm_head.weight", 0, &[d, self.vocabulary]);
-        g.node("MatMul", &[&normed, &head], vec![])
+        product(g, &normed, &head)
     }
 
     fn norm(&self, g: &mut GraphWriter, name: &str, x: &str, d: usize) -> String {
@@ -163,40 +190,53 @@ impl Llama {
         [from, to]: [usize; 2],
         lora_rank: usize,
     ) -> String {
-        let weight = self.weight(g, &format!("{name}.weight"), &[from, to]);
-        let product = g.node("MatMul", &[x, &weight], vec![]);
+        let weight = self.weight(g, &format!("{name}.weight"), &[to, from]);
+        let sum = product(g, x, &weight);
         if lora_rank == 0 {
-            return product;
+            return sum;
         }
-        let a = self.weight(g, &format!("{name}.lora_A"), &[from, lora_rank]);
-        let b = self.weight(g, &format!("{name}.lora_B"), &[lora_rank, to]);
-        g.adapter(&product, x, [&a, &b])
+        let file = self.adapter_file();
+        let a = self.stored(g, &format!("{name}.lora_A"), &[from, lora_rank], &file);
+        let b = self.stored(g, &format!("{name}.lora_B"), &[lora_rank, to], &file);
+        g.adapter(&sum, x, [&a, &b])
     }
 
     fn weight(&self, g: &mut GraphWriter, name: &str, shape: &[usize]) -> String {
-        external_floats(g, name, 4 * (self.width * self.vocabulary) as u64, shape)
+        self.stored(g, name, shape, &self.data_file())
+    }
+
+    fn stored(&self, g: &mut GraphWriter, name: &str, shape: &[usize], file: &str) -> String {
+        if !self.half {
+            return g.external(name, FLOAT, file, shape);
+        }
+        let weight = g.external(name, FLOAT16, file, shape);
+        g.node("Cast", &[&weight], vec![int("to", FLOAT.into())])
     }
 }
 
-/// Floats that lie in the data file, from `offset_bytes` on.
-fn external_floats(g: &mut GraphWriter, name: &str, offset_bytes: u64, shape: &[usize]) -> String {
-    let length = 4 * shape.iter().product::<usize>();
-    let entries = [
-        ("location", DATA_FILE.to_owned()),
-        ("offset", offset_bytes.to_string()),
-        ("length", length.to_string()),
-    ];
-    let entry = |(key, value): (&str, String)| StringStringEntryProto {
-        key: key.into(),
-        value,
-        ..Default::default()
-    };
-    g.tensor(TensorProto {
-        name: name.into(),
-        dims: shape.iter().map(|&d| d as i64).collect(),
-        data_type: FLOAT,
-        data_location: EnumOrUnknown::new(DataLocation::EXTERNAL),
-        external_data: entries.into_iter().map(entry).collect(),
-        ..Default::default()
-    })
+/// `x` times the transpose of `weight`, which is as it is kept.
+fn product(g: &mut GraphWriter, x: &str, weight: &str) -> String {
+    let weight = g.node("Transpose", &[weight], vec![ints("perm", &[1, 0])]);
+    g.node("MatMul", &[x, &weight], vec![])
+}
+
+/// Every one of `[heads, times]` heads of `[tokens, size]`, so many times.
+fn repeated(g: &mut GraphWriter, x: &str, [heads, times]: [usize; 2], [tokens, size]: [usize; 2]) -> String {
+    if times == 1 {
+        return x.to_owned();
+    }
+    let axis = g.axis(2);
+    let x = g.node("Unsqueeze", &[x, &axis], vec![]);
+    let shape = g.shape(&[1, heads, times, tokens, size]);
+    let x = g.node("Expand", &[&x, &shape], vec![]);
+    let shape = g.shape(&[1, heads * times, tokens, size]);
+    g.node("Reshape", &[&x, &shape], vec![])
+}
+
+/// The nearest half precision number towards zero of one that has the range.
+fn half(number: f32) -> u16 {
+    let bits = number.to_bits();
+    let exponent = (bits >> 23 & 0xff) as i32 - 127 + 15;
+    let sign = (bits >> 16 & 0x8000) as u16;
+    if exponent <= 0 { sign } else { sign | (exponent as u16) << 10 | (bits >> 13 & 0x3ff) as u16 }
 }

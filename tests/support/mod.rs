@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod fixtures;
 pub mod gpt2;
+pub mod llama;
 pub mod models;
 pub mod numbers;
 pub mod onnx;

@@ -1,23 +1,28 @@
 //! Writes ONNX graphs node by node, for models that are made up. Names that do not matter are counted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
 use onnx_protobuf::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
+    tensor_shape_proto, type_proto,
 };
 use protobuf::{EnumOrUnknown, Message, MessageField};
 
 pub const FLOAT: i32 = 1;
 pub const INT64: i32 = 7;
+pub const FLOAT16: i32 = 10;
 
 /// A graph in the making, at opset 17.
 #[derive(Default)]
 pub struct GraphWriter {
     graph: GraphProto,
     count: usize,
+    /// Lengths of the files that external initializers lie in.
+    external_bytes: BTreeMap<String, u64>,
 }
 
 impl GraphWriter {
@@ -70,8 +75,37 @@ impl GraphWriter {
         self.tensor(TensorProto { name, dims, data_type, raw_data, ..Default::default() })
     }
 
-    /// Any initializer.
-    pub fn tensor(&mut self, tensor: TensorProto) -> String {
+    /// An initializer that lies in the file `location`, behind those before it.
+    pub fn external(&mut self, name: &str, data_type: i32, location: &str, shape: &[usize]) -> String {
+        let element_bytes = if data_type == FLOAT16 { 2 } else { 4 };
+        let length_bytes = element_bytes * shape.iter().product::<usize>() as u64;
+        let entries = [
+            ("location", location.to_owned()),
+            ("offset", self.external_bytes(location).to_string()),
+            ("length", length_bytes.to_string()),
+        ];
+        *self.external_bytes.entry(location.to_owned()).or_default() += length_bytes;
+        let entry = |(key, value): (&str, String)| StringStringEntryProto {
+            key: key.into(),
+            value,
+            ..Default::default()
+        };
+        self.tensor(TensorProto {
+            name: name.into(),
+            dims: shape.iter().map(|&d| d as i64).collect(),
+            data_type,
+            data_location: EnumOrUnknown::new(DataLocation::EXTERNAL),
+            external_data: entries.into_iter().map(entry).collect(),
+            ..Default::default()
+        })
+    }
+
+    /// Length of the file `location` that holds the external initializers so far.
+    pub fn external_bytes(&self, location: &str) -> u64 {
+        self.external_bytes.get(location).copied().unwrap_or_default()
+    }
+
+    fn tensor(&mut self, tensor: TensorProto) -> String {
         let name = tensor.name.clone();
         self.graph.initializer.push(tensor);
         name

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use marill_compiler::bundle::Bundle;
+use marill_compiler::bundle::read_program;
 use marill_compiler::machine::Machines;
 use marill_compiler::report::{Prediction, predict, predict_on};
 use marill_program::{Network, Suite};
@@ -29,8 +29,7 @@ struct Row {
 pub fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     let suite = Suite::from(args.suite);
     let row = |path: &std::path::PathBuf| -> anyhow::Result<Row> {
-        let bundle = Bundle::open(&party(path))?;
-        let program = bundle.program();
+        let program = &read_program(&party(path))?;
         let predicted = |network| match args.one_machine {
             true => predict_on(program, suite, network, Machines::One),
             false => predict(program, suite, network),

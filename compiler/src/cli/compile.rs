@@ -64,7 +64,10 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     warnings.extend(wider_bounds(request.numerics, compiled.numerics));
 
     spinner.step("writing");
-    bundle::write(out, &compiled.graph, &compiled.lowered)?;
+    match args.cost_only {
+        true => bundle::write_programs(out, &compiled.lowered)?,
+        false => bundle::write(out, &compiled.graph, &compiled.lowered)?,
+    }
     let is_synthetic = args.calibrate.is_empty();
     let report = report(&compiled, &calibration, samples.len(), is_synthetic, request.suite, request.network);
     let json = serde_json::to_string_pretty(&report)? + "\n";
@@ -78,9 +81,13 @@ pub fn compile(model: &Path, out: &Path, args: &CompileArgs) -> anyhow::Result<(
     }
     let mut text = print::summary(model, &compiled, &report);
     let out = out.display();
-    text.push_str(&format!(
-        "\nwrote {out}/client and {out}/server; {out}/report.json depends on private weights, keep it with the server\n"
-    ));
+    text.push_str(&match args.cost_only {
+        true => format!("\nwrote {out} without weights, for marillc explain and marillc compare\n"),
+        false => format!(
+            "\nwrote {out}/client and {out}/server; {out}/report.json depends on private weights, keep it with the \
+             server\n"
+        ),
+    });
     emit(&text)
 }
 
@@ -117,6 +124,9 @@ fn read_samples(
     args: &CompileArgs,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Sample>> {
+    if args.cost_only {
+        return Ok(Vec::new());
+    }
     if args.skip_check {
         warnings.push("the program was not checked on samples".to_owned());
         return Ok(Vec::new());

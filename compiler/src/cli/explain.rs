@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use marill_compiler::bundle::Bundle;
+use marill_compiler::bundle::read_program;
 use marill_compiler::explain::{KindRow, Place, PlacedOperation, by_kind, placements};
 use marill_compiler::precision::tensors::{TensorRow, tensor_rows};
 use marill_compiler::report::operator_rows;
@@ -30,8 +30,7 @@ struct Explanation {
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let client = args.bundle.join("client");
     let whole = client.is_dir();
-    let bundle = Bundle::open(if whole { &client } else { &args.bundle })?;
-    let program = bundle.program();
+    let program = &read_program(if whole { &client } else { &args.bundle })?;
     let operations = placements(program);
     let kinds = by_kind(&operations, &operator_rows(program, args.suite.into()));
     let report = read_report(&args.bundle.join("report.json"))?;

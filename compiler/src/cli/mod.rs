@@ -67,6 +67,10 @@ struct CompileArgs {
     /// Do not run the program on samples: values beyond its bounds are then found by nobody
     #[arg(long, conflicts_with = "calibrate")]
     skip_check: bool,
+    /// Write the program and the report but no weights, which is quick for the largest models: explain and compare tell
+    /// what it costs, nothing can run. Without samples
+    #[arg(long, conflicts_with_all = ["calibrate", "max_error"])]
+    cost_only: bool,
     /// Print the predicted figures as JSON, and nothing else, to standard output
     #[arg(long)]
     json: bool,

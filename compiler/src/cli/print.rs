@@ -71,6 +71,9 @@ pub fn summary(model: &Path, compiled: &Compiled, report: &Report) -> String {
             let _ = writeln!(text, "  {:<34} {}", row.rule, row.count);
         }
     }
+    if report.samples.count == 0 {
+        return text;
+    }
     let samples = match (report.samples.count, report.samples.is_synthetic) {
         (_, true) => "on made-up inputs, against f32".to_owned(),
         (1, false) => "on the sample, against f32".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::problem::ImportProblem;
 use super::wire::{self, Encoding, Payload};
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::ir::Constant;
-use crate::ir::constant::{Bytes, Element};
+use crate::ir::constant::{Bytes, Contents, Element};
 
 /// The bytes of a model: its own file, and those that its external data lies in.
 pub(super) struct Files {
@@ -67,7 +68,37 @@ pub(super) fn map(path: &Path) -> Result<Bytes, Problem> {
     // process shortens meanwhile ends this one with a bus error, which costs a compilation and nothing else.
     #[allow(unsafe_code)]
     let mapped = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-    Ok(Arc::new(mapped))
+    Ok(Arc::new(Mapped(mapped)))
+}
+
+/// A file mapped for reading.
+struct Mapped(Mmap);
+
+/// Shorter ranges are left in memory.
+const RELEASED_BYTES: usize = 1 << 20;
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Contents for Mapped {
+    fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if range.len() >= RELEASED_BYTES {
+            // SAFETY: the map is of a file and nothing writes to it, so pages that are dropped are read again from the
+            // file, with the same bytes.
+            #[allow(unsafe_code)]
+            let advised = unsafe {
+                self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+            // Without it more memory is in use, no more.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
 }
 
 /// ONNX's `TensorProto.DataType` as an element encoding; strings, complex numbers and 4- and 8-bit floats have none.

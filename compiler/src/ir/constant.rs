@@ -1,13 +1,23 @@
 //! Values known when compiling: held in memory, or left in the model's file until somebody needs the numbers.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use marill_plaintext::{DType, Tensor, TensorType};
+use marill_plaintext::{DType, Op, Tensor, TensorType, evaluate};
 use ndarray::{ArcArray, IxDyn};
 
-/// Bytes that outlive the model's loading, typically a `memmap2::Mmap`.
-pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// Bytes that outlive the model's loading, typically of a mapped file.
+pub type Bytes = Arc<dyn Contents>;
+
+/// What constants lie in.
+pub trait Contents: AsRef<[u8]> + Send + Sync {
+    /// Frees the memory that bytes which were read take, where they can be read again. Larger models than there is
+    /// memory for pass through it so.
+    fn release(&self, _range: Range<usize>) {}
+}
+
+impl Contents for Vec<u8> {}
 
 /// Element encoding of bytes in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +109,16 @@ pub enum ConstantError {
 #[derive(Clone)]
 enum Source {
     Inline(Tensor),
-    Mapped { bytes: Bytes, offset_bytes: usize, element: Element },
-    Absent { digest_prefix: [u8; 8] },
+    /// Axis `i` of the constant is axis `axes[i]` of what the file holds.
+    Mapped {
+        bytes: Bytes,
+        offset_bytes: usize,
+        element: Element,
+        axes: Vec<usize>,
+    },
+    Absent {
+        digest_prefix: [u8; 8],
+    },
 }
 
 /// A tensor known when compiling. Cloning is cheap and shares the digest.
@@ -141,8 +159,9 @@ impl Constant {
         if offset_bytes.checked_add(length_bytes).is_none_or(|end| end > file_bytes) {
             return Err(ConstantError::OutOfFile { offset_bytes, length_bytes, file_bytes });
         }
+        let axes = (0..shape.len()).collect();
         let ty = TensorType { dtype: element.dtype(), shape };
-        Ok(Constant::new(ty, Source::Mapped { bytes, offset_bytes, element }))
+        Ok(Constant::new(ty, Source::Mapped { bytes, offset_bytes, element, axes }))
     }
 
     /// A constant of which only the type and the first bytes of the digest are known.
@@ -170,7 +189,8 @@ impl Constant {
         self.ty.shape.iter().product()
     }
 
-    /// The same elements in another shape, without reading them; nothing if the count differs or they are absent.
+    /// The same elements in another shape, without reading them; nothing if the count differs, they are absent, or they
+    /// lie transposed in a file.
     pub fn reshaped(&self, shape: Vec<usize>) -> Option<Constant> {
         let ty = TensorType { dtype: self.ty.dtype, shape };
         let elements = ty.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
@@ -179,7 +199,31 @@ impl Constant {
         }
         let source = match &self.source {
             Source::Inline(tensor) => Source::Inline(reshape_tensor(tensor, &ty.shape)?),
-            Source::Mapped { .. } => self.source.clone(),
+            Source::Mapped { bytes, offset_bytes, element, axes } if axes.is_sorted() => {
+                let axes = (0..ty.shape.len()).collect();
+                Source::Mapped { bytes: bytes.clone(), offset_bytes: *offset_bytes, element: *element, axes }
+            }
+            Source::Mapped { .. } | Source::Absent { .. } => return None,
+        };
+        Some(Constant::new(ty, source))
+    }
+
+    /// Axis `i` becomes what axis `perm[i]` is, without reading the elements; nothing if they are absent or `perm` is no
+    /// permutation of the axes.
+    pub fn transposed(&self, perm: &[usize]) -> Option<Constant> {
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.ty.shape.len()) {
+            return None;
+        }
+        let shape = perm.iter().map(|&axis| self.ty.shape[axis]).collect();
+        let ty = TensorType { dtype: self.ty.dtype, shape };
+        let source = match &self.source {
+            Source::Inline(tensor) => Source::Inline(transpose_tensor(tensor, perm)?),
+            Source::Mapped { bytes, offset_bytes, element, axes } => {
+                let axes = perm.iter().map(|&axis| axes[axis]).collect();
+                Source::Mapped { bytes: bytes.clone(), offset_bytes: *offset_bytes, element: *element, axes }
+            }
             Source::Absent { .. } => return None,
         };
         Some(Constant::new(ty, source))
@@ -197,20 +241,23 @@ impl Constant {
     pub fn load(&self) -> Result<Tensor, ConstantError> {
         match &self.source {
             Source::Inline(tensor) => Ok(tensor.clone()),
-            Source::Mapped { element, .. } => {
+            Source::Mapped { element, axes, .. } => {
                 let raw = self.raw();
+                let mut shape = self.ty.shape.clone();
+                axes.iter().zip(&self.ty.shape).for_each(|(&axis, &length)| shape[axis] = length);
                 let loaded = match element.dtype() {
-                    DType::F32 => shaped(&self.ty.shape, floats(raw, *element)).map(Tensor::F32),
-                    DType::I64 => shaped(&self.ty.shape, integers(raw, *element)).map(Tensor::I64),
-                    DType::Bool => {
-                        shaped(&self.ty.shape, raw.iter().map(|&b| b != 0).collect()).map(Tensor::Bool)
-                    }
+                    DType::F32 => shaped(&shape, floats(raw, *element)).map(Tensor::F32),
+                    DType::I64 => shaped(&shape, integers(raw, *element)).map(Tensor::I64),
+                    DType::Bool => shaped(&shape, raw.iter().map(|&b| b != 0).collect()).map(Tensor::Bool),
                 };
-                loaded.ok_or_else(|| ConstantError::Length {
-                    element: *element,
-                    shape: self.ty.shape.clone(),
-                    needed_bytes: None,
-                    found_bytes: raw.len(),
+                self.release();
+                loaded.and_then(|tensor| transpose_tensor(&tensor, axes)).ok_or_else(|| {
+                    ConstantError::Length {
+                        element: *element,
+                        shape: self.ty.shape.clone(),
+                        needed_bytes: None,
+                        found_bytes: raw.len(),
+                    }
                 })
             }
             Source::Absent { digest_prefix } => {
@@ -241,6 +288,7 @@ impl Constant {
             self.stream(&mut |chunk| {
                 hasher.update(chunk);
             });
+            self.release();
             *hasher.finalize().as_bytes()
         })
     }
@@ -250,10 +298,10 @@ impl Constant {
         hex(&self.digest()[..8])
     }
 
-    /// The elements as the file has them; nothing if they are not in a file.
+    /// The elements as the file has them, in its order; nothing if they are not in a file.
     pub(crate) fn raw(&self) -> &[u8] {
         match &self.source {
-            Source::Mapped { bytes, offset_bytes, element } => {
+            Source::Mapped { bytes, offset_bytes, element, .. } => {
                 let length_bytes = self.elements() * element.size_bytes();
                 &(**bytes).as_ref()[*offset_bytes..*offset_bytes + length_bytes]
             }
@@ -261,11 +309,79 @@ impl Constant {
         }
     }
 
+    /// Lets go of what reading the elements has brought into memory.
+    fn release(&self) {
+        if let Source::Mapped { bytes, offset_bytes, .. } = &self.source {
+            bytes.release(*offset_bytes..*offset_bytes + self.raw().len());
+        }
+    }
+
+    /// The elements at `places`, counted in row-major order, as f32; of the file, these alone are read.
+    ///
+    /// # Errors
+    /// If the elements are absent.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub(crate) fn elements_at(&self, places: &[usize]) -> Result<Vec<f32>, ConstantError> {
+        let Source::Mapped { element, axes, .. } = &self.source else {
+            let elements = self.load()?.cast(DType::F32).to_f32_vec().unwrap_or_default();
+            return Ok(places.iter().map(|&place| elements[place]).collect());
+        };
+        let shape = &self.ty.shape;
+        let mut strides = vec![1; axes.len()];
+        let mut stride = 1;
+        for axis in (0..axes.len()).rev() {
+            let here = axes.iter().position(|&from| from == axis).unwrap_or(axis);
+            strides[here] = stride;
+            stride *= shape[here];
+        }
+        let (raw, width) = (self.raw(), element.size_bytes());
+        let mut picked = Vec::with_capacity(places.len() * width);
+        for &place in places {
+            let (mut at, mut rest) = (0, place);
+            for (&length, &stride) in shape.iter().zip(&strides).rev() {
+                at += rest % length * stride;
+                rest /= length;
+            }
+            picked.extend_from_slice(&raw[at * width..(at + 1) * width]);
+        }
+        self.release();
+        Ok(match element.dtype() {
+            DType::F32 => floats(&picked, *element),
+            DType::I64 => integers(&picked, *element).into_iter().map(|v| v as f32).collect(),
+            DType::Bool => picked.iter().map(|&b| f32::from(u8::from(b != 0))).collect(),
+        })
+    }
+
+    /// Whether both lie in files, alike to the last byte. Others may be equal too.
+    pub(crate) fn has_bytes_of(&self, other: &Constant) -> bool {
+        const PIECE: usize = 1 << 26;
+        let (Source::Mapped { element, axes, .. }, Source::Mapped { element: others, axes: other_axes, .. }) =
+            (&self.source, &other.source)
+        else {
+            return false;
+        };
+        if self.ty != other.ty || element != others || axes != other_axes {
+            return false;
+        }
+        let mut pieces = self.raw().chunks(PIECE).zip(other.raw().chunks(PIECE));
+        pieces.all(|(a, b)| {
+            let are_equal = a == b;
+            self.release();
+            other.release();
+            are_equal
+        })
+    }
+
     /// Feeds the canonical element bytes to `sink` in pieces of bounded size.
     fn stream(&self, sink: &mut dyn FnMut(&[u8])) {
         const PIECE: usize = 1 << 14;
         match &self.source {
             Source::Inline(tensor) => stream_tensor(tensor, PIECE, sink),
+            Source::Mapped { axes, .. } if !axes.is_sorted() => {
+                self.load().iter().for_each(|tensor| stream_tensor(tensor, PIECE, sink));
+            }
             Source::Mapped { element: Element::F32 | Element::I64, .. } => {
                 self.raw().chunks(PIECE).for_each(sink);
             }
@@ -313,6 +429,11 @@ fn reshape_tensor(tensor: &Tensor, shape: &[usize]) -> Option<Tensor> {
         Tensor::I64(array) => Tensor::I64(array.to_shape(shape).ok()?.into_owned().into_shared()),
         Tensor::Bool(array) => Tensor::Bool(array.to_shape(shape).ok()?.into_owned().into_shared()),
     })
+}
+
+/// Shares the elements.
+fn transpose_tensor(tensor: &Tensor, axes: &[usize]) -> Option<Tensor> {
+    evaluate(&Op::Transpose { perm: axes.to_vec() }, &[tensor]).ok()
 }
 
 fn stream_tensor(tensor: &Tensor, piece_bytes: usize, sink: &mut dyn FnMut(&[u8])) {
@@ -398,6 +519,30 @@ mod tests {
         assert_eq!(stored.digest(), inline.digest());
         let reshaped = Constant::inline(Tensor::F32(shaped(&[3, 2], values.to_vec()).unwrap()));
         assert_ne!(inline.digest(), reshaped.digest());
+    }
+
+    #[test]
+    fn transposing_reads_nothing_and_gives_what_the_tensor_in_memory_gives() {
+        let halves: Vec<u8> = (0..24u16).flat_map(|i| (0x3c00 + i).to_le_bytes()).collect();
+        let stored = mapped(halves, 0, Element::F16, vec![2, 3, 4]);
+        let inline = Constant::inline(stored.load().unwrap());
+        for perm in [[2, 0, 1], [0, 2, 1], [1, 2, 0], [0, 1, 2]] {
+            let expected =
+                evaluate(&Op::Transpose { perm: perm.to_vec() }, &[&stored.load().unwrap()]).unwrap();
+            for transposed in [&stored, &inline].map(|constant| constant.transposed(&perm).unwrap()) {
+                assert_eq!(transposed.ty(), &expected.ty());
+                assert_eq!(transposed.load().unwrap(), expected, "{perm:?}");
+                assert_eq!(transposed.digest(), Constant::inline(expected.clone()).digest());
+                let all: Vec<usize> = (0..24).collect();
+                assert_eq!(transposed.elements_at(&all).unwrap(), expected.to_f32_vec().unwrap());
+            }
+        }
+        let twice = stored.transposed(&[2, 0, 1]).unwrap().transposed(&[2, 0, 1]).unwrap();
+        assert_eq!(twice.load().unwrap(), stored.transposed(&[1, 2, 0]).unwrap().load().unwrap());
+        assert!(twice.reshaped(vec![24]).is_none());
+        assert_eq!(stored.reshaped(vec![4, 6]).unwrap().transposed(&[1, 0]).unwrap().ty().shape, [6, 4]);
+        assert!(twice.has_bytes_of(&twice.clone()) && !twice.has_bytes_of(&stored));
+        assert!(stored.transposed(&[0, 1]).is_none() && stored.transposed(&[0, 0, 1]).is_none());
     }
 
     #[test]

@@ -95,12 +95,12 @@ fn quote(name: &str) -> String {
 }
 
 fn constant_text(constant: &Constant) -> String {
-    if constant.is_present()
+    let elements = constant.elements();
+    if elements <= MAX_SPLAT_ELEMENTS
         && let Ok(tensor) = constant.load()
     {
-        let elements = constant.elements();
         let mut written = tensor_elements(&tensor);
-        if elements > 1 && elements <= MAX_SPLAT_ELEMENTS && is_uniform(&tensor) {
+        if elements > 1 && is_uniform(&tensor) {
             return format!("splat {}", written.next().unwrap_or_default());
         }
         if elements <= MAX_WRITTEN_ELEMENTS {

@@ -4,6 +4,8 @@
 //! masked function needs its own few bits. Where a need would pass 64 bits, and where it is cheaper, the value is
 //! opened in its own narrow ring and lifted.
 
+use std::collections::BTreeSet;
+
 use marill_program::schema::{self, Instruction};
 use marill_program::{Network, Suite, Target, plan};
 
@@ -24,31 +26,36 @@ pub fn solve(builder: &mut Builder, network: Network, suite: Suite) -> Result<()
     // A lift takes a round, in which so many bits could have passed.
     let round_bits = network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second;
     remove_dead(builder);
-    // Each value is lifted at most once: what comes back is wider by itself.
-    let mut left = builder.drafts.len();
-    loop {
-        let (id, reason) = match needs(builder) {
-            Ok(needs) => match worthwhile_lift(builder, &needs, round_bits, suite) {
-                Some(id) => (id, id),
-                None => {
-                    patch(builder, &needs);
-                    return Ok(());
+    let mut lifted = vec![false; builder.drafts.len()];
+    let mut needs = loop {
+        match needs(builder, &mut lifted) {
+            Ok(needs) => break needs,
+            Err(Overflow::Masked(id, needs)) => {
+                let behind = lift_behind(builder, &needs, id).ok_or(id)? as usize;
+                // What comes back is wider by itself: once lifted, lifting does not help.
+                if std::mem::replace(&mut lifted[behind], true) {
+                    return Err(id);
                 }
-            },
-            Err(Overflow::At(id)) => (id, id),
-            Err(Overflow::Masked(id, needs)) => (lift_behind(builder, &needs, id).ok_or(id)?, id),
+            }
             Err(Overflow::Hopeless(id)) => return Err(id),
-        };
-        left = left.checked_sub(1).ok_or(reason)?;
-        insert_lift(builder, id);
-    }
+        }
+    };
+    lift_where_worthwhile(builder, &mut needs, &mut lifted, round_bits, suite);
+    insert_lifts(builder, &mut needs, &lifted);
+    patch(builder, &needs);
+    Ok(())
+}
+
+/// Bits that are needed of a value, and of what comes back where it is lifted.
+#[derive(Clone, Copy)]
+struct Need {
+    own: u32,
+    lifted: u32,
 }
 
 enum Overflow {
-    /// This truncated value must be lifted.
-    At(Id),
     /// This masked value cannot be lifted, but what is made of it may; the needs of all values behind it.
-    Masked(Id, Vec<u32>),
+    Masked(Id, Vec<Need>),
     /// Nothing can be lifted here.
     Hopeless(Id),
 }
@@ -85,108 +92,162 @@ pub fn reorder(builder: &mut Builder, order: &[Id]) {
     builder.held.retain(|&(_, id)| id != Id::MAX);
 }
 
-/// Width needed of every value.
-fn needs(builder: &Builder) -> Result<Vec<u32>, Overflow> {
+/// Width needed of every value, users before operands; truncated values that could not be had otherwise become lifted.
+fn needs(builder: &Builder, lifted: &mut [bool]) -> Result<Vec<Need>, Overflow> {
     let drafts = &builder.drafts;
-    let mut needs: Vec<u32> = drafts.iter().map(|d| d.least_width).collect();
+    let mut asked = vec![0; drafts.len()];
+    let mut needs = vec![Need { own: 0, lifted: 0 }; drafts.len()];
     for at in (0..drafts.len()).rev() {
         let draft = &drafts[at];
-        let w = needs[at];
-        if w > MAX_WIDTH {
+        let mut need = need(draft, asked[at], lifted[at]);
+        if need.own.max(need.lifted) > MAX_WIDTH {
             return Err(Overflow::Hopeless(at as Id));
         }
-        let mut demand = |value: Id, bits: u32| {
-            let need = &mut needs[value as usize];
-            *need = (*need).max(bits);
-        };
-        let operand = |which: usize| match draft.operands[which] {
-            Operand::Wide => w,
-            Operand::Narrow(bits) => bits.min(w),
-        };
-        match &draft.instruction {
-            Instruction::Truncate(t) => {
-                if w + t.shift > MAX_WIDTH {
-                    let is_shared = draft.kind == Kind::Arithmetic;
-                    return Err(if is_shared {
-                        Overflow::At(at as Id)
-                    } else {
-                        Overflow::Masked(at as Id, needs)
-                    });
-                }
-                demand(t.arg, w + t.shift);
+        if let Instruction::Truncate(t) = &draft.instruction
+            && need.own + t.shift > MAX_WIDTH
+        {
+            if draft.kind != Kind::Arithmetic {
+                needs[at] = need;
+                return Err(Overflow::Masked(at as Id, needs));
             }
-            Instruction::Mul(p) | Instruction::MatMul(p) => {
-                demand(p.a, operand(0));
-                demand(p.b, operand(1));
+            lifted[at] = true;
+            need = self::need(draft, asked[at], true);
+            if need.own + t.shift > MAX_WIDTH {
+                return Err(Overflow::Hopeless(at as Id));
             }
-            Instruction::Square(s) => demand(s.arg, operand(0)),
-            Instruction::BitProduct(b) => demand(b.arg, operand(0)),
-            Instruction::Lift(l) => demand(l.arg, operand(0)),
-            Instruction::Table(t) => demand(t.arg, t.low_bits + t.index_bits),
-            Instruction::BitTable(t) => demand(t.arg, t.low_bits + t.index_bits),
-            Instruction::Fourier(f) => demand(f.arg, f.period_bits),
-            Instruction::Digits(d) => demand(d.arg, d.low_bits + d.width),
-            Instruction::Reveal(r) => {
-                let source = &drafts[r.arg as usize];
-                demand(r.arg, signed_bits(source.bound, source.frac));
-            }
-            Instruction::Add(b) | Instruction::Sub(b) => {
-                demand(b.a, w);
-                demand(b.b, w);
-            }
-            Instruction::Scale(s) if draft.kind == Kind::Arithmetic => {
-                demand(s.arg, w.saturating_sub(s.spared_bits()).max(1));
-            }
-            Instruction::Scale(s) => demand(s.arg, w),
-            Instruction::Sum(s) => demand(s.arg, w),
-            Instruction::Place(p) => demand(p.arg, w),
-            Instruction::Share(s) => demand(s.arg, w),
-            Instruction::Open(o) => demand(o.arg, w),
-            Instruction::Move(m) => {
-                for &arg in &m.args {
-                    if !matches!(drafts[arg as usize].kind, Kind::Plain { .. }) {
-                        demand(arg, w);
-                    }
-                }
-            }
-            _ => {}
         }
+        needs[at] = need;
+        demands(builder, at as Id, need.own, &mut |value, bits| {
+            let asked = &mut asked[value as usize];
+            *asked = bits.max(*asked);
+        });
     }
     Ok(needs)
 }
 
-/// A truncated product of masked values that costs more in the wide ring than a lift and its round: of matrices, whose
-/// openings do; for two parties alone, of elements, whose correlations do.
-fn worthwhile_lift(builder: &Builder, needs: &[u32], round_bits: f64, suite: Suite) -> Option<Id> {
-    (0..builder.drafts.len() as Id).rev().find(|&at| {
-        let draft = builder.get(at);
-        let Instruction::Truncate(t) = &draft.instruction else { return false };
-        let narrow = signed_bits(draft.bound, draft.frac);
-        let spared = f64::from(needs[at as usize].saturating_sub(narrow));
-        let (length, narrow) = (draft.len() as f64, f64::from(narrow));
-        let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
-        let width = |id: Id| f64::from(needs[id as usize]);
-        let (saved, spent) = match &builder.get(before_moves(builder, t.arg)).instruction {
-            Instruction::MatMul(p) if both(p.a) && both(p.b) => {
-                let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
-                (opened * spared, length * narrow)
+/// What is needed of a value of which its users ask for `asked` bits.
+fn need(draft: &Draft, asked: u32, is_lifted: bool) -> Need {
+    if !is_lifted {
+        return Need { own: asked.max(draft.least_width), lifted: 0 };
+    }
+    let lifted = asked.max(1);
+    Need { own: signed_bits(draft.bound, draft.frac).min(lifted).max(draft.least_width), lifted }
+}
+
+/// Calls `demand` with every value, and the bits of it, that `w` bits of value `at` take.
+fn demands(builder: &Builder, at: Id, w: u32, demand: &mut dyn FnMut(Id, u32)) {
+    let draft = builder.get(at);
+    let operand = |which: usize| match draft.operands[which] {
+        Operand::Wide => w,
+        Operand::Narrow(bits) => bits.min(w),
+    };
+    match &draft.instruction {
+        Instruction::Truncate(t) => demand(t.arg, w + t.shift),
+        Instruction::Mul(p) | Instruction::MatMul(p) => {
+            demand(p.a, operand(0));
+            demand(p.b, operand(1));
+        }
+        Instruction::Square(s) => demand(s.arg, operand(0)),
+        Instruction::BitProduct(b) => demand(b.arg, operand(0)),
+        Instruction::Lift(l) => demand(l.arg, operand(0)),
+        Instruction::Table(t) => demand(t.arg, t.low_bits + t.index_bits),
+        Instruction::BitTable(t) => demand(t.arg, t.low_bits + t.index_bits),
+        Instruction::Fourier(f) => demand(f.arg, f.period_bits),
+        Instruction::Digits(d) => demand(d.arg, d.low_bits + d.width),
+        Instruction::Reveal(r) => {
+            let source = builder.get(r.arg);
+            demand(r.arg, signed_bits(source.bound, source.frac));
+        }
+        Instruction::Add(b) | Instruction::Sub(b) => {
+            demand(b.a, w);
+            demand(b.b, w);
+        }
+        Instruction::Scale(s) if draft.kind == Kind::Arithmetic => {
+            demand(s.arg, w.saturating_sub(s.spared_bits()).max(1));
+        }
+        Instruction::Scale(s) => demand(s.arg, w),
+        Instruction::Sum(s) => demand(s.arg, w),
+        Instruction::Place(p) => demand(p.arg, w),
+        Instruction::Share(s) => demand(s.arg, w),
+        Instruction::Open(o) => demand(o.arg, w),
+        Instruction::Move(m) => {
+            for &arg in &m.args {
+                if !matches!(builder.get(arg).kind, Kind::Plain { .. }) {
+                    demand(arg, w);
+                }
             }
-            // Each bit of the narrower part chooses among numbers of the ring, in both directions.
-            Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {
-                let chosen = length * width(p.a).min(width(p.b)) * spared;
-                (chosen, length * (LIFT_BITS * narrow + spared))
+        }
+        _ => {}
+    }
+}
+
+/// Lifts values from the last on, and lets what it takes of those before it shrink.
+fn lift_where_worthwhile(
+    builder: &Builder,
+    needs: &mut [Need],
+    lifted: &mut [bool],
+    round_bits: f64,
+    suite: Suite,
+) {
+    let mut users: Vec<Vec<Id>> = vec![Vec::new(); builder.drafts.len()];
+    for at in 0..builder.drafts.len() as Id {
+        demands(builder, at, 1, &mut |value, _| users[value as usize].push(at));
+    }
+    // Narrower operands make no later lift worthwhile that was not: each value is looked at once.
+    for at in (0..builder.drafts.len() as Id).rev() {
+        if lifted[at as usize] || !is_worthwhile_lift(builder, needs, at, round_bits, suite) {
+            continue;
+        }
+        lifted[at as usize] = true;
+        let mut changed = BTreeSet::from([at]);
+        while let Some(id) = changed.pop_last() {
+            let mut asked = 0;
+            for &user in &users[id as usize] {
+                demands(builder, user, needs[user as usize].own, &mut |value, bits| {
+                    asked = if value == id { bits.max(asked) } else { asked };
+                });
             }
-            Instruction::Square(q) if suite == Suite::TwoParty => {
-                (length * width(q.arg) * spared / 2.0, length * (LIFT_BITS * narrow + spared))
+            let new = need(builder.get(id), asked, lifted[id as usize]);
+            let old = std::mem::replace(&mut needs[id as usize], new);
+            if new.own != old.own {
+                demands(builder, id, new.own, &mut |value, _| {
+                    changed.insert(value);
+                });
             }
-            _ => return false,
-        };
-        saved > spent + round_bits
-    })
+        }
+    }
+}
+
+/// Whether a value is a truncated product of masked values that costs more in the wide ring than a lift and its round: of
+/// matrices, whose openings do; for two parties alone, of elements, whose correlations do.
+fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64, suite: Suite) -> bool {
+    let draft = builder.get(at);
+    let Instruction::Truncate(t) = &draft.instruction else { return false };
+    let narrow = signed_bits(draft.bound, draft.frac);
+    let spared = f64::from(needs[at as usize].own.saturating_sub(narrow));
+    let (length, narrow) = (draft.len() as f64, f64::from(narrow));
+    let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
+    let width = |id: Id| f64::from(needs[id as usize].own);
+    let (saved, spent) = match &builder.get(before_moves(builder, t.arg)).instruction {
+        Instruction::MatMul(p) if both(p.a) && both(p.b) => {
+            let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
+            (opened * spared, length * narrow)
+        }
+        // Each bit of the narrower part chooses among numbers of the ring, in both directions.
+        Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {
+            let chosen = length * width(p.a).min(width(p.b)) * spared;
+            (chosen, length * (LIFT_BITS * narrow + spared))
+        }
+        Instruction::Square(q) if suite == Suite::TwoParty => {
+            (length * width(q.arg) * spared / 2.0, length * (LIFT_BITS * narrow + spared))
+        }
+        _ => return false,
+    };
+    saved > spent + round_bits
 }
 
 /// The first truncated value that is made of a masked one and would be narrower if it was lifted.
-fn lift_behind(builder: &Builder, needs: &[u32], id: Id) -> Option<Id> {
+fn lift_behind(builder: &Builder, needs: &[Need], id: Id) -> Option<Id> {
     let mut is_behind = vec![false; builder.drafts.len()];
     is_behind[id as usize] = true;
     (id as usize + 1..builder.drafts.len()).map(|at| at as Id).find(|&at| {
@@ -195,7 +256,7 @@ fn lift_behind(builder: &Builder, needs: &[u32], id: Id) -> Option<Id> {
         is_behind[at as usize] = made;
         let is_truncated =
             draft.kind == Kind::Arithmetic && matches!(draft.instruction, Instruction::Truncate(_));
-        made && is_truncated && signed_bits(draft.bound, draft.frac) < needs[at as usize]
+        made && is_truncated && signed_bits(draft.bound, draft.frac) < needs[at as usize].own
     })
 }
 
@@ -209,38 +270,48 @@ fn before_moves(builder: &Builder, mut id: Id) -> Id {
     id
 }
 
-/// Puts an opening and a lift behind `id`; its users get the lifted value.
-fn insert_lift(builder: &mut Builder, id: Id) {
-    let source = builder.get(id).clone();
-    let bits = signed_bits(source.bound, source.frac);
-    let open = Instruction::Open(schema::Open { arg: id, to: Target::Both as i32, width: 0 });
-    let lift = Instruction::Lift(schema::Lift { arg: id + 1, width: 0 });
-    let added = |instruction, kind, operand| Draft {
-        instruction,
-        kind,
-        operands: [operand; 2],
-        least_width: 1,
-        ..source.clone()
-    };
-    let masked = added(open, Kind::Masked { to: Target::Both }, Operand::Wide);
-    let lifted = added(lift, Kind::Arithmetic, Operand::Narrow(bits));
-    let (first, second) = (id as usize + 1, id as usize + 2);
-    for draft in &mut builder.drafts[first..] {
-        for_each_argument(&mut draft.instruction, |a| {
-            if *a >= id {
-                *a += 2;
-            }
-        });
+/// Puts an opening and a lift behind each lifted value; its users get what comes back.
+fn insert_lifts(builder: &mut Builder, needs: &mut Vec<Need>, lifted: &[bool]) {
+    let (mut own, mut back) = (Vec::with_capacity(lifted.len()), Vec::with_capacity(lifted.len()));
+    let mut next = 0;
+    for &is_lifted in lifted {
+        own.push(next);
+        back.push(if is_lifted { next + 2 } else { next });
+        next += if is_lifted { 3 } else { 1 };
     }
-    builder.outputs.iter_mut().filter(|o| o.value >= id).for_each(|o| o.value += 2);
-    builder.held.iter_mut().filter(|(_, held)| *held > id).for_each(|(_, held)| *held += 2);
-    builder.drafts.insert(first, masked);
-    builder.drafts.insert(second, lifted);
+    let drafts = std::mem::take(&mut builder.drafts);
+    let old_needs = std::mem::take(needs);
+    for (at, (mut draft, need)) in drafts.into_iter().zip(old_needs).enumerate() {
+        for_each_argument(&mut draft.instruction, |a| *a = back[*a as usize]);
+        if !lifted[at] {
+            builder.drafts.push(draft);
+            needs.push(need);
+            continue;
+        }
+        let bits = signed_bits(draft.bound, draft.frac);
+        let added = |instruction, kind, operand| Draft {
+            instruction,
+            kind,
+            operands: [operand; 2],
+            least_width: 1,
+            ..draft.clone()
+        };
+        let place = own[at];
+        let open = Instruction::Open(schema::Open { arg: place, to: Target::Both as i32, width: 0 });
+        let opened = added(open, Kind::Masked { to: Target::Both }, Operand::Wide);
+        let lift = Instruction::Lift(schema::Lift { arg: place + 1, width: 0 });
+        let lift = added(lift, Kind::Arithmetic, Operand::Narrow(bits));
+        builder.drafts.extend([draft, opened, lift]);
+        let of_added = [bits.min(need.lifted), need.lifted].map(|own| Need { own, lifted: 0 });
+        needs.extend([need].into_iter().chain(of_added));
+    }
+    builder.outputs.iter_mut().for_each(|o| o.value = back[o.value as usize]);
+    builder.held.iter_mut().for_each(|(_, held)| *held = own[*held as usize]);
 }
 
 /// The ring of a masked value: what is made under a mask can have a wider one than it needs.
-fn masked_width(builder: &Builder, needs: &[u32], id: Id) -> u32 {
-    let (need, draft) = (needs[id as usize], builder.get(id));
+fn masked_width(builder: &Builder, needs: &[Need], id: Id) -> u32 {
+    let (need, draft) = (needs[id as usize].own, builder.get(id));
     let of = |arg: Id| masked_width(builder, needs, arg);
     if !matches!(draft.kind, Kind::Masked { .. }) {
         return need;
@@ -255,24 +326,25 @@ fn masked_width(builder: &Builder, needs: &[u32], id: Id) -> u32 {
     }
 }
 
-fn patch(builder: &mut Builder, needs: &[u32]) {
+fn patch(builder: &mut Builder, needs: &[Need]) {
     for at in 0..builder.drafts.len() {
+        let need = needs[at].own;
         let lifted = match builder.drafts[at].instruction {
             Instruction::Lift(ref lift) => masked_width(builder, needs, lift.arg),
             _ => 0,
         };
         match &mut builder.drafts[at].instruction {
-            Instruction::Encode(e) => e.width = needs[at],
-            Instruction::Weight(w) => w.width = needs[at],
-            Instruction::Mul(p) | Instruction::MatMul(p) => p.width = needs[at],
-            Instruction::Square(s) => s.width = needs[at],
-            Instruction::Open(o) => o.width = needs[at],
-            Instruction::Lift(l) => l.width = needs[at].max(lifted),
-            Instruction::Table(t) => t.width = needs[at],
-            Instruction::Fourier(f) => f.width = needs[at],
-            Instruction::BitProduct(b) => b.width = needs[at],
-            Instruction::BitToArithmetic(b) => b.width = needs[at],
-            Instruction::OneHot(o) => o.width = needs[at],
+            Instruction::Encode(e) => e.width = need,
+            Instruction::Weight(w) => w.width = need,
+            Instruction::Mul(p) | Instruction::MatMul(p) => p.width = need,
+            Instruction::Square(s) => s.width = need,
+            Instruction::Open(o) => o.width = need,
+            Instruction::Lift(l) => l.width = need.max(lifted),
+            Instruction::Table(t) => t.width = need,
+            Instruction::Fourier(f) => f.width = need,
+            Instruction::BitProduct(b) => b.width = need,
+            Instruction::BitToArithmetic(b) => b.width = need,
+            Instruction::OneHot(o) => o.width = need,
             _ => {}
         }
     }

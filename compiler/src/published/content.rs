@@ -2,18 +2,20 @@
 //! tensor, its transpose, a slice of one along an axis, or several whole ones joined along an axis.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{Status, elements};
-use crate::diagnostic::Diagnostic;
-use crate::ir::{Graph, NodeKind, ValueId};
+use crate::diagnostic::{Diagnostic, Problem};
+use crate::ir::{Constant, Graph, NodeKind, ValueId};
 use marill_plaintext::DType;
 
 /// Elements by which a row is looked up before it is compared.
 const KEY: usize = 8;
 /// Rows with one key that are tried, at most.
 const MAX_CANDIDATES: usize = 64;
+/// Lines that are looked at together.
+const LINES: usize = 4096;
 
 type Key = Vec<u32>;
 
@@ -32,21 +34,52 @@ impl Matrix {
 
     /// Bits of a line's element: of a row, or of a column where `by_columns`.
     fn bits(&self, by_columns: bool, line: usize, at: usize) -> u32 {
-        let (row, column) = if by_columns { (at, line) } else { (line, at) };
-        self.data[row * self.columns + column].to_bits()
+        self.data[place([self.rows, self.columns], by_columns, line, at)].to_bits()
     }
 
     /// How many lines there are, and how long they are.
     fn lines(&self, by_columns: bool) -> (usize, usize) {
-        if by_columns { (self.columns, self.rows) } else { (self.rows, self.columns) }
+        lines([self.rows, self.columns], by_columns)
     }
 
     fn key(&self, by_columns: bool, line: usize) -> Key {
         let (_, length) = self.lines(by_columns);
-        // Spread over the line: the beginning of a padded row tells nothing.
-        let count = KEY.min(length);
-        (0..count).map(|i| self.bits(by_columns, line, i * length / count)).collect()
+        key_places(length).map(|at| self.bits(by_columns, line, at)).collect()
     }
+}
+
+/// How many rows there are, or columns where `by_columns`, and how long they are.
+fn lines([rows, columns]: [usize; 2], by_columns: bool) -> (usize, usize) {
+    if by_columns { (columns, rows) } else { (rows, columns) }
+}
+
+/// Where an element of a line is in row-major order.
+fn place([_, columns]: [usize; 2], by_columns: bool, line: usize, at: usize) -> usize {
+    let (row, column) = if by_columns { (at, line) } else { (line, at) };
+    row * columns + column
+}
+
+/// Elements of a line that its key has, spread over it: the beginning of a padded row tells nothing.
+fn key_places(length: usize) -> impl Iterator<Item = usize> {
+    let count = KEY.min(length);
+    (0..count).map(move |i| i * length / count)
+}
+
+/// The keys of `lines` of a constant, of which nothing else is read.
+fn keys(
+    graph: &Graph,
+    id: ValueId,
+    by_columns: bool,
+    chosen: std::ops::Range<usize>,
+) -> Result<Vec<Key>, Diagnostic> {
+    let Some(constant) = graph.constant(id) else { return Ok(Vec::new()) };
+    let (rows, columns) = sides(graph.shape(id));
+    let (_, length) = lines([rows, columns], by_columns);
+    let of_line = |line| key_places(length).map(move |at| place([rows, columns], by_columns, line, at));
+    let places: Vec<usize> = chosen.flat_map(of_line).collect();
+    let at = |error| Diagnostic::new(graph.node(id).name.clone(), Problem::from(error));
+    let elements = constant.elements_at(&places).map_err(at)?;
+    Ok(elements.chunks(KEY.min(length)).map(|key| key.iter().map(|v| v.to_bits()).collect()).collect())
 }
 
 /// Rows and columns of a tensor as a matrix. A vector is a column of single elements, which can be a slice or be
@@ -67,7 +100,8 @@ struct Place {
     line: usize,
 }
 
-/// The base model's tensors, indexed by their lines. Elements are read when they are compared.
+/// The base model's tensors, and where in them lines are that a weight could begin with. Elements are read when they are
+/// compared.
 struct Index<'g> {
     base: &'g Graph,
     tensors: Vec<ValueId>,
@@ -78,8 +112,10 @@ struct Index<'g> {
 }
 
 impl<'g> Index<'g> {
-    /// Of all tensors that could hold a part of a line of one of the `lengths`.
-    fn new(base: &'g Graph, lengths: &[usize]) -> Result<Index<'g>, Diagnostic> {
+    /// Of the lines with a key that is `wanted`, which slices begin with, and of every tensor's first, where the next
+    /// of several joined ones may begin.
+    fn new(base: &'g Graph, wanted: &BTreeSet<(usize, Key)>) -> Result<Index<'g>, Diagnostic> {
+        let lengths: BTreeSet<usize> = wanted.iter().map(|(length, _)| *length).collect();
         let (tensors, lines) = (Vec::new(), BTreeMap::new());
         let mut index = Index { base, tensors, lines, vectors: Vec::new(), last: RefCell::default() };
         for id in base.topological() {
@@ -91,31 +127,45 @@ impl<'g> Index<'g> {
             }
             let tensor = index.tensors.len();
             index.tensors.push(id);
-            let (rows, columns) = sides(base.shape(id));
             // Single elements are found anywhere, so a vector is compared as a whole.
             if base.shape(id).len() == 1 {
                 index.vectors.push((tensor, elements(base, id)?));
-            } else if [rows, columns].iter().any(|length| *length > 1 && lengths.contains(length)) {
-                let matrix = index.matrix(tensor)?;
-                for by_columns in [false, true] {
-                    index.add_lines(tensor, &matrix, by_columns, lengths);
-                }
+                continue;
+            }
+            for by_columns in [false, true] {
+                index.add_lines(tensor, by_columns, &lengths, wanted)?;
             }
         }
         Ok(index)
     }
 
-    fn add_lines(&mut self, tensor: usize, matrix: &Matrix, by_columns: bool, lengths: &[usize]) {
-        let (count, length) = matrix.lines(by_columns);
+    fn add_lines(
+        &mut self,
+        tensor: usize,
+        by_columns: bool,
+        lengths: &BTreeSet<usize>,
+        wanted: &BTreeSet<(usize, Key)>,
+    ) -> Result<(), Diagnostic> {
+        let id = self.tensors[tensor];
+        let (rows, columns) = sides(self.base.shape(id));
+        let (count, length) = lines([rows, columns], by_columns);
         if length == 1 || !lengths.contains(&length) {
-            return;
+            return Ok(());
         }
-        for line in 0..count {
-            let places = self.lines.entry((length, matrix.key(by_columns, line))).or_default();
-            if places.len() < MAX_CANDIDATES {
-                places.push(Place { tensor, by_columns, line });
+        for start in (0..count).step_by(LINES) {
+            let chosen = start..count.min(start + LINES);
+            for (line, key) in chosen.clone().zip(keys(self.base, id, by_columns, chosen)?) {
+                let key = (length, key);
+                if line > 0 && !wanted.contains(&key) {
+                    continue;
+                }
+                let places = self.lines.entry(key).or_default();
+                if places.len() < MAX_CANDIDATES {
+                    places.push(Place { tensor, by_columns, line });
+                }
             }
         }
+        Ok(())
     }
 
     fn matrix(&self, tensor: usize) -> Result<Rc<Matrix>, Diagnostic> {
@@ -127,6 +177,22 @@ impl<'g> Index<'g> {
         let matrix = Rc::new(Matrix::load(self.base, self.tensors[tensor])?);
         *self.last.borrow_mut() = Some((tensor, matrix.clone()));
         Ok(matrix)
+    }
+
+    /// Whether a line here looks like the first row or column of a weight.
+    fn has_start(&self, graph: &Graph, id: ValueId) -> Result<bool, Diagnostic> {
+        if graph.ty(id).is_empty() {
+            return Ok(false);
+        }
+        let (rows, columns) = sides(graph.shape(id));
+        for by_columns in [false, true] {
+            let (_, length) = lines([rows, columns], by_columns);
+            let mut starts = keys(graph, id, by_columns, 0..1)?.into_iter();
+            if starts.any(|key| self.lines.contains_key(&(length, key))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn name(&self, tensor: usize) -> String {
@@ -204,23 +270,31 @@ pub(super) fn published(
     candidates: &[ValueId],
     base: &Graph,
 ) -> Result<BTreeMap<ValueId, Status>, Diagnostic> {
-    let mut lengths: Vec<usize> = Vec::new();
-    for &id in candidates {
-        let (rows, columns) = sides(graph.shape(id));
-        lengths.extend([rows, columns]);
+    let mut found = namesakes(graph, candidates, base);
+    let rest: Vec<ValueId> = candidates.iter().copied().filter(|id| !found.contains_key(id)).collect();
+    if rest.is_empty() {
+        return Ok(found);
     }
-    lengths.sort_unstable();
-    lengths.dedup();
-    let index = Index::new(base, &lengths)?;
-    let mut found = BTreeMap::new();
-    for &id in candidates {
-        let wanted = Matrix::load(graph, id)?;
+    let mut wanted = BTreeSet::new();
+    for &id in rest.iter().filter(|&&id| graph.shape(id).len() != 1 && !graph.ty(id).is_empty()) {
+        let (rows, columns) = sides(graph.shape(id));
+        for by_columns in [false, true] {
+            let (_, length) = lines([rows, columns], by_columns);
+            wanted.extend(keys(graph, id, by_columns, 0..1)?.into_iter().map(|key| (length, key)));
+        }
+    }
+    let index = Index::new(base, &wanted)?;
+    for &id in &rest {
         let parts = match graph.shape(id) {
-            [_] => index.cover_vector(&wanted.data),
-            _ => match index.cover(&wanted, false)? {
-                None => index.cover(&wanted, true)?,
-                parts => parts,
-            },
+            [_] => index.cover_vector(&elements(graph, id)?),
+            _ if !index.has_start(graph, id)? => None,
+            _ => {
+                let wanted = Matrix::load(graph, id)?;
+                match index.cover(&wanted, false)? {
+                    None => index.cover(&wanted, true)?,
+                    parts => parts,
+                }
+            }
         };
         if let Some(parts) = parts {
             let in_base = parts.into_iter().map(|part| index.name(part)).collect();
@@ -228,4 +302,26 @@ pub(super) fn published(
         }
     }
     Ok(found)
+}
+
+/// The candidates that the base model has under the same name, byte for byte: nearly all, as a rule, and nothing is
+/// kept of them.
+fn namesakes(graph: &Graph, candidates: &[ValueId], base: &Graph) -> BTreeMap<ValueId, Status> {
+    let mut named: BTreeMap<&str, Vec<&Constant>> = BTreeMap::new();
+    for node in base.dag.node_weights() {
+        if let NodeKind::Constant(constant) = &node.kind {
+            named.entry(&node.name).or_default().push(constant);
+        }
+    }
+    // Single elements are found anywhere.
+    let is_there = |&&id: &&ValueId| {
+        let namesakes = named.get(graph.node(id).name.as_str());
+        let constant = graph.constant(id);
+        graph.ty(id).len() > 1
+            && namesakes
+                .zip(constant)
+                .is_some_and(|(others, this)| others.iter().any(|o| this.has_bytes_of(o)))
+    };
+    let status = |id: ValueId| Status::Published { in_base: vec![graph.node(id).name.clone()] };
+    candidates.iter().filter(is_there).map(|&id| (id, status(id))).collect()
 }

@@ -26,11 +26,12 @@ const MAX_RANK: usize = 192;
 /// with elements that are not finite.
 pub fn factors(d: &[f32], rows: usize, columns: usize, tolerance: f64) -> Option<Factors> {
     let norm = frobenius(d);
-    let max_rank = (rows.min(columns) / MAX_RANK_SHARE).min(MAX_RANK);
+    let max_rank = max_rank(rows, columns);
     if norm == 0.0 || !norm.is_finite() || max_rank == 0 {
         return None;
     }
-    let mut width = sample_rank(d, rows, columns, tolerance, max_rank)? + MARGIN;
+    let piece: Vec<f32> = sample(rows, columns).into_iter().map(|place| d[place]).collect();
+    let mut width = sample_rank(&piece, rows, columns, tolerance)? + MARGIN;
     loop {
         let width_now = width.min(max_rank + MARGIN).min(columns).min(rows);
         let q = range(d, rows, columns, width_now, tolerance * norm);
@@ -54,11 +55,23 @@ fn frobenius(d: &[f32]) -> f64 {
     d.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }
 
-/// The rank of an evenly spread piece, which the whole's is not below; `None` if it exceeds `max_rank`.
-fn sample_rank(d: &[f32], rows: usize, columns: usize, tolerance: f64, max_rank: usize) -> Option<usize> {
+/// The largest rank that is looked for.
+fn max_rank(rows: usize, columns: usize) -> usize {
+    (rows.min(columns) / MAX_RANK_SHARE).min(MAX_RANK)
+}
+
+/// Where in a `[rows, columns]` matrix an evenly spread piece lies, row by row.
+pub(super) fn sample(rows: usize, columns: usize) -> Vec<usize> {
     let (m, n) = (rows.min(SAMPLE), columns.min(SAMPLE));
-    let at = |i: usize, j: usize| f64::from(d[(i * rows / m) * columns + j * columns / n]);
-    let mut lines: Vec<Vec<f64>> = (0..n).map(|j| (0..m).map(|i| at(i, j)).collect()).collect();
+    (0..m * n).map(|at| (at / n * rows / m) * columns + at % n * columns / n).collect()
+}
+
+/// The rank of the `piece` at [`sample`], which the whole's is not below; `None` if that exceeds what is looked for.
+pub(super) fn sample_rank(piece: &[f32], rows: usize, columns: usize, tolerance: f64) -> Option<usize> {
+    let (m, n) = (rows.min(SAMPLE), columns.min(SAMPLE));
+    let max_rank = max_rank(rows, columns);
+    let column = |j: usize| (0..m).map(|i| f64::from(piece[i * n + j])).collect();
+    let mut lines: Vec<Vec<f64>> = (0..n).map(column).collect();
     let total: f64 = lines.iter().flatten().map(|v| v * v).sum();
     let basis = pivoted(&mut lines, total.sqrt() * tolerance, max_rank + 1);
     (basis.len() <= max_rank).then_some(basis.len())

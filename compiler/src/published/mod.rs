@@ -191,8 +191,11 @@ fn difference(
     if tolerance <= 0.0 || rows.min(columns) < 2 {
         return Ok(None);
     }
-    let (tuned, published) = (elements(graph, weight)?, elements(base, counterpart)?);
-    let difference: Vec<f32> = tuned.iter().zip(&published).map(|(w, w0)| w - w0).collect();
+    if !may_be_thin(graph, weight, base, counterpart, tolerance)? {
+        return Ok(None);
+    }
+    let mut difference = elements(graph, weight)?;
+    difference.iter_mut().zip(elements(base, counterpart)?).for_each(|(w, w0)| *w -= w0);
     let Some(Factors { a, b, rank }) = factors(&difference, rows, columns, tolerance) else {
         return Ok(None);
     };
@@ -202,10 +205,36 @@ fn difference(
     Ok(Some(Split { a, b, rank }))
 }
 
+/// Whether an evenly spread piece of `weight - counterpart` has low rank, without which the whole has not: few of the
+/// elements are read.
+fn may_be_thin(
+    graph: &Graph,
+    weight: ValueId,
+    base: &Graph,
+    counterpart: ValueId,
+    tolerance: f64,
+) -> Result<bool, Diagnostic> {
+    let (&[rows, columns], Some(tuned), Some(published)) =
+        (graph.shape(weight), graph.constant(weight), base.constant(counterpart))
+    else {
+        return Ok(false);
+    };
+    let places = low_rank::sample(rows, columns);
+    let at = |error| Diagnostic::new(graph.node(weight).name.clone(), Problem::from(error));
+    let (tuned, published) =
+        (tuned.elements_at(&places).map_err(at)?, published.elements_at(&places).map_err(at)?);
+    let difference: Vec<f32> = tuned.iter().zip(&published).map(|(w, w0)| w - w0).collect();
+    Ok(low_rank::sample_rank(&difference, rows, columns, tolerance).is_some())
+}
+
 fn elements(graph: &Graph, id: ValueId) -> Result<Vec<f32>, Diagnostic> {
     let at = |problem: Problem| Diagnostic::new(graph.node(id).name.clone(), problem);
-    let tensor = crate::bundle::constant_value(graph, id)?;
-    tensor.cast(DType::F32).to_f32_vec().map_err(|error| at(error.into()))
+    match crate::bundle::constant_value(graph, id)? {
+        Tensor::F32(array) if array.is_standard_layout() => {
+            Ok(array.into_owned().into_raw_vec_and_offset().0)
+        }
+        tensor => tensor.cast(DType::F32).to_f32_vec().map_err(|error| at(error.into())),
+    }
 }
 
 /// Puts `base + a b` in the place of `weight`.

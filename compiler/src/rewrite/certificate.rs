@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use marill_plaintext::{DType, Op};
+use marill_plaintext::{DType, Op, Tensor};
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Ix2, s};
 use serde::Serialize;
 
 use crate::bundle::constant_value;
@@ -25,6 +25,8 @@ const COLUMNS_PER_ROW: [f64; 2] = [1.25, 2.0];
 const MAX_ROWS: usize = 8192;
 /// Rows and columns of a block.
 const BLOCK: usize = 128;
+/// Columns that are held in f64 at a time.
+const PART: usize = 1024;
 /// Steps of inverse iteration, and how far below its estimate the eigenvalue may lie.
 const STEPS: usize = 30;
 const SAFETY: f64 = 0.5;
@@ -136,11 +138,12 @@ fn matrix(graph: &Graph, id: ValueId, rows: usize, columns: usize) -> Result<Cer
     if columns < rows || rows == 0 || rows > MAX_ROWS {
         return Ok(certificate);
     }
-    let data = elements(graph, id)?;
-    let largest = data.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let Tensor::F32(data) = constant_value(graph, id)? else { return Ok(certificate) };
+    let Ok(data) = data.view().into_dimensionality::<Ix2>() else { return Ok(certificate) };
+    let largest = data.fold(0.0, |sum, &v| sum + f64::from(v) * f64::from(v)).sqrt();
     let parts = COLUMNS_PER_ROW.map(|share| columns.min((share * rows as f64) as usize));
     for count in parts.into_iter().chain([columns]) {
-        let Some(least) = least_singular_value(&data, rows, columns, count) else { continue };
+        let Some(least) = least_singular_value(data, count) else { continue };
         let condition = largest / least;
         certificate.rank = rows;
         certificate.condition = Some(condition);
@@ -153,11 +156,9 @@ fn matrix(graph: &Graph, id: ValueId, rows: usize, columns: usize) -> Result<Cer
 }
 
 /// A lower bound of the least singular value of `count` evenly spread columns; `None` where it is not above zero.
-fn least_singular_value(data: &[f32], rows: usize, columns: usize, count: usize) -> Option<f64> {
-    let part = Array2::from_shape_fn((rows, count), |(i, j)| {
-        f64::from(data[i * columns + j * columns / count.max(1)])
-    });
-    let factor = cholesky(gram(&part))?;
+fn least_singular_value(data: ArrayView2<'_, f32>, count: usize) -> Option<f64> {
+    let rows = data.nrows();
+    let factor = cholesky(gram(data, count))?;
     // Inverse iteration from a vector that no structured matrix is orthogonal to.
     let mut v: Vec<f64> = (0..rows).map(|i| 1.0 + ((i * 7919) % 101) as f64 / 101.0).collect();
     let mut eigenvalue = f64::INFINITY;
@@ -171,15 +172,20 @@ fn least_singular_value(data: &[f32], rows: usize, columns: usize, count: usize)
     (bound.is_finite() && bound > 0.0).then_some(bound)
 }
 
-/// The lower blocks of `a a^T`.
-fn gram(a: &Array2<f64>) -> Array2<f64> {
-    let n = a.nrows();
+/// The lower blocks of `a a^T`, for `count` evenly spread columns `a`.
+fn gram(data: ArrayView2<'_, f32>, count: usize) -> Array2<f64> {
+    let (n, columns) = data.dim();
     let mut gram = Array2::zeros((n, n));
-    by_block_rows(gram.view_mut(), &|start, mut rows| {
-        let left = a.slice(s![start..start + rows.nrows(), ..]);
-        let end = start + rows.nrows();
-        general_mat_mul(1.0, &left, &a.slice(s![..end, ..]).t(), 0.0, &mut rows.slice_mut(s![.., ..end]));
-    });
+    for start in (0..count).step_by(PART) {
+        let part = PART.min(count - start);
+        let a =
+            Array2::from_shape_fn((n, part), |(i, j)| f64::from(data[[i, (start + j) * columns / count]]));
+        by_block_rows(gram.view_mut(), &|first, mut rows| {
+            let end = first + rows.nrows();
+            let (left, right) = (a.slice(s![first..end, ..]), a.slice(s![..end, ..]));
+            general_mat_mul(1.0, &left, &right.t(), 1.0, &mut rows.slice_mut(s![.., ..end]));
+        });
+    }
     gram
 }
 
@@ -275,23 +281,27 @@ mod tests {
             data[row * 6 + 2 * row] = length / 2f32.sqrt();
             data[row * 6 + 2 * row + 1] = length / 2f32.sqrt();
         }
-        let bound = least_singular_value(&data, 3, 6, 6).unwrap();
+        let of = |data: &[f32], columns| {
+            let data = ArrayView2::from_shape((data.len() / columns, columns), data).unwrap();
+            least_singular_value(data, columns)
+        };
+        let bound = of(&data, 6).unwrap();
         assert!(bound <= 0.5 && bound > 0.3, "{bound}");
         // A row that is the sum of the others.
         let sum: Vec<f32> = (0..6).map(|i| data[i] + data[6 + i]).collect();
         data[12..].copy_from_slice(&sum);
-        assert_eq!(least_singular_value(&data, 3, 6, 6), None);
-        assert_eq!(least_singular_value(&[f32::NAN; 6], 2, 3, 3), None);
+        assert_eq!(of(&data, 6), None);
+        assert_eq!(of(&[f32::NAN; 6], 3), None);
     }
 
     /// More rows than a block has: the factor times its transpose is the matrix.
     #[test]
     fn blocks_factor_as_a_whole() {
-        let n = 2 * BLOCK + 37;
-        let a =
-            Array2::from_shape_fn((n, n + 5), |(i, j)| ((i * 31 + j * 17 + i * j) % 23) as f64 / 23.0 - 0.5);
-        let a = a + Array2::from_shape_fn((n, n + 5), |(i, j)| if i == j { 4.0 } else { 0.0 });
-        let mut factor = cholesky(gram(&a)).unwrap();
+        let (n, m) = (2 * BLOCK + 37, PART + 5);
+        let a = Array2::from_shape_fn((n, m), |(i, j)| ((i * 31 + j * 17 + i * j) % 23) as f32 / 23.0 - 0.5);
+        let a = a + Array2::from_shape_fn((n, m), |(i, j)| if i == j { 4.0 } else { 0.0 });
+        let mut factor = cholesky(gram(a.view(), m)).unwrap();
+        let a = a.mapv(f64::from);
         for i in 0..n {
             factor.slice_mut(s![i, i + 1..]).fill(0.0);
         }

@@ -2,7 +2,7 @@
 //!
 //! Values are shared, so a tree's cost would count them often. First a greedy choice bottom-up: every class keeps the
 //! set of costs below its best form, and sets unite instead of adding up (extraction-gym's "greedy DAG"). Then
-//! single choices change as long as the true cost of the whole falls. Ties keep the first form in the e-graph's
+//! single choices change as long as the true cost of the whole falls (`tally`). Ties keep the first form in the e-graph's
 //! order, so the choice is a function of the e-graph.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,23 +13,22 @@ use egg::Id;
 use super::analysis::{Classes, Fact};
 use super::cost::{CostModel, Opening, under_mask};
 use super::language::Term;
+use super::tally::{MIN_GAIN, Tally};
 
 /// Passes over all choices in the second step.
 const MAX_PASSES: usize = 4;
-/// Smallest relative gain that counts; below it is rounding.
-const MIN_GAIN: f64 = 1e-12;
 /// Forms of constants cost next to nothing; they are counted as a tree.
 const CONSTANT_S: f64 = 1e-9;
 
 /// A form of a class with its cost.
-struct Form {
+pub(super) struct Form {
     term: Term,
-    operands: Vec<u32>,
-    own_s: f64,
+    pub(super) operands: Vec<u32>,
+    pub(super) own_s: f64,
     /// Classes that must be opened, and what that costs.
-    openings: Vec<(u32, f64)>,
+    pub(super) openings: Vec<(u32, f64)>,
     /// The operand whose opening serves for the result's.
-    under_mask: Option<u32>,
+    pub(super) under_mask: Option<u32>,
 }
 
 /// The e-graph in dense numbers, costs worked out.
@@ -38,9 +37,9 @@ pub struct Forms {
     ids: Vec<Id>,
     places: BTreeMap<Id, u32>,
     is_constant: Vec<bool>,
-    forms: Vec<Vec<Form>>,
+    pub(super) forms: Vec<Vec<Form>>,
     /// What it costs to open a class for work under its mask.
-    wide_s: Vec<f64>,
+    pub(super) wide_s: Vec<f64>,
 }
 
 /// The form chosen for each class, where there is one.
@@ -119,9 +118,7 @@ impl Forms {
 
     /// A cheap choice for the roots.
     pub fn extract(&self, roots: &[u32]) -> Choice {
-        let mut choice = self.greedy();
-        self.improve(&mut choice, roots);
-        choice
+        self.improved(self.greedy(), roots)
     }
 
     fn greedy(&self) -> Choice {
@@ -204,7 +201,7 @@ impl Forms {
     }
 
     /// The class whose opening serves for that of `place`: itself, or what public linear work made it of.
-    fn mask_source(&self, mut place: u32, form_of: &dyn Fn(u32) -> Option<u32>) -> u32 {
+    pub(super) fn mask_source(&self, mut place: u32, form_of: &dyn Fn(u32) -> Option<u32>) -> u32 {
         // A cyclic choice has no cost, but is asked for it.
         for _ in 0..self.ids.len() {
             let Some(form) = form_of(place) else { break };
@@ -214,28 +211,23 @@ impl Forms {
         place
     }
 
-    fn improve(&self, choice: &mut Choice, roots: &[u32]) {
-        let mut scratch = Scratch::new(self.ids.len());
-        let Some(mut cost_s) = scratch.cost_s(self, choice, roots) else { return };
+    fn improved(&self, choice: Choice, roots: &[u32]) -> Choice {
+        let Some(mut tally) = Tally::new(self, choice.clone(), roots) else { return choice };
         for _ in 0..MAX_PASSES {
-            let before_s = cost_s;
-            for place in scratch.needed(self, choice, roots) {
-                // An earlier change may have made it unneeded; then no other form of it gains anything.
+            let before_s = tally.cost_s();
+            for place in tally.needed().to_vec() {
                 if self.is_constant[place as usize] {
                     continue;
                 }
                 for form in 0..self.forms[place as usize].len() as u32 {
-                    let old = choice[place as usize].replace(form);
-                    match scratch.cost_s(self, choice, roots) {
-                        Some(found_s) if found_s < cost_s * (1.0 - MIN_GAIN) => cost_s = found_s,
-                        _ => choice[place as usize] = old,
-                    }
+                    tally.improve(place, form);
                 }
             }
-            if cost_s >= before_s {
+            if tally.cost_s() >= before_s {
                 break;
             }
         }
+        tally.into_choice()
     }
 }
 
@@ -265,7 +257,7 @@ fn unite(a: &[(u32, f64)], b: &[(u32, f64)]) -> Vec<(u32, f64)> {
 }
 
 /// Reusable marks for walks over a choice.
-struct Scratch {
+pub(super) struct Scratch {
     /// 0 not seen, 1 on the path, 2 done; relative to `epoch`.
     marks: Vec<u64>,
     /// What was paid for opening a class, and for the openings that one of it could serve for.
@@ -275,15 +267,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(classes: usize) -> Scratch {
+    pub(super) fn new(classes: usize) -> Scratch {
         let nothing = vec![(0, 0.0); classes];
         Scratch { marks: vec![0; classes], opened: nothing.clone(), sources: nothing, epoch: 0 }
-    }
-
-    fn needed(&mut self, forms: &Forms, choice: &Choice, roots: &[u32]) -> Vec<u32> {
-        let mut order = Vec::new();
-        self.walk(forms, choice, roots, &mut |place, _| order.push(place));
-        order
     }
 
     fn cost_s(&mut self, forms: &Forms, choice: &Choice, roots: &[u32]) -> Option<f64> {
@@ -291,7 +277,7 @@ impl Scratch {
         let mut opened = std::mem::take(&mut self.opened);
         let mut sources = std::mem::take(&mut self.sources);
         let epoch = self.epoch + 3;
-        let complete = self.walk(forms, choice, roots, &mut |_, form| {
+        let complete = self.walk(forms, choice, roots, &|_| false, &mut |_, form| {
             total_s += form.own_s;
             for &(place, cost_s) in &form.openings {
                 let slot = &mut opened[place as usize];
@@ -312,12 +298,14 @@ impl Scratch {
         complete.then_some(total_s)
     }
 
-    /// Visits what the roots need, operands first; whether the choice is complete and without cycles.
-    fn walk(
+    /// Visits what the roots need, operands first, except what is `settled`; whether the choice is complete and without
+    /// cycles.
+    pub(super) fn walk(
         &mut self,
         forms: &Forms,
         choice: &Choice,
         roots: &[u32],
+        settled: &dyn Fn(u32) -> bool,
         visit: &mut dyn FnMut(u32, &Form),
     ) -> bool {
         self.epoch += 3;
@@ -341,7 +329,7 @@ impl Scratch {
                 match form.operands.get(*position) {
                     Some(&operand) => {
                         *position += 1;
-                        next = Some(operand);
+                        next = (!settled(operand)).then_some(operand);
                     }
                     None => {
                         self.marks[*place as usize] = done;

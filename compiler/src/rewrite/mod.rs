@@ -12,6 +12,7 @@ pub mod extract;
 pub mod language;
 mod rebuild;
 pub mod rules;
+mod tally;
 
 use std::collections::BTreeMap;
 

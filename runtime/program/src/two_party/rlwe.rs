@@ -276,9 +276,8 @@ impl HalfShape {
     fn cost(&self, plan: &HalfPlan) -> u64 {
         let limbs = plan.modulus.limbs;
         let results = self.results(plan);
-        let groups =
-            (0..results).step_by(1 << plan.log_terms).map(|from| (results - from).min(1 << plan.log_terms));
-        let switched: usize = groups.map(switches).sum();
+        let (whole, rest) = (results >> plan.log_terms, results % (1 << plan.log_terms));
+        let switched = whole * switches(1 << plan.log_terms) + if rest > 0 { switches(rest) } else { 0 };
         let products = results * self.k.div_ceil(1 << plan.log_terms);
         let transforms = switched * limbs * (limbs + 2) + products * limbs + results * limbs;
         self.request_bytes(plan) + self.reply_bytes(plan) + transforms as u64 * TRANSFORM_COST
@@ -320,12 +319,30 @@ impl HalfShape {
 
     /// Bytes of the packed ciphertext of `group`.
     pub fn group_bytes(&self, plan: &HalfPlan, group: std::ops::Range<usize>) -> usize {
-        let count = group.map(|at| self.extent(plan, at)).map(|extent| extent.rows * extent.columns).sum();
-        reply_bytes(self.width, count)
+        reply_bytes(
+            self.width,
+            self.elements_before(plan, group.end) - self.elements_before(plan, group.start),
+        )
+    }
+
+    /// Elements of all results before `at`.
+    fn elements_before(&self, plan: &HalfPlan, at: usize) -> usize {
+        let (across, down) = (self.columns.div_ceil(plan.columns), self.rows.div_ceil(plan.rows));
+        let (batch, within) = (at / (across * down), at % (across * down));
+        let row = within / across * plan.rows;
+        let above = (batch * self.rows + row) * self.columns;
+        above + plan.rows.min(self.rows - row) * (within % across * plan.columns)
     }
 
     /// Bytes of a reply.
     pub fn reply_bytes(&self, plan: &HalfPlan) -> u64 {
+        if self.rows.is_multiple_of(plan.rows) && self.columns.is_multiple_of(plan.columns) {
+            // All results have as many elements, and there are many.
+            let (results, group, each) = (self.results(plan), 1 << plan.log_terms, plan.rows * plan.columns);
+            let rest = reply_bytes(self.width, results % group * each);
+            let whole = results / group * reply_bytes(self.width, group * each);
+            return (whole + if results.is_multiple_of(group) { 0 } else { rest }) as u64;
+        }
         self.groups(plan).map(|group| self.group_bytes(plan, group) as u64).sum()
     }
 
@@ -358,6 +375,25 @@ mod tests {
             assert_eq!(bits as u32, *counted);
         }
         assert!(bits <= 218.0);
+    }
+
+    #[test]
+    fn a_replys_bytes_are_those_of_its_results() {
+        for (batch, rows, columns, log_terms) in
+            [(3, 5, 7, 1), (1, 64, 11008, 3), (12, 100, 64, 0), (5, 32, 64, 2)]
+        {
+            let half = HalfShape { batch, rows, k: 40, columns, width: 37, plain_bits: 37 };
+            for columns in [1, 4, 64] {
+                let plan = half.block(log_terms, (DEGREE >> log_terms) / columns / 4, columns);
+                for group in half.groups(&plan) {
+                    let extents = group.clone().map(|at| half.extent(&plan, at));
+                    let count = extents.map(|extent| extent.rows * extent.columns).sum();
+                    assert_eq!(half.group_bytes(&plan, group), reply_bytes(37, count));
+                }
+                let groups = half.groups(&plan).map(|group| half.group_bytes(&plan, group) as u64);
+                assert_eq!(half.reply_bytes(&plan), groups.sum::<u64>());
+            }
+        }
     }
 
     #[test]

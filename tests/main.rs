@@ -2,6 +2,7 @@
 
 mod cost;
 mod end_to_end;
+mod exports;
 mod families;
 mod leakage_statement;
 mod marill;

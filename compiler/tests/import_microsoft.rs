@@ -3,37 +3,48 @@
 use std::collections::BTreeMap;
 use std::slice::from_ref;
 
-use crate::model::Attribute::{Float, Int, Ints, Text};
+use crate::model::Attribute::{Float, Int, Text};
 use crate::model::{Attribute, Model};
 use marill_compiler::Diagnostic;
 use marill_compiler::import::{ImportRequest, import_bytes};
 use marill_compiler::ir::interpret;
 use marill_plaintext::Tensor;
 
-const MICROSOFT: &str = "com.microsoft";
+pub const MICROSOFT: &str = "com.microsoft";
 
 /// A tensor of numbers between -1.25 and 1.25 without a pattern that an error could share.
-fn numbers(shape: &[usize], seed: usize) -> Tensor {
+pub fn numbers(shape: &[usize], seed: usize) -> Tensor {
     let count = shape.iter().product();
     let data = (0..count).map(|i| ((i * i * 7 + i * 5 + seed * 13) % 11) as f32 / 4.0 - 1.25).collect();
     Tensor::f32(shape.to_vec(), data).unwrap()
 }
 
-fn f(shape: &[usize], data: &[f64]) -> Tensor {
+pub fn f(shape: &[usize], data: &[f64]) -> Tensor {
     Tensor::f32(shape.to_vec(), data.iter().map(|&x| x as f32).collect()).unwrap()
 }
 
-fn i(shape: &[usize], data: &[i64]) -> Tensor {
+pub fn i(shape: &[usize], data: &[i64]) -> Tensor {
     Tensor::i64(shape.to_vec(), data.to_vec()).unwrap()
 }
 
-fn at(tensor: &Tensor, index: &[usize]) -> f64 {
+pub fn at(tensor: &Tensor, index: &[usize]) -> f64 {
     let flat = index.iter().zip(tensor.shape()).fold(0, |flat, (&i, &length)| flat * length + i);
     f64::from(tensor.to_f32_vec().unwrap()[flat])
 }
 
 /// The outputs named in `outputs` of one node; `None` among the inputs is one left out.
-fn run(
+pub fn run(
+    name: (&str, &str),
+    attributes: &[(&str, Attribute)],
+    inputs: &[Option<&Tensor>],
+    outputs: &[&str],
+) -> Result<Vec<Tensor>, Diagnostic> {
+    run_knowing(&[], name, attributes, inputs, outputs)
+}
+
+/// As [`run`], where the inputs at `known` are constants.
+pub fn run_knowing(
+    known: &[usize],
     (domain, op_type): (&str, &str),
     attributes: &[(&str, Attribute)],
     inputs: &[Option<&Tensor>],
@@ -43,9 +54,13 @@ fn run(
     let mut fed = BTreeMap::new();
     let names: Vec<String> = (0..inputs.len()).map(|index| format!("x{index}")).collect();
     let mut given = Vec::new();
-    for (name, input) in names.iter().zip(inputs) {
+    for (index, (name, input)) in names.iter().zip(inputs).enumerate() {
         given.push(input.map_or("", |_| name.as_str()));
         if let Some(tensor) = input {
+            if known.contains(&index) {
+                model.initializer(name, tensor);
+                continue;
+            }
             model.input(name, &tensor.ty());
             fed.insert(name.clone(), (*tensor).clone());
         }
@@ -57,19 +72,19 @@ fn run(
     Ok(interpret(&graph, &fed).unwrap().into_iter().map(|(_, tensor)| tensor).collect())
 }
 
-fn one(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[&Tensor]) -> Tensor {
+pub fn one(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[&Tensor]) -> Tensor {
     let inputs: Vec<Option<&Tensor>> = inputs.iter().copied().map(Some).collect();
     run((MICROSOFT, op_type), attributes, &inputs, &["y"])
         .unwrap_or_else(|e| panic!("{op_type}: {e}"))
         .remove(0)
 }
 
-fn refusal(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[Option<&Tensor>]) -> Diagnostic {
+pub fn refusal(op_type: &str, attributes: &[(&str, Attribute)], inputs: &[Option<&Tensor>]) -> Diagnostic {
     run((MICROSOFT, op_type), attributes, inputs, &["y"]).unwrap_err()
 }
 
 #[track_caller]
-fn assert_close(found: &Tensor, shape: &[usize], expected: &[f64]) {
+pub fn assert_close(found: &Tensor, shape: &[usize], expected: &[f64]) {
     assert_eq!(found.shape(), shape);
     let found = found.to_f32_vec().unwrap();
     assert_eq!(found.len(), expected.len());
@@ -256,7 +271,7 @@ fn products_with_factors_turned() {
 }
 
 /// Pairs of `x [batch, length, heads, width]` turned by the angles at `position(batch, step)`.
-fn turned(
+pub fn turned(
     x: &dyn Fn(usize, usize, usize, usize) -> f64,
     [batch, length, heads, width]: [usize; 4],
     [cosines, sines]: [&Tensor; 2],
@@ -349,213 +364,4 @@ fn rotary_embeddings() {
     let short = i(&[2], &[0, 1]);
     let inputs = [Some(&flat), Some(&short), Some(&tables[0]), Some(&tables[1])];
     assert_eq!(refusal("RotaryEmbedding", &[], &inputs).code(), "operator-invalid");
-}
-
-type Reader<'t> = &'t dyn Fn(usize, usize, usize, usize) -> f64;
-
-/// Attention by loops: readers take batch, head, step and element; `score` changes a score, or forbids the position.
-fn attended(
-    [batch, heads, length, total, width, value_width]: [usize; 6],
-    [query, key, value]: [Reader; 3],
-    scale: f64,
-    score: &dyn Fn(usize, usize, usize, usize, f64) -> Option<f64>,
-) -> Vec<f64> {
-    let mut result = vec![0.0; batch * length * heads * value_width];
-    for b in 0..batch {
-        for h in 0..heads {
-            for i in 0..length {
-                let raw =
-                    |j: usize| (0..width).map(|d| query(b, h, i, d) * key(b, h, j, d)).sum::<f64>() * scale;
-                let weights: Vec<f64> =
-                    (0..total).map(|j| score(b, h, i, j, raw(j)).map_or(0.0, f64::exp)).collect();
-                let sum: f64 = weights.iter().sum();
-                for d in 0..value_width {
-                    let mixed: f64 = (0..total).map(|j| weights[j] / sum * value(b, h, j, d)).sum();
-                    result[((b * length + i) * heads + h) * value_width + d] = mixed;
-                }
-            }
-        }
-    }
-    result
-}
-
-#[test]
-fn attention_with_packed_weights() {
-    let (batch, length, hidden, heads) = (2, 3, 5, 2);
-    let x = numbers(&[batch, length, hidden], 1);
-    let weights = numbers(&[hidden, 14], 2);
-    let bias = numbers(&[14], 3);
-    // Query and key are 4 wide, value 6.
-    let projected = |b: usize, s: usize, column: usize| {
-        let sum: f64 = (0..hidden).map(|k| at(&x, &[b, s, k]) * at(&weights, &[k, column])).sum();
-        sum + at(&bias, &[column])
-    };
-    let query = |b, h, s, d| projected(b, s, h * 2 + d);
-    let key = |b, h, s, d| projected(b, s, 4 + h * 2 + d);
-    let value = |b, h, s, d| projected(b, s, 8 + h * 3 + d);
-    let dims = [batch, heads, length, length, 2, 3];
-    let readers: [Reader; 3] = [&query, &key, &value];
-    let sizes = [("num_heads", Int(2)), ("qkv_hidden_sizes", Ints(vec![4, 4, 6]))];
-    let rule = 1.0 / 2f64.sqrt();
-
-    let found = one("Attention", &sizes, &[&x, &weights, &bias]);
-    let expected = attended(dims, readers, rule, &|_, _, _, _, score| Some(score));
-    assert_close(&found, &[2, 3, 6], &expected);
-
-    // Causal, with a mask per key, something added per head, and a scale of its own.
-    let mask = i(&[2, 3], &[1, 0, 1, 1, 1, 1]);
-    let added = numbers(&[1, 2, 3, 3], 4);
-    let attributes = [&sizes[..], &[("unidirectional", Int(1)), ("scale", Float(0.25))]].concat();
-    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&mask), None, Some(&added)];
-    let found = run((MICROSOFT, "Attention"), &attributes, &inputs, &["y"]).unwrap();
-    let expected = attended(dims, readers, 0.25, &|b, h, i, j, score| {
-        (j <= i && at_mask(&mask, &[b, j])).then(|| score + at(&added, &[0, h, i, j]))
-    });
-    assert_close(&found[0], &[2, 3, 6], &expected);
-
-    // A mask per query and key.
-    let mask = i(&[2, 3, 3], &[1, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 1, 0, 1, 0, 1]);
-    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&mask)];
-    let found = run((MICROSOFT, "Attention"), &sizes, &inputs, &["y"]).unwrap();
-    let expected =
-        attended(dims, readers, rule, &|b, _, i, j, score| at_mask(&mask, &[b, i, j]).then_some(score));
-    assert_close(&found[0], &[2, 3, 6], &expected);
-
-    // A length per batch.
-    let lengths = i(&[2], &[3, 1]);
-    let inputs = [Some(&x), Some(&weights), Some(&bias), Some(&lengths)];
-    let found = run((MICROSOFT, "Attention"), &sizes, &inputs, &["y"]).unwrap();
-    let expected = attended(dims, readers, rule, &|b, _, _, j, score| (j < [3, 1][b]).then_some(score));
-    assert_close(&found[0], &[2, 3, 6], &expected);
-
-    // Without sizes, three alike; without a bias.
-    let square = numbers(&[hidden, 6], 5);
-    let found = one("Attention", &[("num_heads", Int(1))], &[&x, &square]);
-    let column = |b: usize, s: usize, c: usize| -> f64 {
-        (0..hidden).map(|k| at(&x, &[b, s, k]) * at(&square, &[k, c])).sum()
-    };
-    let readers: [Reader; 3] =
-        [&|b, _, s, d| column(b, s, d), &|b, _, s, d| column(b, s, 2 + d), &|b, _, s, d| column(b, s, 4 + d)];
-    let expected = attended([2, 1, 3, 3, 2, 2], readers, rule, &|_, _, _, _, score| Some(score));
-    assert_close(&found, &[2, 3, 2], &expected);
-}
-
-fn at_mask(mask: &Tensor, index: &[usize]) -> bool {
-    let flat = index.iter().zip(mask.shape()).fold(0, |flat, (&i, &length)| flat * length + i);
-    mask.to_i64_vec().unwrap()[flat] != 0
-}
-
-#[test]
-fn attention_of_projections() {
-    let (batch, heads, length, total) = (2, 2, 3, 4);
-    let (q, k, v) = (numbers(&[2, 3, 4], 1), numbers(&[2, 4, 4], 2), numbers(&[2, 4, 6], 3));
-    let bias = numbers(&[14], 4);
-    let heads_attribute = ("num_heads", Int(2));
-    let number = from_ref(&heads_attribute);
-    let query = |b, h, s, d| at(&q, &[b, s, h * 2 + d]);
-    let key = |b, h, s, d| at(&k, &[b, s, h * 2 + d]);
-    let value = |b, h, s, d| at(&v, &[b, s, h * 3 + d]);
-    let dims = [batch, heads, length, total, 2, 3];
-    let rule = 1.0 / 2f64.sqrt();
-
-    let found = one("MultiHeadAttention", number, &[&q, &k, &v]);
-    let expected = attended(dims, [&query, &key, &value], rule, &|_, _, _, _, score| Some(score));
-    assert_close(&found, &[2, 3, 6], &expected);
-
-    // A bias on each, a mask per key, something added.
-    let biased: [Reader; 3] = [
-        &|b, h, s, d| query(b, h, s, d) + at(&bias, &[h * 2 + d]),
-        &|b, h, s, d| key(b, h, s, d) + at(&bias, &[4 + h * 2 + d]),
-        &|b, h, s, d| value(b, h, s, d) + at(&bias, &[8 + h * 3 + d]),
-    ];
-    let mask = i(&[2, 4], &[1, 1, 0, 1, 0, 1, 1, 1]);
-    let added = numbers(&[2, 1, 3, 4], 5);
-    let inputs = [Some(&q), Some(&k), Some(&v), Some(&bias), Some(&mask), Some(&added)];
-    let found = run((MICROSOFT, "MultiHeadAttention"), number, &inputs, &["y"]).unwrap();
-    let expected = attended(dims, biased, rule, &|b, _, i, j, score| {
-        at_mask(&mask, &[b, j]).then(|| score + at(&added, &[b, 0, i, j]))
-    });
-    assert_close(&found[0], &[2, 3, 6], &expected);
-
-    // Heads that are apart already.
-    let (k4, v4) = (numbers(&[2, 2, 4, 2], 6), numbers(&[2, 2, 4, 3], 7));
-    let found = one("MultiHeadAttention", number, &[&q, &k4, &v4]);
-    let readers: [Reader; 3] =
-        [&query, &|b, h, s, d| at(&k4, &[b, h, s, d]), &|b, h, s, d| at(&v4, &[b, h, s, d])];
-    let expected = attended(dims, readers, rule, &|_, _, _, _, score| Some(score));
-    assert_close(&found, &[2, 3, 6], &expected);
-
-    // Key and value, and all three, behind the heads' axis; causal.
-    let pair = numbers(&[2, 3, 2, 2, 2], 8);
-    let causal = [heads_attribute.clone(), ("unidirectional", Int(1))];
-    let found = one("MultiHeadAttention", &causal, &[&q, &pair]);
-    let readers: [Reader; 3] =
-        [&query, &|b, h, s, d| at(&pair, &[b, s, h, 0, d]), &|b, h, s, d| at(&pair, &[b, s, h, 1, d])];
-    let expected =
-        attended([2, 2, 3, 3, 2, 2], readers, rule, &|_, _, i, j, score| (j <= i).then_some(score));
-    assert_close(&found, &[2, 3, 4], &expected);
-
-    let all = numbers(&[2, 3, 2, 3, 2], 9);
-    let found = one("MultiHeadAttention", number, &[&all]);
-    let part = |p: usize| move |b, h, s, d| at(&numbers(&[2, 3, 2, 3, 2], 9), &[b, s, h, p, d]);
-    let (first, second, third) = (part(0), part(1), part(2));
-    let expected =
-        attended([2, 2, 3, 3, 2, 2], [&first, &second, &third], rule, &|_, _, _, _, score| Some(score));
-    assert_close(&found, &[2, 3, 4], &expected);
-}
-
-/// Attributes, inputs and the code of the refusal.
-type Refused<'t> = (Vec<(&'static str, Attribute)>, Vec<Option<&'t Tensor>>, &'static str);
-
-#[test]
-fn what_attention_does_not_say_is_refused() {
-    let (x, weights, past) = (numbers(&[2, 3, 4], 1), numbers(&[4, 12], 2), numbers(&[2, 2, 2, 1, 2], 3));
-    let (lengths, square) = (i(&[4], &[3, 2, 0, 0]), i(&[2, 1, 3, 3], &[1; 18]));
-    let number = ("num_heads", Int(2));
-    let with = |attribute: (&'static str, Attribute)| vec![number.clone(), attribute];
-    let just = vec![number.clone()];
-    let (x, weights, past) = (Some(&x), Some(&weights), Some(&past));
-    let cases: Vec<Refused> = vec![
-        (just.clone(), vec![x, weights, None, None, past], "operator-form"),
-        (just.clone(), vec![x, weights, None, Some(&lengths)], "operator-form"),
-        (just.clone(), vec![x, weights, None, Some(&square)], "operator-form"),
-        (with(("do_rotary", Int(1))), vec![x, weights], "operator-form"),
-        (vec![], vec![x, weights], "operator-invalid"),
-        (vec![("num_heads", Int(3))], vec![x, weights], "operator-invalid"),
-        (vec![("num_heads", Int(i64::MIN))], vec![x, weights], "operator-invalid"),
-        (with(("qkv_hidden_sizes", Ints(vec![4, 4, 5]))), vec![x, weights], "operator-invalid"),
-        (with(("qkv_hidden_sizes", Ints(vec![i64::MAX; 3]))), vec![x, weights], "operator-invalid"),
-        (with(("qkv_hidden_sizes", Ints(vec![12]))), vec![x, weights], "operator-invalid"),
-        (just.clone(), vec![x], "operator-invalid"),
-        (just.clone(), vec![x, x], "operator-invalid"),
-    ];
-    for (attributes, inputs, code) in cases {
-        let error = refusal("Attention", &attributes, &inputs);
-        assert_eq!(error.code(), code, "{attributes:?}: {error}");
-    }
-    let mask = i(&[2, 3], &[1; 6]);
-    let soft = with(("mask_filter_value", Float(-1.0)));
-    assert_eq!(refusal("Attention", &soft, &[x, weights, None, Some(&mask)]).code(), "operator-form");
-    let error = run((MICROSOFT, "Attention"), &just, &[x, weights], &["y", "present"]).unwrap_err();
-    assert!(error.to_string().contains("output 1"), "{error}");
-
-    let (longer, packed) = (numbers(&[2, 5, 4], 4), numbers(&[2, 3, 2, 3, 2], 5));
-    let (bias, longer, packed) = (numbers(&[12], 6), Some(&longer), Some(&packed));
-    let bias = Some(&bias);
-    let cases: Vec<Refused> = vec![
-        (with(("unidirectional", Int(1))), vec![x, longer, longer], "operator-form"),
-        (just.clone(), vec![packed, None, None, bias], "operator-form"),
-        (vec![("num_heads", Int(3))], vec![packed], "operator-invalid"),
-        (just.clone(), vec![x, x, x, weights], "operator-invalid"),
-        (just.clone(), vec![x, x, longer], "operator-invalid"),
-        (just.clone(), vec![x, x], "operator-invalid"),
-        (just.clone(), vec![x], "operator-invalid"),
-        (just.clone(), vec![x, x, x, None, Some(&lengths)], "operator-form"),
-        (just.clone(), vec![x, x, x, None, None, None, past, past], "operator-form"),
-        (vec![], vec![x, x, x], "operator-invalid"),
-    ];
-    for (attributes, inputs, code) in cases {
-        let error = refusal("MultiHeadAttention", &attributes, &inputs);
-        assert_eq!(error.code(), code, "{attributes:?} {}: {error}", inputs.len());
-    }
 }

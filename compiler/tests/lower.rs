@@ -67,3 +67,26 @@ fn names_of_constants_are_printed_characters() {
     });
     assert_eq!(names.collect::<Vec<_>>(), ["a?b", "?"]);
 }
+
+#[test]
+fn norms_of_rows_without_elements_are_lowered() {
+    for norm in ["rms_norm{epsilon=0.5}(%0, %1)", "layer_norm{epsilon=0.5}(%0, %1, %1)"] {
+        let text = format!(
+            "%0 = input \"x\" : f32[2,0]\n%1 = constant \"gain\" : f32[0] []\n%2 = {norm} : f32[2,0]\n\
+             output \"y\" = %2 reveal=client\n"
+        );
+        assert!(of_the_server(&text).is_ok(), "{norm}");
+    }
+}
+
+#[test]
+fn what_is_added_to_a_variance_may_be_out_of_range() {
+    for epsilon in ["inf", "1e38", "0", "-1"] {
+        let text = format!(
+            "%0 = input \"x\" : f32[1,2]\n%1 = constant \"gain\" : f32[2] [1, 2]\n\
+             %2 = rms_norm{{epsilon={epsilon}}}(%0, %1) : f32[1,2]\noutput \"y\" = %2 reveal=client\n"
+        );
+        // Whether it works does not matter, if it ends well.
+        let _ = of_the_server(&text);
+    }
+}

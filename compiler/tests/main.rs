@@ -5,6 +5,7 @@ mod configuration;
 mod fitting;
 mod fixtures;
 mod function;
+mod import_attention;
 mod import_hostile;
 mod import_inline;
 mod import_microsoft;

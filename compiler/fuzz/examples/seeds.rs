@@ -26,6 +26,7 @@ fn main() {
     let corpus =
         Corpus { folder: arguments.next().expect("usage: seeds CORPUS [MODELS]"), counts: BTreeMap::new() };
     let corpus = node_tests(corpus);
+    let corpus = exports(corpus, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/exports"));
     let corpus = arguments.next().iter().fold(corpus, |corpus, models| exports(corpus, models));
     println!("{:?}", corpus.counts);
 }
@@ -118,14 +119,18 @@ fn shared(mut model: ModelProto) -> ModelProto {
     model
 }
 
-/// Exported models below `folder`, each the only one in its own.
+/// Exported models: files in `folder`, and those that are the only one of a folder in it.
 fn exports(mut corpus: Corpus, folder: &Path) -> Corpus {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
-        let Ok(bytes) = fs::read(path.join("model.onnx")) else { continue };
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let file = if path.is_dir() { path.join("model.onnx") } else { path.clone() };
+        if file.extension().is_none_or(|extension| extension != "onnx") {
+            continue;
+        }
+        let Ok(bytes) = fs::read(file) else { continue };
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let bytes = stripped(ModelProto::parse_from_bytes(&bytes).unwrap()).write_to_bytes().unwrap();
         corpus.add("import", &name, &bytes, MAX_BYTES);
     }

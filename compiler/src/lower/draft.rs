@@ -86,7 +86,7 @@ pub struct Builder {
 /// Bits of a ring in which values up to `bound` can be lifted: |x| < 2^(k-2).
 pub fn signed_bits(bound: f64, frac: u32) -> u32 {
     let magnitude = bound.max(f64::MIN_POSITIVE).log2() + f64::from(frac);
-    (magnitude.ceil().max(0.0) as u32) + 2
+    (magnitude.ceil().max(0.0) as u32).saturating_add(2)
 }
 
 impl Builder {

@@ -65,7 +65,7 @@ impl Lowering<'_> {
         let (low, high) = (2f64.powi(log2_min), 2f64.powi(domain.log2_max));
         let (at_low, at_high) = (f(low), f(high));
         let smallest = at_low.min(at_high).log2().floor() as i32;
-        let result_frac = (RELATIVE_BITS - smallest).clamp(8, 30) as u32;
+        let result_frac = RELATIVE_BITS.saturating_sub(smallest).clamp(8, 30) as u32;
         // A region's table says anything up to twice the extremes outside its region, and cubics overshoot a little.
         let bound = 2.2 * at_low.max(at_high);
         self.builder.set_bound(y, high);

@@ -3,6 +3,7 @@
 mod attention;
 mod constants;
 mod elementwise;
+mod fused_attention;
 mod logic;
 mod microsoft;
 mod movement;
@@ -199,8 +200,8 @@ pub const OPERATORS: &[Operator] = &[
     microsoft(
         "Attention",
         Cost::Composite,
-        "one product for all projections; a mask of lengths, or of numbers per key, or per query and key; no past",
-        attention::packed_attention,
+        "one product for all projections; a mask of lengths, or of numbers per key, or per query and key",
+        fused_attention::packed_attention,
     ),
     microsoft("BiasGelu", Cost::LookUp, "", microsoft::bias_gelu),
     microsoft("EmbedLayerNormalization", Cost::Composite, "", microsoft::embed_layer_normalization),
@@ -209,10 +210,16 @@ pub const OPERATORS: &[Operator] = &[
     microsoft("FusedMatMul", Cost::Product, "`transBatchA` = `transBatchB` = 0", microsoft::fused_mat_mul),
     microsoft("Gelu", Cost::LookUp, "", microsoft::gelu),
     microsoft(
+        "GroupQueryAttention",
+        Cost::Composite,
+        "with a past, the lengths must be known; positions follow the past",
+        fused_attention::grouped_query_attention,
+    ),
+    microsoft(
         "MultiHeadAttention",
         Cost::Composite,
-        "operands apart or packed; a mask of lengths, or of numbers per key, or per query and key; no past",
-        attention::multi_head_attention,
+        "operands apart or packed; a mask of lengths, or of numbers per key, or per query and key",
+        fused_attention::multi_head_attention,
     ),
     microsoft("QuickGelu", Cost::LookUp, "as SiLU of `alpha * x`", microsoft::quick_gelu),
     microsoft("RotaryEmbedding", Cost::Product, "`scale` = 1, no packed batches", rotary::microsoft),

@@ -59,9 +59,30 @@ fn looked_up(context: &mut Context, node: &OnnxNode, tables: [&Operand; 2], posi
     rotated(context, node, [&rows[0], &rows[1]])
 }
 
-/// `x` turned by angles whose cosines and sines are `[batch or 1, length, width / 2]`.
+/// As [`turned`], the node's first operand as its attributes say.
 fn rotated(context: &mut Context, node: &OnnxNode, tables: [&Operand; 2]) -> Results {
-    let x = node.need(0)?;
+    let part = node.length(node.int("rotary_embedding_dim", 0), "rotary_embedding_dim")?;
+    let turn = Turn { tables, part, interleaved: node.flag("interleaved", false) };
+    Ok(vec![turned(context, node, node.need(0)?, &turn)?])
+}
+
+/// How heads are turned.
+pub(super) struct Turn<'o> {
+    /// Cosines and sines, `[batch or 1, length, width / 2]`.
+    pub tables: [&'o Operand; 2],
+    /// How many of a head's elements are turned, 0 for all.
+    pub part: usize,
+    /// Whether neighbours are pairs, not the halves' elements.
+    pub interleaved: bool,
+}
+
+/// `x`, `[batch, length, heads * width]` or `[batch, heads, length, width]`, turned.
+pub(super) fn turned(
+    context: &mut Context,
+    node: &OnnxNode,
+    x: &Operand,
+    &Turn { tables, part, interleaved }: &Turn,
+) -> Result<Operand, Diagnostic> {
     let (batch, length) = extent(node, x)?;
     let (rows, half) = match tables.map(|table| table.shape()) {
         [&[b, l, half], sines] if (b == batch || b == 1) && l == length && [b, l, half] == sines => (b, half),
@@ -69,7 +90,6 @@ fn rotated(context: &mut Context, node: &OnnxNode, tables: [&Operand; 2]) -> Res
             return Err(node.invalid(format!("tables {found:?}"), "[batch, length, width / 2] each"));
         }
     };
-    let part = node.length(node.int("rotary_embedding_dim", 0), "rotary_embedding_dim")?;
     let heads = node.length(node.int("num_heads", 0), "num_heads")?;
     let (split, table_shape) = match *x.shape() {
         [_, _, all] => {
@@ -98,7 +118,6 @@ fn rotated(context: &mut Context, node: &OnnxNode, tables: [&Operand; 2]) -> Res
     let whole = width as i64;
     let cut = Op::Slice { axis: 3, start: 0, end: turned as i64, step: 1 };
     let mut moving = context.apply(cut, &[&apart])?;
-    let interleaved = node.flag("interleaved", false);
     if interleaved {
         moving = regrouped(context, &moving, [half, 2])?;
     }
@@ -111,7 +130,7 @@ fn rotated(context: &mut Context, node: &OnnxNode, tables: [&Operand; 2]) -> Res
         let rest = context.apply(rest, &[&apart])?;
         moving = context.apply(Op::Concat { axis: 3 }, &[&moving, &rest])?;
     }
-    Ok(vec![context.reshape(&moving, x.shape().to_vec())?])
+    context.reshape(&moving, x.shape().to_vec())
 }
 
 /// The last axis, `rows x columns`, read by columns.

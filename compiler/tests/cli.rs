@@ -203,7 +203,7 @@ fn what_cannot_be_done_is_one_clear_error() {
         (vec!["opt", "bare.ir", "--stage", "rewrite"], 1, "value \"x\" has no owner"),
         (vec!["opt", "model.onnx", "--stage", "normalise"], 1, "model.onnx"),
         (with(&["--owner", "x=bob"]), 2, "expected is client, server or public"),
-        (with(&["--dim", "batch=0"]), 2, "not a positive number"),
+        (with(&["--dim", "batch=none"]), 2, "not a number"),
         (with(&["--network", "fast"]), 2, "loopback, lan, wan"),
         (with(&["--frac-bits", "60"]), 2, "60"),
         (vec!["model.onnx"], 2, "--out"),

@@ -90,3 +90,18 @@ fn what_is_added_to_a_variance_may_be_out_of_range() {
         let _ = of_the_server(&text);
     }
 }
+
+#[test]
+fn shared_integers_are_neither_divided_nor_rooted() {
+    let lowered = |op: &str, other: &str| {
+        let text = format!(
+            "%0 = input \"x\" : i64[2]\n%1 = input \"z\" : i64[2]\n%2 = add(%0, %1) : i64[2]\n\
+             %3 = constant \"c\" : i64[] [{other}] @public\n%4 = {op} : i64[2]\noutput \"y\" = %4 reveal=client\n"
+        );
+        of_the_server(&text).map_err(|error| error.code())
+    };
+    assert_eq!(lowered("div(%2, %3)", "2").err(), Some("not-on-shares"));
+    assert_eq!(lowered("div(%2, %1)", "2").err(), Some("not-on-shares"));
+    assert_eq!(lowered("pow(%2, %3)", "-1").err(), Some("not-on-shares"));
+    assert!(lowered("mul(%2, %3)", "2").is_ok() && lowered("pow(%2, %3)", "2").is_ok());
+}

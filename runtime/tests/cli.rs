@@ -227,6 +227,49 @@ fn demo_runs_all_three_and_accounts_for_them() {
 }
 
 #[test]
+fn bench_measures_every_suite_on_every_network() {
+    use marill_program::Suite::{Dealer, TwoParty};
+    let home = Home::new(2);
+    let words =
+        "bench @ --suite two-party --suite dealer --network loopback --network 1Gbit,20ms --json @b.json";
+    let output = home.marill(words);
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    assert_contains(
+        &text,
+        &["two-party", "dealer", "1000Mbit,20ms", "preprocess", "network alone", "peak memory"],
+    );
+    let cases = home.stats("b.json");
+    let told: Vec<(&str, &str)> = cases
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| (case["report"]["suite"].as_str().unwrap(), case["network"].as_str().unwrap()))
+        .collect();
+    let networks = ["8000Mbit,0.04ms", "1000Mbit,20ms"];
+    assert_eq!(
+        told,
+        [
+            ("two-party", networks[0]),
+            ("two-party", networks[1]),
+            ("dealer", networks[0]),
+            ("dealer", networks[1])
+        ]
+    );
+    for (case, suite) in cases.as_array().unwrap().iter().zip([TwoParty, TwoParty, Dealer, Dealer]) {
+        let online = &case["report"]["online"];
+        let cost = marill_program::cost::cost(&program(2), program(2).encode().len() as u64, suite).online;
+        assert_eq!(online["rounds"], cost.rounds);
+        assert_eq!(online["bytes_sent"]["client"], cost.bytes.client_sent());
+        if case["network"] == networks[1] {
+            assert!(online["seconds"].as_f64().unwrap() >= cost.rounds as f64 * 0.01);
+        }
+    }
+    assert_contains(&sentence(&home.marill("bench @ @nowhere")), &["could not read", "nowhere"]);
+    assert_eq!(home.marill("bench @ --runs 0").status.code(), Some(2));
+}
+
+#[test]
 fn three_processes_with_identities_of_their_own() {
     let home = Home::new(0);
     home.keygen();

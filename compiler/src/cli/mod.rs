@@ -332,8 +332,8 @@ fn name_and_value<'t>(text: &'t str, form: &str) -> Result<(&'t str, &'t str), S
 fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, value) = name_and_value(text, "NAME=N")?;
     match value.parse::<usize>() {
-        Ok(size) if size > 0 => Ok((name.to_owned(), size)),
-        _ => Err(format!("the size \"{value}\" is not a positive number")),
+        Ok(size) => Ok((name.to_owned(), size)),
+        Err(_) => Err(format!("the size \"{value}\" is not a number")),
     }
 }
 

@@ -16,7 +16,7 @@ use marill_plaintext::{DType, Op, OpError, Tensor, TensorType};
 use ndarray::{ArcArray, IxDyn};
 
 const MAX_WRITTEN_ELEMENTS: usize = 16;
-const MAX_SPLAT_ELEMENTS: usize = 1 << 26;
+const MAX_SPLAT_ELEMENTS: usize = 1 << 22;
 
 /// What to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Sums, products and their relatives, in every mix of owners.
 
-use marill_plaintext::Op;
+use marill_plaintext::{DType, Op};
 use marill_program::{Owner as Party, Target};
 
 use super::draft::{Id, Kind, Operand, signed_bits};
@@ -141,6 +141,9 @@ impl Lowering<'_> {
 
     /// `a / b`.
     pub(super) fn divide(&mut self, a: ValueId, b: ValueId) -> Result<Id> {
+        if self.graph.ty(a).dtype == DType::I64 {
+            return Err(self.refuse("div", "integers are divided only where a party knows both"));
+        }
         if let Some(divisor) = self.public_scalar(b) {
             let x = self.shares(a)?;
             return self.scaled(x, 1.0 / divisor);
@@ -178,6 +181,9 @@ impl Lowering<'_> {
             let square = self.masked_product(x, x)?;
             return if exponent == 2.0 { Ok(square) } else { self.masked_product(square, x) };
         }
+        if self.graph.ty(base).dtype == DType::I64 {
+            return Err(self.refuse("pow", "an integer's exponent is none of 2 and 3"));
+        }
         if exponent == 0.5 {
             return self.positive_function(x, f64::sqrt);
         }
@@ -205,7 +211,7 @@ impl Lowering<'_> {
         let common = self.builder.frac(x).min(self.builder.frac(y));
         let (x, y) = (self.builder.at_frac(x, common), self.builder.at_frac(y, common));
         let difference = self.builder.sub(x, y)?;
-        let cast = Op::Cast { to: marill_plaintext::DType::F32 };
+        let cast = Op::Cast { to: DType::F32 };
         let factor = self.builder.plain(&cast, &[condition])?;
         let known = self.builder.encode(factor, 0, 1.5);
         let product = if matches!(self.builder.get(known).kind, Kind::Known { owner: Party::Public }) {

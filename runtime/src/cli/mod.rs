@@ -1,8 +1,10 @@
 //! The command line: arguments in, text out.
 
+mod bench;
 mod deal;
 mod demo;
 mod keygen;
+mod local;
 mod look;
 mod party;
 mod prepare;
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run client and server (and a dealer, where the suite has one) as processes on this machine, over TCP with TLS
     Demo(demo::Arguments),
+    /// Measure programs with processes on this machine: seconds, bytes, rounds and memory by phase
+    Bench(bench::Arguments),
     /// Be the server: wait for one client, run once, exit
     Serve(party::ServeArguments),
     /// Be the client: call the server (and the dealer, where the suite has one), run once
@@ -72,6 +76,7 @@ impl From<Suite> for marill_program::Suite {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve(arguments) => party::serve(&arguments),
         Command::Run(arguments) => party::run(&arguments),
         Command::Deal(arguments) => deal::run(&arguments),

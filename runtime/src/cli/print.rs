@@ -25,7 +25,7 @@ pub(super) fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{} {unit}", three_digits(value)) }
 }
 
-fn seconds(seconds: f64) -> String {
+pub(super) fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 0.001 => format!("{} us", three_digits(s * 1e6)),
         s if s < 1.0 => format!("{} ms", three_digits(s * 1e3)),
@@ -111,14 +111,17 @@ pub(super) fn report(report: &Report) -> String {
     if !taken.is_empty() {
         let _ = writeln!(text, "in plaintext {}", taken.join(", "));
     }
-    let peaks: Vec<String> = ROLES
-        .into_iter()
-        .filter_map(|role| report.peak_rss_bytes.of(role).map(|peak| format!("{role} {}", bytes(peak))))
-        .collect();
-    if !peaks.is_empty() {
-        let _ = writeln!(text, "peak memory  {}", peaks.join(", "));
+    if let Some(peaks) = peaks(report) {
+        let _ = writeln!(text, "{peaks}");
     }
     text
+}
+
+/// The most memory of each process, where the system tells.
+pub(super) fn peaks(report: &Report) -> Option<String> {
+    let of = |role: Role| report.peak_rss_bytes.of(role).map(|peak| format!("{role} {}", bytes(peak)));
+    let peaks: Vec<String> = ROLES.into_iter().filter_map(of).collect();
+    (!peaks.is_empty()).then(|| format!("peak memory  {}", peaks.join(", ")))
 }
 
 #[cfg(test)]

@@ -25,14 +25,21 @@ pub(super) struct WireOptions {
     pub supervised: bool,
 }
 
+/// How long a process waits for others.
 #[derive(Args)]
-pub(super) struct Pace {
+pub(super) struct Waits {
     /// Seconds during which calls to a peer that does not listen yet are repeated
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub timeout: Duration,
     /// Seconds after which a silent peer counts as dead
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub patience: Duration,
+}
+
+#[derive(Args)]
+pub(super) struct Pace {
+    #[command(flatten)]
+    pub waits: Waits,
     /// Slow the links down to loopback, lan, wan, or BANDWIDTH,RTT such as 200Mbit,40ms; all processes must agree
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<Network>,
@@ -56,10 +63,10 @@ impl WireOptions {
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts {
             accept: None,
-            connect: self.pace.timeout,
+            connect: self.pace.waits.timeout,
             // The peer may itself still be calling somebody.
-            greet: self.pace.timeout + Duration::from_secs(5),
-            idle: self.pace.patience,
+            greet: self.pace.waits.timeout + Duration::from_secs(5),
+            idle: self.pace.waits.patience,
         }
     }
 

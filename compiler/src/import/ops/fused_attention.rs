@@ -135,8 +135,7 @@ fn both_or_neither<'o>(
     }
 }
 
-/// What both do once there are heads. Outputs: the result, and keys and values with the past
-/// before them.
+/// What both do once there are heads. Outputs: the result, and keys and values with the past before them.
 fn masked_heads(
     context: &mut Context,
     node: &OnnxNode,
@@ -160,7 +159,7 @@ fn masked_heads(
     let scores = scores(context, node, query, key)?;
     let mut keep = None;
     if node.flag("unidirectional", false) {
-        if length + past_length != total {
+        if length.saturating_add(past_length) != total {
             let found = format!("unidirectional 1 for {length} queries on {total} keys");
             return Err(node.form(found, "as many queries as keys"));
         }
@@ -203,8 +202,8 @@ fn after(
     Ok([joined(0)?, joined(1)?])
 }
 
-/// `GroupQueryAttention`, whose query heads share heads of keys and values: rotary embedding, a past,
-/// a window. Outputs: the result, and keys and values with the past before them.
+/// `GroupQueryAttention`, whose query heads share heads of keys and values: rotary embedding, a past, a window. Outputs:
+/// the result, and keys and values with the past before them.
 pub(super) fn grouped_query_attention(context: &mut Context, node: &OnnxNode) -> Results {
     for (index, name) in [(9, "position_ids"), (11, "head_sink"), (12, "k_scale"), (13, "v_scale")] {
         if node.input(index).is_some() {
@@ -222,7 +221,7 @@ pub(super) fn grouped_query_attention(context: &mut Context, node: &OnnxNode) ->
     let &[batch, query_heads, length, _] = heads[0].shape() else {
         return Err(node.invalid(format!("a query {:?}", heads[0].shape()), "three axes"));
     };
-    let total = past_length + length;
+    let total = past_length.saturating_add(length);
     let said = context.integers(node, node.need(6)?, "total_sequence_length")?;
     if said[..] != [total as i64] {
         let found = format!("total_sequence_length {said:?} for {length} positions after {past_length}");
@@ -310,7 +309,7 @@ fn turned_at(
         let &[positions, half] = table.shape() else {
             return Err(node.invalid(format!("a table {:?}", table.shape()), "rows for positions"));
         };
-        let end = start + length;
+        let end = start.saturating_add(length);
         if end > positions {
             return Err(
                 node.invalid(format!("a table of {positions} rows for {end} positions"), "a row for each")
@@ -320,7 +319,7 @@ fn turned_at(
         let part = context.apply(slice, &[table])?;
         rows.push(context.reshape(&part, vec![1, length, half])?);
     }
-    let part = 2 * rows[0].shape()[2];
+    let part = rows[0].shape()[2].saturating_mul(2);
     let interleaved = node.flag("rotary_interleaved", false);
     turned(context, node, x, &Turn { tables: [&rows[0], &rows[1]], part, interleaved })
 }

@@ -91,9 +91,10 @@ pub(super) fn turned(
         }
     };
     let heads = node.length(node.int("num_heads", 0), "num_heads")?;
+    let both = half.saturating_mul(2);
     let (split, table_shape) = match *x.shape() {
         [_, _, all] => {
-            let width = all.checked_div(heads).unwrap_or(2 * half);
+            let width = all.checked_div(heads).unwrap_or(both);
             let count = all.checked_div(width).unwrap_or(0);
             if count.checked_mul(width) != Some(all) || (heads != 0 && count != heads) {
                 let found = format!("an operand {:?} and num_heads {heads}", x.shape());
@@ -105,7 +106,7 @@ pub(super) fn turned(
     };
     let width = split[3];
     let turned = if part == 0 { width } else { part };
-    if turned != 2 * half || turned > width {
+    if turned != both || turned > width {
         let found = format!("tables of width {half} for {turned} of {width} elements");
         return Err(node.invalid(found, "one angle per pair of elements"));
     }

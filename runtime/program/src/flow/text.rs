@@ -94,7 +94,9 @@ impl fmt::Display for Statement {
         for (name, size) in &all.dims {
             writeln!(f, "  {} = {size}", name.escape_debug())?;
         }
-        writeln!(f, "  fraction bits {}; ring bits {}", some_of(&all.frac_bits), some_of(&all.ring_bits))?;
+        if !all.ring_bits.is_empty() {
+            writeln!(f, "  fraction bits {}; ring bits {}", some_of(&all.frac_bits), some_of(&all.ring_bits))?;
+        }
         if all.positions.count > 0 {
             writeln!(f, "  public positions: {}", all.positions)?;
         }

@@ -95,7 +95,12 @@ impl fmt::Display for Statement {
             writeln!(f, "  {} = {size}", name.escape_debug())?;
         }
         if !all.ring_bits.is_empty() {
-            writeln!(f, "  fraction bits {}; ring bits {}", some_of(&all.frac_bits), some_of(&all.ring_bits))?;
+            writeln!(
+                f,
+                "  fraction bits {}; ring bits {}",
+                some_of(&all.frac_bits),
+                some_of(&all.ring_bits)
+            )?;
         }
         if all.positions.count > 0 {
             writeln!(f, "  public positions: {}", all.positions)?;

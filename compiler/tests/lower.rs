@@ -105,3 +105,9 @@ fn shared_integers_are_neither_divided_nor_rooted() {
     assert_eq!(lowered("pow(%2, %3)", "-1").err(), Some("not-on-shares"));
     assert!(lowered("mul(%2, %3)", "2").is_ok() && lowered("pow(%2, %3)", "2").is_ok());
 }
+
+#[test]
+fn softmax_of_no_rows_is_lowered() {
+    let text = "%0 = input \"x\" : f32[0,2,2]\n%1 = softmax{axis=2}(%0) : f32[0,2,2]\noutput \"y\" = %1 reveal=client\n";
+    assert!(of_the_server(text).is_ok());
+}

@@ -2,11 +2,9 @@
 
 use std::slice::from_ref;
 
-use crate::import_microsoft::{
-    MICROSOFT, assert_close, at, f, i, numbers, one, refusal, run, run_knowing, turned,
-};
 use crate::model::Attribute;
 use crate::model::Attribute::{Float, Int, Ints};
+use crate::one_node::{MICROSOFT, assert_close, at, f, i, numbers, one, refusal, run, run_knowing, turned};
 use marill_plaintext::Tensor;
 
 type Reader<'t> = &'t dyn Fn(usize, usize, usize, usize) -> f64;

@@ -16,6 +16,7 @@ mod merge_heads;
 mod model;
 mod normalise;
 mod normalise_models;
+mod one_node;
 mod onnx_support;
 mod rewrite;
 mod text_samples;

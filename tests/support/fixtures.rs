@@ -88,7 +88,8 @@ pub fn compare(found: &Tensor, expected: &Tensor, mask: Option<&Tensor>) -> Comp
         if mask.as_ref().is_some_and(|m| m[row] == 0) {
             continue;
         }
-        let errors = f.iter().zip(r).map(|(a, b)| (a - b).abs());
+        // What is no number is as far off as can be.
+        let errors = f.iter().zip(r).map(|(a, b)| if a.is_nan() { f32::INFINITY } else { (a - b).abs() });
         result.max_abs_error = errors.fold(result.max_abs_error, f32::max);
         let top = |v: &[f32]| (0..classes).max_by(|&i, &j| v[i].total_cmp(&v[j])).unwrap();
         let mut sorted = r.to_vec();

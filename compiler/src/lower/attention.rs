@@ -75,9 +75,6 @@ impl Lowering<'_> {
 
     fn softmax_of(&mut self, s: Id, keep: Option<Vec<bool>>, bias: Option<Id>) -> Result<Id> {
         let shape = self.builder.shape(s).to_vec();
-        if shape.contains(&0) {
-            return Ok(s);
-        }
         let frac = self.precision.attention_frac;
         let s = if self.builder.frac(s) > 2 * frac { self.builder.at_frac(s, 2 * frac) } else { s };
         let packing = packing(&shape, keep);

@@ -21,7 +21,7 @@ pub mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marill_plaintext::{DType, Op, OpError, Receiver, Tensor};
+use marill_plaintext::{DType, Op, OpError, Receiver, Tensor, TensorType};
 use marill_program::flow::is_hidden;
 use marill_program::schema::{Output, Program, Step, VERSION};
 use marill_program::{Owner as Party, Target, ValidProgram};
@@ -210,6 +210,10 @@ impl Lowering<'_> {
         if let Op::Reveal { to } = op {
             return self.reveal(id, args[0], *to);
         }
+        // What has no elements is nobody's secret, and nothing is computed of it.
+        if node.facts.ty.is_empty() {
+            return self.empty(&node.facts.ty).map(Value::Plain);
+        }
         if node.facts.owner != Some(Owner::Shared) {
             let args = args.iter().map(|&a| self.plain(a)).collect::<Result<Vec<Id>>>()?;
             return self.builder.plain(op, &args).map(Value::Plain);
@@ -332,6 +336,17 @@ impl Lowering<'_> {
         self.constants.push(BundleConstant { name: unique, owner: Party::Public, source });
         self.made.insert(name.to_owned(), id);
         id
+    }
+
+    /// A public tensor without elements.
+    fn empty(&mut self, ty: &TensorType) -> Result<Id> {
+        let shape = ty.shape.clone();
+        let tensor = self.ok(match ty.dtype {
+            DType::F32 => Tensor::f32(shape, vec![]),
+            DType::I64 => Tensor::i64(shape, vec![]),
+            DType::Bool => Tensor::bool(shape, vec![]),
+        })?;
+        Ok(self.made(&format!("empty.{ty}"), tensor))
     }
 
     /// Public i64 indices.

@@ -63,9 +63,6 @@ impl Lowering<'_> {
     fn normalised(&mut self, c: Id, f: impl Fn(f64) -> f64) -> Result<Id> {
         let shape = self.builder.shape(c).to_vec();
         let (axis, length) = (shape.len() - 1, shape[shape.len() - 1]);
-        if length == 0 {
-            return Ok(c);
-        }
         let (frac, bound) = (self.builder.frac(c), self.builder.bound(c));
         let opened = self.builder.open(c, Target::Both);
         let operand = Operand::Narrow(signed_bits(bound, frac));

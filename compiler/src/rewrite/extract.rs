@@ -227,7 +227,13 @@ impl Forms {
                 break;
             }
         }
-        tally.into_choice()
+        let (kept_s, choice) = (tally.cost_s(), tally.into_choice());
+        debug_assert!(
+            self.cost_s(&choice, roots).is_some_and(|cost_s| (cost_s - kept_s).abs() <= 1e-6 * cost_s + 1e-9),
+            "{kept_s} s were kept for {:?} s",
+            self.cost_s(&choice, roots)
+        );
+        choice
     }
 }
 

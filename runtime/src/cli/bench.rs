@@ -12,10 +12,9 @@ use marill_runtime::bundle::{PROGRAM_FILE, read_program};
 use marill_runtime::error::Role;
 use marill_runtime::inputs;
 use marill_runtime::report::{PhaseReport, Report};
-use marill_runtime::transport::{Network, Phase};
+use marill_runtime::transport::Network;
 use serde::Serialize;
 
-use super::demo::agree;
 use super::local::Local;
 use super::party::Allow;
 use super::wire::Waits;
@@ -65,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for directory in &arguments.directories {
         let path = directory.join(Role::Client.to_string()).join(PROGRAM_FILE);
         let (program, _) = read_program(&path)?;
-        agree(&program, &arguments.allow)?;
+        arguments.allow.agree(&program)?;
         let all = given.clone().map_or_else(|| made_up(&program), Ok)?;
         programs.push((directory, inputs::divide(&program, &all)?));
     }
@@ -125,13 +124,12 @@ fn median(
     for _ in 0..arguments.runs {
         reports.push(local.run(parts)?.report);
     }
-    let total_s = |report: &Report| PHASES.map(|phase| report.phase(phase).seconds).iter().sum::<f64>();
+    let total_s =
+        |report: &Report| print::PHASES.map(|phase| report.phase(phase).seconds).iter().sum::<f64>();
     reports.sort_by(|a, b| total_s(a).total_cmp(&total_s(b)));
     let middle = (reports.len() - 1) / 2;
     Ok(reports.swap_remove(middle))
 }
-
-const PHASES: [Phase; 3] = [Phase::Setup, Phase::Preprocess, Phase::Online];
 
 fn heading() -> String {
     format!(
@@ -144,7 +142,7 @@ fn heading() -> String {
 fn rows(suite: Suite, network: Network, report: &Report) -> String {
     let mut text = String::new();
     let name = marill_program::Suite::from(suite).name();
-    for phase in PHASES {
+    for phase in print::PHASES {
         let taken = report.phase(phase);
         let of_client = |count: Option<u64>| print::bytes(count.unwrap_or_default());
         let _ = writeln!(

@@ -4,13 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use marill_program::ValidProgram;
-use marill_program::flow::{Consent, Statement};
 use marill_runtime::bundle::{PROGRAM_FILE, read_program};
-use marill_runtime::error::{Role, RunError};
+use marill_runtime::error::Role;
 use marill_runtime::inputs;
 use marill_runtime::report::{check_reference, compare};
-use marill_runtime::session::trace;
 
 use super::local::Local;
 use super::party::Allow;
@@ -45,16 +42,6 @@ pub(super) struct Arguments {
     pace: Pace,
 }
 
-/// What the program tells whom, once both parties agree to it.
-pub(super) fn agree(program: &ValidProgram, allow: &Allow) -> Result<Statement, RunError> {
-    let (flow, consent) = (trace(program)?, allow.consent());
-    let refused = |party| move |reason| RunError::Refused { party, reason };
-    consent.of_client(program, &flow).map_err(refused(Role::Client))?;
-    let outputs = Consent { public_inputs: Default::default(), ..consent };
-    outputs.of_server(program, &flow).map_err(refused(Role::Server))?;
-    Ok(Statement::new(program, &flow))
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     check_places(&[&arguments.output, &arguments.stats])?;
     let local = Local {
@@ -66,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         network: arguments.pace.network,
     };
     let (program, _) = read_program(&arguments.directory.join(Role::Client.to_string()).join(PROGRAM_FILE))?;
-    let statement = agree(&program, &arguments.allow)?;
+    let statement = arguments.allow.agree(&program)?;
     let given = arguments.input.as_deref().map(inputs::read).transpose()?.unwrap_or_default();
     let mask = given.get(print::MASK).cloned();
     let parts = inputs::divide(&program, &given)?;

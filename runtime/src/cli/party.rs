@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use marill_plaintext::Tensor;
-use marill_program::flow::Consent;
+use marill_program::ValidProgram;
+use marill_program::flow::{Consent, Statement};
 use marill_runtime::bundle::Bundle;
 use marill_runtime::correlation::store::{SetupFile, Store, StoreKey};
 use marill_runtime::error::{Role, RunError};
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
-use marill_runtime::session::{Origin, admit, consents};
+use marill_runtime::session::{Origin, admit, consents, trace};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Channel, Ends, Listener, Protection};
 
@@ -156,6 +157,16 @@ impl Allow {
             outputs: self.allow_reveal.iter().cloned().collect(),
             public_inputs: self.allow_public.iter().cloned().collect(),
         }
+    }
+
+    /// What the program tells whom, once both parties agree to it.
+    pub(super) fn agree(&self, program: &ValidProgram) -> Result<Statement, RunError> {
+        let (flow, consent) = (trace(program)?, self.consent());
+        let refused = |party| move |reason| RunError::Refused { party, reason };
+        consent.of_client(program, &flow).map_err(refused(Role::Client))?;
+        let outputs = Consent { public_inputs: Default::default(), ..consent };
+        outputs.of_server(program, &flow).map_err(refused(Role::Server))?;
+        Ok(Statement::new(program, &flow))
     }
 }
 

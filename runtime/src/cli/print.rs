@@ -11,6 +11,8 @@ use marill_runtime::transport::Phase;
 /// The input that tells tokens from padding.
 pub(super) const MASK: &str = "attention_mask";
 
+pub(super) const PHASES: [Phase; 3] = [Phase::Setup, Phase::Preprocess, Phase::Online];
+
 const ROLES: [Role; 3] = [Role::Client, Role::Server, Role::Dealer];
 
 /// `1234567` as `1.23 MB`.
@@ -94,7 +96,7 @@ pub(super) fn report(report: &Report) -> String {
         let _ = write!(text, "{:>14}", format!("{role} sent"));
     }
     let _ = writeln!(text, "{:>10}{:>12}", "rounds", "time");
-    for phase in [Phase::Setup, Phase::Preprocess, Phase::Online] {
+    for phase in PHASES {
         let taken = report.phase(phase);
         let _ = write!(text, "{:12}", phase.to_string());
         for role in &known {

@@ -121,21 +121,19 @@ pub(super) fn triangle(
     total: usize,
     past: i64,
 ) -> Result<Operand, Diagnostic> {
-    let ones = context.filled(Tensor::scalar_i64(1), vec![length, total])?;
-    let triangle = context.apply(Op::Trilu { upper: false, diagonal: past }, &[&ones])?;
-    context.cast(&triangle, DType::Bool)
+    side(context, [length, total], false, past)
 }
 
-/// Which keys stand at least `least` places behind the query's index.
-pub(super) fn band(
+/// Positions below and on a diagonal of a matrix, or above and on it.
+pub(super) fn side(
     context: &mut Context,
-    length: usize,
-    total: usize,
-    least: i64,
+    shape: [usize; 2],
+    upper: bool,
+    diagonal: i64,
 ) -> Result<Operand, Diagnostic> {
-    let ones = context.filled(Tensor::scalar_i64(1), vec![length, total])?;
-    let band = context.apply(Op::Trilu { upper: true, diagonal: least }, &[&ones])?;
-    context.cast(&band, DType::Bool)
+    let ones = context.filled(Tensor::scalar_i64(1), shape.to_vec())?;
+    let kept = context.apply(Op::Trilu { upper, diagonal }, &[&ones])?;
+    context.cast(&kept, DType::Bool)
 }
 
 /// `[batch, length, heads * width] -> [batch, heads, length, width]`; `name` is the attribute that says how many.

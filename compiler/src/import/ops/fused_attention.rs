@@ -4,7 +4,7 @@ use marill_plaintext::{DType, Op, Tensor};
 
 use super::super::context::{Context, Operand};
 use super::super::node::OnnxNode;
-use super::attention::{band, both, joined, scores, shared, split, triangle, weighed};
+use super::attention::{both, joined, scores, shared, side, split, triangle, weighed};
 use super::products::biased;
 use super::rotary::{Turn, turned};
 use crate::diagnostic::Diagnostic;
@@ -239,8 +239,8 @@ pub(super) fn grouped_query_attention(context: &mut Context, node: &OnnxNode) ->
     let mut keep = triangle(context, length, total, past_length as i64)?;
     let window = node.int("local_window_size", -1);
     if window >= 0 {
-        let near =
-            band(context, length, total, (past_length as i64).saturating_sub(window).saturating_add(1))?;
+        let oldest = (past_length as i64).saturating_sub(window).saturating_add(1);
+        let near = side(context, [length, total], true, oldest)?;
         keep = both(context, Some(near), &keep)?;
     }
     let lengths = node.need(5)?;

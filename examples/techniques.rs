@@ -23,7 +23,7 @@ use marill_program::{Network, Suite};
 use tuning::Tuning;
 
 /// Tuning and what it stands for.
-const ROWS: [(&str, &str); 7] = [
+const ROWS: [(&str, &str); 8] = [
     ("full", "standard fine-tuning"),
     ("frozen", "first half frozen"),
     ("lora", "LoRA r=8, all linear layers"),
@@ -31,6 +31,7 @@ const ROWS: [(&str, &str); 7] = [
     ("heads", "heads merged x4"),
     ("all", "all, LoRA in all linear layers"),
     ("all-attention", "all, LoRA in attention"),
+    ("all-attention-late", "the same, three quarters frozen"),
 ];
 
 type Model = (PathBuf, Weights);

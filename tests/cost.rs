@@ -5,10 +5,10 @@ use std::fmt::Write;
 use crate::support::fixtures::{Fixture, MODELS, shared};
 use crate::support::gpt2::Gpt2;
 use marill_compiler::{Compiled, Request, compile};
-use marill_program::Suite;
 use marill_program::cost::{Bytes, Cost, cost};
 use marill_program::two_party::count::whole_demand;
 use marill_program::work::work;
+use marill_program::{Network, Suite};
 
 /// The cost without what depends on the program file's length, which counts once towards the dealer's setup.
 fn priced(compiled: &Compiled) -> Cost {
@@ -79,6 +79,24 @@ fn gpt2_small_block_without_a_dealer() {
     let online = cost(&compiled.program, 0, Suite::TwoParty).online;
     assert!(online.bytes.total() <= 52_000_000 && online.rounds <= 100);
     insta::assert_snapshot!(two_party_row(&compiled));
+}
+
+/// One more token behind 128 cached ones, the network being slow or not; on a slow one in at most 40 rounds.
+#[test]
+fn gpt2_small_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("step.onnx");
+    Gpt2::step(128).write(&path).unwrap();
+    let mut table = String::new();
+    for (name, network) in [("LAN", Network::LAN), ("WAN", Network::WAN)] {
+        let with = |suite| compile(&path, &Request { suite, network, ..Request::default() }).unwrap();
+        let [dealt, alone] = [Suite::Dealer, Suite::TwoParty].map(with);
+        let rounds =
+            [priced(&dealt), cost(&alone.program, 0, Suite::TwoParty)].map(|cost| cost.online.rounds);
+        assert!(network != Network::WAN || rounds.iter().all(|&rounds| rounds <= 40), "{rounds:?}");
+        writeln!(table, "{}\n{}", row(name, &priced(&dealt)), two_party_row(&alone)).unwrap();
+    }
+    insta::assert_snapshot!(table);
 }
 
 /// A line of every fixture, compiled for `suite`.

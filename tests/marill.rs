@@ -292,6 +292,7 @@ fn adapters_are_multiplied_last() {
             heads: 2,
             inner: 512,
             tokens: 32,
+            past: 0,
             vocabulary: 64,
             head: true,
             tuning,

@@ -6,7 +6,7 @@ use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
 use marill_plaintext::{DType, GeluForm, Op, Receiver, Tensor, TensorType, evaluate};
-use marill_program::Suite;
+use marill_program::{Instruction, Network, Suite};
 
 /// Deterministic numbers in [-1, 1).
 struct Numbers(u64);
@@ -30,12 +30,18 @@ struct Case {
     client: BTreeMap<String, Tensor>,
     server: BTreeMap<String, Tensor>,
     numbers: Numbers,
+    network: Network,
 }
 
 impl Case {
     fn new() -> Case {
-        let numbers = Numbers(7);
-        Case { graph: Graph::default(), client: BTreeMap::new(), server: BTreeMap::new(), numbers }
+        Case {
+            graph: Graph::default(),
+            client: BTreeMap::new(),
+            server: BTreeMap::new(),
+            numbers: Numbers(7),
+            network: Request::default().network,
+        }
     }
 
     /// A shared value, split at random; the value itself.
@@ -66,8 +72,11 @@ impl Case {
         self.graph.add_output("y", value, Owner::Client);
         ownership::assign(&mut self.graph, owners).unwrap();
         let error = |suite: Suite| {
-            let request = Request { suite, ..Request::default() };
+            let request = Request { suite, network: self.network, ..Request::default() };
             let (lowered, _) = lower_and_check(&self.graph, &request, "case").unwrap();
+            let mut steps = lowered.program.instructions.iter();
+            let counts = steps.any(|step| matches!(step.instruction, Some(Instruction::OneHot(_))));
+            assert!(counts || self.network != Network::WAN);
             let directory = tempfile::tempdir().unwrap();
             bundle::write(directory.path(), &self.graph, &lowered).unwrap();
             let outputs = match suite {
@@ -192,6 +201,29 @@ fn argmax_and_embedding_by_a_shared_index() {
     let expected = evaluate(&Op::Gather { axis: 0 }, &[&table, &indices]).unwrap();
     let error = case.error(picked, &expected);
     assert!(error <= 1e-3, "{error}");
+}
+
+/// Over a slow network the largest of a row of scores is found by counting. Rows keep some positions and one keeps none.
+#[test]
+fn softmax_on_a_slow_network() {
+    let scores = |case: &mut Case| case.numbers.tensor(&[2, 5, 9], -50.0, 50.0);
+    let keep = |at: usize| at / 9 != 3 && (at % 9 <= at / 9 || at.is_multiple_of(4));
+    let keep = Tensor::bool([5, 9], (0..45).map(keep).collect()).unwrap();
+    for masked in [false, true] {
+        let mut case = Case { network: Network::WAN, ..Case::new() };
+        let x = scores(&mut case);
+        let shared = case.shared(&x);
+        let kept = case.constant("keep", keep.clone());
+        let (op, args) = match masked {
+            true => (Op::AttentionSoftmax, vec![shared, kept]),
+            false => (Op::Softmax { axis: 2 }, vec![shared]),
+        };
+        let values: Vec<&Tensor> = [&x, &keep].into_iter().take(args.len()).collect();
+        let expected = evaluate(&op, &values).unwrap();
+        let result = case.graph.apply(op, &args, "result").unwrap();
+        let error = case.error(result, &expected);
+        assert!(error <= 1e-3, "{error}");
+    }
 }
 
 /// A choice by a condition that the client knows.

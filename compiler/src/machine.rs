@@ -39,10 +39,14 @@ impl Machines {
             } as f64
     }
 
+    /// What part of both parties' work counts.
+    pub fn share(self) -> f64 {
+        if self == Machines::One { 1.0 } else { 0.5 }
+    }
+
     /// Seconds of preprocessing between the two parties, of which each has half.
     pub fn gates_s(self, work: &Work) -> f64 {
-        let share = if self == Machines::One { 1.0 } else { 0.5 };
-        share
+        self.share()
             * (work.transfers as f64 * TRANSFER_S
                 + work.numbers as f64 * TRANSFERRED_NUMBER_S
                 + work.multiply_adds as f64 * ENCRYPTED_PRODUCT_S)
@@ -50,7 +54,6 @@ impl Machines {
 
     /// Seconds of what is done for each byte, of which two processes have half each.
     pub fn bytes_s(self, bytes: u64, byte_s: f64) -> f64 {
-        let share = if self == Machines::One { 1.0 } else { 0.5 };
-        share * bytes as f64 * byte_s
+        self.share() * bytes as f64 * byte_s
     }
 }

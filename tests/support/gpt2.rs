@@ -9,7 +9,7 @@ use onnx_protobuf::attribute_proto::AttributeType;
 use protobuf::EnumOrUnknown;
 
 use super::numbers::Numbers;
-use super::onnx::{GraphWriter, INT64, int, ints};
+use super::onnx::{FLOAT, GraphWriter, INT64, int, ints};
 use super::tuning::Tuning;
 
 /// A model's sizes.
@@ -20,6 +20,8 @@ pub struct Gpt2 {
     pub heads: usize,
     pub inner: usize,
     pub tokens: usize,
+    /// Tokens before these, of which keys and values are inputs.
+    pub past: usize,
     pub vocabulary: usize,
     /// Whether logits come out, or else the last block's hidden states.
     pub head: bool,
@@ -36,6 +38,7 @@ impl Gpt2 {
             heads: 12,
             inner: 3072,
             tokens,
+            past: 0,
             vocabulary: 50257,
             head: true,
             tuning: Tuning::default(),
@@ -46,6 +49,12 @@ impl Gpt2 {
     #[allow(dead_code, reason = "an example that includes this file needs whole models alone")]
     pub fn block(tokens: usize) -> Gpt2 {
         Gpt2 { layers: 1, vocabulary: 256, head: false, ..Gpt2::small(tokens) }
+    }
+
+    /// That block's step for one more token behind `past` of them.
+    #[allow(dead_code, reason = "an example that includes this file needs whole models alone")]
+    pub fn step(past: usize) -> Gpt2 {
+        Gpt2 { past, ..Gpt2::block(1) }
     }
 
     /// Writes the model to `path`.
@@ -84,13 +93,14 @@ impl Writer {
         let d = m.width;
         let tuning = m.tuning;
         self.tuned = tuning.full && tuning.frozen == 0;
-        let positions = self.integers("positions", &(0..m.tokens as i64).collect::<Vec<_>>(), &[1, m.tokens]);
+        let (past, total) = (m.past as i64, m.past + m.tokens);
+        let positions = self.integers("positions", &(past..total as i64).collect::<Vec<_>>(), &[1, m.tokens]);
         let wte = self.weight("wte.weight", &[m.vocabulary, d], 0.14);
-        let wpe = self.weight("wpe.weight", &[m.tokens, d], 0.05);
+        let wpe = self.weight("wpe.weight", &[total, d], 0.05);
         let tokens = self.node("Gather", &[&wte, "input_ids"], vec![]);
         let places = self.node("Gather", &[&wpe, &positions], vec![]);
         let mut h = self.node("Add", &[&tokens, &places], vec![]);
-        let mask = self.causal_mask(m.tokens);
+        let mask = self.causal_mask(m.tokens, m.past);
         for layer in 0..m.layers {
             let is_tuned = layer >= tuning.frozen;
             self.tuned = tuning.full && is_tuned;
@@ -109,8 +119,15 @@ impl Writer {
                 this.node("Transpose", &[&heads], vec![ints("perm", perm)])
             };
             let q = part(self, 0, &[0, 2, 1, 3]);
-            let k = part(self, 1, &[0, 2, 3, 1]);
-            let v = part(self, 2, &[0, 2, 1, 3]);
+            let [k, v] = if m.past == 0 {
+                [part(self, 1, &[0, 2, 3, 1]), part(self, 2, &[0, 2, 1, 3])]
+            } else {
+                let [k, v] = [(1, "key"), (2, "value")].map(|(i, kind)| {
+                    let new = part(self, i, &[0, 2, 1, 3]);
+                    self.behind_past(&format!("{layer}.{kind}"), &new, [heads, m.past, d / heads])
+                });
+                [self.node("Transpose", &[&k], vec![ints("perm", &[0, 1, 3, 2])]), v]
+            };
             let mixed = self.attention([&q, &k, &v], &mask, m.tokens, [heads, d / heads]);
             let mixed = self.linear(&format!("h.{layer}.attn.c_proj"), &mixed, [d, d], other_rank);
             h = self.node("Add", &[&h, &mixed], vec![]);
@@ -127,6 +144,13 @@ impl Writer {
         self.tuned = tuning.full && tuning.frozen == 0;
         let head = self.weight("onnx::MatMul_head", &[d, m.vocabulary], 0.14);
         self.node("MatMul", &[&normed, &head], vec![])
+    }
+
+    /// Behind the cached ones, which are an input.
+    fn behind_past(&mut self, name: &str, new: &str, [heads, past, size]: [usize; 3]) -> String {
+        let input = format!("past_key_values.{name}");
+        self.graph.input(&input, FLOAT, &[1, heads, past, size]);
+        self.node("Concat", &[&input, new], vec![int("axis", -2)])
     }
 
     /// The tanh form: `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.

@@ -101,7 +101,7 @@ impl Llama {
         let head = self.weight(g, "lm_head.weight", &[self.vocabulary, d]);
         let embedding = self.weight(g, "model.embed_tokens.weight", &[self.vocabulary, d]);
         let mut h = g.node("Gather", &[&embedding, "input_ids"], vec![]);
-        let mask = g.causal_mask(t);
+        let mask = g.causal_mask(t, 0);
         for layer in 0..self.layers {
             let is_tuned = layer >= self.tuning.frozen;
             let rank = if is_tuned { self.tuning.lora_rank } else { 0 };

@@ -131,11 +131,12 @@ impl GraphWriter {
         output
     }
 
-    /// What is added to scores: nothing for a token and those before it.
-    pub fn causal_mask(&mut self, tokens: usize) -> String {
-        let bias = |i: usize| if i % tokens <= i / tokens { 0.0 } else { f32::MIN };
-        let triangle: Vec<f32> = (0..tokens * tokens).map(bias).collect();
-        self.floats("causal_mask", &triangle, &[1, 1, tokens, tokens])
+    /// What is added to scores: nothing for a token and those before it, `past` of which have no row.
+    pub fn causal_mask(&mut self, tokens: usize, past: usize) -> String {
+        let total = past + tokens;
+        let bias = |i: usize| if i % total <= past + i / total { 0.0 } else { f32::MIN };
+        let triangle: Vec<f32> = (0..tokens * total).map(bias).collect();
+        self.floats("causal_mask", &triangle, &[1, 1, tokens, total])
     }
 
     /// Attention of queries, keys (transposed) and values by `[heads, size]`, joined to `[1, tokens, heads * size]`.

@@ -31,6 +31,13 @@ impl Tuning {
             "all-attention" => {
                 Tuning { frozen, lora_rank: 8, lora_attention_only: true, merged_heads: 4, ..base }
             }
+            "all-attention-late" => Tuning {
+                frozen: 3 * layers / 4,
+                lora_rank: 8,
+                lora_attention_only: true,
+                merged_heads: 4,
+                ..base
+            },
             _ => return None,
         })
     }

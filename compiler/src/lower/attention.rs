@@ -1,14 +1,12 @@
 //! Softmax over attention scores.
 //!
 //! Positions that a public mask drops are not computed at all: scores are packed to the kept ones. The row's maximum
-//! is found to within 1 by a tournament in a small ring, where one look-up is the whole comparison; `e^(s - max)` is one
-//! more. A mask that only one party knows replaces its scores by the lowest score.
+//! is found to within 1 (see [`super::maximum`]); `e^(s - max)` is one look-up. A mask that only one party knows replaces
+//! its scores by the lowest score.
 
 use marill_plaintext::{DType, Op, Tensor};
-use marill_program::schema::{Basis, BitTable, Table};
-use marill_program::{Suite, Target};
+use marill_program::Target;
 
-use super::activation::truth_table;
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
 use super::{Lowering, Result, Value};
@@ -22,17 +20,17 @@ const MASKED: f32 = -1e4;
 pub(super) const PROBABILITY_BOUND: f64 = 1.01;
 
 /// Which positions of the score matrices are kept.
-struct Packing {
+pub(super) struct Packing {
     /// Matrices in one packed row, batch axis before it: `[batch, matrices * q * k]`.
-    batch: usize,
+    pub batch: usize,
     /// Rows as positions of the packed axis.
-    rows: Vec<Vec<usize>>,
+    pub rows: Vec<Vec<usize>>,
     /// For each packed element its position before packing.
-    kept: Vec<usize>,
+    pub kept: Vec<usize>,
     /// Length of the axis before packing.
-    full: usize,
+    pub full: usize,
     /// Keys per row.
-    keys: usize,
+    pub keys: usize,
 }
 
 impl Lowering<'_> {
@@ -96,7 +94,7 @@ impl Lowering<'_> {
         self.take(flat, &packing.kept)
     }
 
-    fn unpack(&mut self, x: Id, packing: &Packing) -> Result<Id> {
+    pub(super) fn unpack(&mut self, x: Id, packing: &Packing) -> Result<Id> {
         if packing.kept.len() == packing.full {
             return Ok(x);
         }
@@ -141,27 +139,15 @@ impl Lowering<'_> {
     fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
         let p = self.precision;
         let frac = p.attention_frac;
-        // The maximum, to within 1, in a ring of a few bits.
         let coarse = self.builder.at_frac(s, 0);
-        let index_bits = p.score_bits;
-        let largest = self.tournament(coarse, packing.rows.clone(), &mut |this, a, b| {
-            let difference = this.builder.sub(a, b)?;
-            let opened = this.builder.open(difference, Target::Both);
-            let positive = this.small_relu(opened, index_bits)?;
-            let sum = this.builder.add(positive, b)?;
-            this.builder.set_bound(sum, 2f64.powi(index_bits as i32 - 2) - 1.0);
-            Ok(sum)
-        })?;
-        self.builder.set_bound(largest, 2f64.powi(index_bits as i32 - 2) - 1.0);
-        let opened = self.builder.open(largest, Target::Both);
-        let largest = self.builder.lift(opened);
+        let largest = self.row_maxima(coarse, packing)?;
         let row_of = row_of_each(packing);
         let largest = self.take(largest, &row_of)?;
         let largest = self.builder.at_frac(largest, frac);
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let e = self.small_exponential(x, index_bits - 1, p.probability_frac)?;
+        let e = self.small_exponential(x, p.score_bits - 1, p.probability_frac)?;
         self.builder.set_bound(e, 4.0);
 
         let rows = packing.full / packing.keys;
@@ -180,33 +166,6 @@ impl Lowering<'_> {
         let operand = Operand::Narrow(signed_bits(4.0, p.probability_frac));
         let product = self.builder.mul(masked, factor, [operand, Operand::Wide], PROBABILITY_BOUND)?;
         Ok(self.builder.at_frac(product, p.probability_frac))
-    }
-}
-
-impl Lowering<'_> {
-    /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up and selects.
-    fn small_relu(&mut self, opened: Id, index_bits: u32) -> Result<Id> {
-        let pieces = 1i64 << index_bits;
-        if self.cost.suite == Suite::TwoParty {
-            let tables = truth_table(index_bits, |p| p > 0);
-            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
-            let positive = self.builder.bit_table(table, 1);
-            let bit = self.builder.open_bits(positive, 1);
-            return Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide));
-        }
-        let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
-        let table = Table {
-            arg: opened,
-            low_bits: 0,
-            index_bits,
-            basis: Basis::Monomials as i32,
-            degree: 0,
-            coefficients: (0..pieces).map(|p| signed(p).max(0) as f64).collect(),
-            entry_frac: 0,
-            power_frac: 0,
-            width: 0,
-        };
-        Ok(self.builder.table(table, 2f64.powi(index_bits as i32 - 1)))
     }
 }
 

@@ -12,6 +12,7 @@ mod elementwise;
 mod embedding;
 pub mod fit;
 mod linear;
+mod maximum;
 mod norm;
 mod pieced;
 mod positive;

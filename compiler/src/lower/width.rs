@@ -231,7 +231,9 @@ fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64
     let (saved, spent) = match &builder.get(before_moves(builder, t.arg)).instruction {
         Instruction::MatMul(p) if both(p.a) && both(p.b) => {
             let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
-            (opened * spared, length * narrow)
+            // Two parties alone send each part of the masks under encryption as well, whose modulus is as much wider.
+            let sent = if suite == Suite::TwoParty { 2.0 } else { 1.0 };
+            (sent * opened * spared, length * narrow)
         }
         // Each bit of the narrower part chooses among numbers of the ring, in both directions.
         Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {

@@ -26,8 +26,17 @@ pub fn power_of_two(exponent: i32) -> f64 {
 /// addition is inlined where the library's rounding would be a call.
 #[inline]
 fn nearest(value: f64) -> f64 {
-    const SHIFT: f64 = 6_755_399_441_055_744.0;
-    if value.abs() < 1_125_899_906_842_624.0 { (value + SHIFT) - SHIFT } else { value.round_ties_even() }
+    if value.abs() < SHIFTED { (value + SHIFT) - SHIFT } else { value.round_ties_even() }
+}
+
+const SHIFT: f64 = 6_755_399_441_055_744.0;
+/// Below this, numbers are rounded by adding: `2^50`.
+pub(crate) const SHIFTED: f64 = 1_125_899_906_842_624.0;
+
+/// The nearest integer modulo 2^64 of a number below [`SHIFTED`]: what the addition leaves in the significand.
+#[inline]
+pub(crate) fn shifted_to_integer(value: f64) -> u64 {
+    (value + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits())
 }
 
 /// `round(value * 2^frac)` modulo 2^64; `None` where it does not fit a signed ring of `width` bits.

@@ -456,11 +456,13 @@ fn step(
 fn table(t: &schema::Table, x: &Ring) -> Ring {
     let mut entries = Vec::new();
     tables::table_entries(t, 0, &mut entries);
-    let mut factors = vec![0; entries.len()];
+    // A mask of 0 leaves the first group.
+    entries.truncate(t.degree as usize + 1);
+    let factors = tables::TableFactors::new(t);
+    let mut scratch = vec![0; entries.len()];
     let mut data = Vec::with_capacity(x.len());
     for &v in &x.data {
-        tables::table_factors(t, v, &mut factors);
-        let sum = entries.iter().zip(&factors);
+        let sum = entries.iter().zip(factors.at(v, &mut scratch));
         data.push(sum.fold(0, |sum: u64, (&e, &f)| sum.wrapping_add(e.wrapping_mul(f))));
     }
     Ring::new(x.shape.clone(), data)

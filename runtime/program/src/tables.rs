@@ -4,7 +4,7 @@
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
 use crate::correlation::table_words;
-use crate::fixed::{Circle, exp, mask, power_of_two, round_to};
+use crate::fixed::{self, Circle, exp, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Table};
 
 /// Splits the low bits of an opened value or mask into piece index and position within the piece.
@@ -35,13 +35,64 @@ pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
     }
 }
 
-/// What multiplies one element's secret numbers at an opened value, in their order.
+/// What multiplies one element's secret numbers at opened values.
 ///
 /// With the opened value's piece and position `u`, group `h` gets the piece's polynomial `sum_e c_e (u - t)^e` as one in
 /// `t`; with the exponential basis `c e^u`.
-pub fn table_factors(t: &Table, opened: u64, factors: &mut [u64]) {
-    let (high, low) = split(opened, t.low_bits, t.index_bits);
-    let u = low as f64 * power_of_two(-(t.low_bits as i32));
+pub struct TableFactors<'t> {
+    table: &'t Table,
+    turned: Turned,
+}
+
+/// Coefficients backwards and twice, so that those of all groups follow one another for any opened piece.
+enum Turned {
+    /// Of degree 0: the factors themselves.
+    Factors(Vec<u64>),
+    /// With the exponential basis: still to be multiplied by `e^u` and rounded, to less than [`fixed::SHIFTED`].
+    Exponential(Vec<f64>),
+    No,
+}
+
+impl TableFactors<'_> {
+    /// Prepares for many opened values.
+    pub fn new(table: &Table) -> TableFactors<'_> {
+        let pieces = 1usize << table.index_bits;
+        let backwards = || (0..2 * pieces).rev().map(|i| table.coefficients[i & (pieces - 1)]);
+        let turned = if table.basis == Basis::Exponential as i32 {
+            let scale = power_of_two(table.power_frac as i32);
+            let scaled: Vec<f64> = backwards().map(|c| c * scale).collect();
+            let fits = scaled.iter().all(|c| c.abs() * exp(1.0) < fixed::SHIFTED);
+            if fits { Turned::Exponential(scaled) } else { Turned::No }
+        } else if table.degree == 0 {
+            Turned::Factors(backwards().map(|c| round_to(c, table.entry_frac + table.power_frac)).collect())
+        } else {
+            Turned::No
+        };
+        TableFactors { table, turned }
+    }
+
+    /// Factors of the secret numbers of an opened value, in their order: `factors`, or others as many.
+    pub fn at<'f>(&'f self, opened: u64, factors: &'f mut [u64]) -> &'f [u64] {
+        let t = self.table;
+        let (high, low) = split(opened, t.low_bits, t.index_bits);
+        let u = low as f64 * power_of_two(-(t.low_bits as i32));
+        let first = (1usize << t.index_bits) - 1 - high;
+        match &self.turned {
+            Turned::Factors(all) => return &all[first..][..factors.len()],
+            Turned::Exponential(all) => {
+                let e = exp(u);
+                for (factor, c) in factors.iter_mut().zip(&all[first..]) {
+                    *factor = fixed::shifted_to_integer(c * e);
+                }
+            }
+            Turned::No => each_factor(t, high, u, factors),
+        }
+        factors
+    }
+}
+
+/// The same one by one.
+fn each_factor(t: &Table, high: usize, u: f64, factors: &mut [u64]) {
     let (pieces, terms) = (1usize << t.index_bits, t.degree as usize + 1);
     let whole = t.entry_frac + t.power_frac;
     let exponential = (t.basis == Basis::Exponential as i32).then(|| exp(u));
@@ -144,4 +195,35 @@ pub fn digit_word(digit_bits: u32, d: u32) -> u64 {
 /// With a mask for `opened` and no threshold, the mask's own value.
 pub fn shifted(d: &Digits, opened: u64, threshold: i64) -> u64 {
     (opened >> d.low_bits).wrapping_sub(threshold as u64) & mask(d.width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is prepared gives the very factors that are had one by one.
+    #[test]
+    fn prepared_factors_are_the_same() {
+        let table = |basis: Basis, degree: u32| Table {
+            low_bits: 6,
+            index_bits: 5,
+            basis: basis as i32,
+            degree,
+            coefficients: (0..(degree as usize + 1) << 5).map(|i| (i as f64 * 0.37).sin() * 50.0).collect(),
+            entry_frac: 14,
+            power_frac: 15,
+            ..Table::default()
+        };
+        let wide = Table { power_frac: 48, ..table(Basis::Exponential, 0) };
+        let of_degree = |degree| table(Basis::Monomials, degree);
+        for table in [of_degree(0), of_degree(2), table(Basis::Exponential, 0), wide] {
+            let (prepared, count) = (TableFactors::new(&table), table.coefficients.len());
+            let (mut scratch, mut expected) = (vec![0; count], vec![0; count]);
+            for opened in (0..1 << 12).step_by(13) {
+                let (high, low) = split(opened, table.low_bits, table.index_bits);
+                each_factor(&table, high, low as f64 / 64.0, &mut expected);
+                assert_eq!(prepared.at(opened, &mut scratch), expected, "{opened}");
+            }
+        }
+    }
 }

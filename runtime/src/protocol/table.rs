@@ -10,7 +10,7 @@
 
 use marill_program::Ring;
 use marill_program::schema::Table;
-use marill_program::tables::table_factors;
+use marill_program::tables::TableFactors;
 
 use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
@@ -19,13 +19,13 @@ use crate::sharing::Share;
 /// The public factors at the opened value times the shares.
 pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
     let per = (t.degree as usize + 1) << t.index_bits;
+    let factors = TableFactors::new(t);
     let scratch = || (Vec::new(), vec![0; per]);
-    let data = by_blocks(opened.len(), per, scratch, |(numbers, factors), range, out| {
+    let data = by_blocks(opened.len(), per, scratch, |(numbers, scratch), range, out| {
         entries.read(range.start * per..range.end * per, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));
         for (out, (x, entries)) in out.iter_mut().zip(elements) {
-            table_factors(t, *x, factors);
-            let terms = factors.iter().zip(entries);
+            let terms = factors.at(*x, scratch).iter().zip(entries);
             *out = terms.fold(0, |sum: u64, (f, e)| sum.wrapping_add(f.wrapping_mul(*e)));
         }
     });

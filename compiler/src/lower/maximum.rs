@@ -1,0 +1,249 @@
+//! The largest score of every row, to within 1: what softmax subtracts. Two ways, of which the network decides.
+//!
+//! A tournament plays scores off in pairs, in a small ring where one look-up is the whole comparison: level by level,
+//! each of which waits for the one before. Counting takes as many rounds however long rows are: every score becomes a
+//! one-hot vector, whose sums along a row say how many scores reach each level, and the largest score is how many levels
+//! are reached by any. A one-hot vector is more to compute and to hold than a level of the tournament.
+
+use marill_plaintext::{Op, Tensor};
+use marill_program::schema::{Basis, BitTable, Table};
+use marill_program::{Network, Suite, Target};
+
+use super::activation::truth_table;
+use super::attention::Packing;
+use super::draft::{Id, Operand};
+use super::{Lowering, Result};
+use crate::machine::{Machines, ONLINE_BYTE_S, PREPROCESS_BYTE_S, TRANSFER_S};
+
+/// Seconds of an element of a one-hot vector online: turned, put in its place and added.
+const COUNTED_S: f64 = 1e-8;
+
+/// What decides between the ways.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Scores, and rows of them.
+    scores: usize,
+    rows: usize,
+    /// Most scores in a row.
+    keys: usize,
+    /// Bits of a difference of scores, and of a score one less.
+    bits: u32,
+}
+
+/// What one way takes.
+#[derive(Default)]
+struct Taken {
+    /// Bits each way.
+    online_bits: f64,
+    /// Bits to the server, or each way between two parties alone.
+    preprocess_bits: f64,
+    rounds: f64,
+    transfers: f64,
+    counted: f64,
+}
+
+impl Taken {
+    fn seconds(&self, network: Network) -> f64 {
+        let bytes = |bits: f64| bits / 8.0;
+        (self.online_bits + self.preprocess_bits) / network.bandwidth_bits_per_second
+            + self.rounds * network.rtt_seconds / 2.0
+            + bytes(self.online_bits) * ONLINE_BYTE_S
+            + bytes(self.preprocess_bits) * PREPROCESS_BYTE_S
+            + self.transfers * Machines::Own.share() * TRANSFER_S
+            + self.counted * COUNTED_S
+    }
+}
+
+impl Sizes {
+    /// Bits of a ring that holds how many scores of a row reach a level.
+    fn count_bits(&self) -> u32 {
+        usize::BITS - (self.keys + 1).leading_zeros()
+    }
+
+    fn levels(&self) -> usize {
+        (1 << (self.bits - 1)) - 2
+    }
+
+    fn tournament(&self, suite: Suite) -> Taken {
+        let games = (self.scores - self.rows) as f64;
+        let (bits, pieces) = (f64::from(self.bits), 2f64.powi(self.bits as i32));
+        let depth = (self.keys as f64).log2().ceil();
+        match suite {
+            Suite::Dealer => Taken {
+                online_bits: games * bits,
+                preprocess_bits: games * pieces * bits,
+                rounds: depth + 1.0,
+                ..Taken::default()
+            },
+            Suite::TwoParty => Taken {
+                online_bits: games * (bits + 1.0),
+                preprocess_bits: games * (pieces + bits),
+                rounds: 2.0 * depth + 1.0,
+                transfers: 2.0 * games * pieces,
+                ..Taken::default()
+            },
+        }
+    }
+
+    fn counting(&self, suite: Suite) -> Taken {
+        let (scores, tests) = (self.scores as f64, (self.rows * self.levels()) as f64);
+        let (bits, hot) = (f64::from(self.bits - 1), 2f64.powi(self.bits as i32 - 1));
+        let (count_bits, counts) = (f64::from(self.count_bits()), 2f64.powi(self.count_bits() as i32));
+        let counted = scores * hot;
+        match suite {
+            Suite::Dealer => Taken {
+                online_bits: scores * bits + tests * count_bits,
+                preprocess_bits: counted * count_bits + tests * counts * (bits + 1.0),
+                rounds: 3.0,
+                counted,
+                ..Taken::default()
+            },
+            Suite::TwoParty => Taken {
+                online_bits: scores * bits + tests * (count_bits + 1.0),
+                // A bit becomes a number in one direction.
+                preprocess_bits: scores * hot * (1.0 + count_bits / 2.0) + tests * (counts + bits),
+                rounds: 3.0,
+                transfers: 3.0 * counted + 2.0 * tests * counts,
+                counted,
+            },
+        }
+    }
+}
+
+impl Lowering<'_> {
+    /// The largest of each row of scores: `[batch, kept]` without fraction bits -> `[batch, rows]`, at any width.
+    pub(super) fn row_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
+        let sizes = Sizes {
+            scores: packing.batch * packing.kept.len(),
+            rows: packing.batch * packing.rows.len(),
+            keys: packing.rows.iter().map(Vec::len).max().unwrap_or(0),
+            bits: self.precision.score_bits,
+        };
+        let (suite, network) = (self.cost.suite, self.cost.network);
+        let counts = sizes.counting(suite).seconds(network) < sizes.tournament(suite).seconds(network);
+        if counts { self.counted_maxima(coarse, packing, sizes) } else { self.played_maxima(coarse, packing) }
+    }
+
+    fn played_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
+        let index_bits = self.precision.score_bits;
+        let bound = 2f64.powi(index_bits as i32 - 2) - 1.0;
+        let largest = self.tournament(coarse, packing.rows.clone(), &mut |this, a, b| {
+            let difference = this.builder.sub(a, b)?;
+            let opened = this.builder.open(difference, Target::Both);
+            let positive = this.small_relu(opened, index_bits)?;
+            let sum = this.builder.add(positive, b)?;
+            this.builder.set_bound(sum, bound);
+            Ok(sum)
+        })?;
+        Ok(self.lifted_maxima(largest, bound))
+    }
+
+    /// Found in a small ring, and needed in a larger one.
+    fn lifted_maxima(&mut self, largest: Id, bound: f64) -> Id {
+        self.builder.set_bound(largest, bound);
+        let opened = self.builder.open(largest, Target::Both);
+        self.builder.lift(opened)
+    }
+
+    /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up and selects.
+    fn small_relu(&mut self, opened: Id, index_bits: u32) -> Result<Id> {
+        let pieces = 1i64 << index_bits;
+        if self.cost.suite == Suite::TwoParty {
+            let tables = truth_table(index_bits, |p| p > 0);
+            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
+            let positive = self.builder.bit_table(table, 1);
+            let bit = self.builder.open_bits(positive, 1);
+            return Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide));
+        }
+        let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
+        let coefficients = (0..pieces).map(|p| signed(p).max(0) as f64).collect();
+        Ok(self.builder.table(integers(opened, index_bits, coefficients), 2f64.powi(index_bits as i32 - 1)))
+    }
+
+    fn counted_maxima(&mut self, coarse: Id, packing: &Packing, sizes: Sizes) -> Result<Id> {
+        let (bits, levels, count_bits) = (sizes.bits - 1, sizes.levels(), sizes.count_bits());
+        let half = 1i64 << (bits - 1);
+        // A ring of its own, of just the index's bits.
+        let index = self.builder.scale(coarse, 1, 0);
+        let opened = self.builder.open(index, Target::Both);
+        self.builder.require_width(opened, bits);
+        let hot = self.builder.one_hot(opened, 1 << bits);
+
+        let (batch, keys) = (packing.batch, packing.keys);
+        let dense = self.unpack(hot, packing)?;
+        let by_row = Op::Reshape { shape: vec![batch, packing.full / keys, keys, 1 << bits] };
+        let dense = self.builder.movement(&by_row, &[dense])?;
+        let here = self.builder.sum(dense, 2);
+        let here = self
+            .builder
+            .movement(&Op::Reshape { shape: vec![batch * packing.full / keys, 1 << bits] }, &[here])?;
+        // Level `l` is reached by a score from `1 - half + l` on, which stands in the ring as an unsigned number.
+        let signed = |at: i64| if at < half { at } else { at - 2 * half };
+        let reaches = |i: usize| signed((i / levels) as i64) >= 2 - half + (i % levels) as i64;
+        let all = (0..levels << bits).map(|i| if reaches(i) { 1.0 } else { 0.0 }).collect();
+        let reached = self.ok(Tensor::f32([1 << bits, levels], all))?;
+        let reached = self.made(&format!("levels.{bits}"), reached);
+        let reached = self.builder.encode(reached, 0, 1.5);
+        let counts = self.builder.matmul(here, reached, sizes.keys as f64 + 1.0)?;
+        let opened = self.builder.open(counts, Target::Both);
+
+        let is_reached = |p: i64| p != 0;
+        let sum = if self.cost.suite == Suite::TwoParty {
+            let tables = truth_table(count_bits, is_reached);
+            let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables };
+            let any = self.builder.bit_table(table, 1);
+            let bit = self.builder.open_bits(any, 1);
+            let any = self.builder.bit_to_arithmetic(bit, 0);
+            self.builder.sum(any, 1)
+        } else {
+            let coefficients = (0..1i64 << count_bits).map(|p| f64::from(u8::from(is_reached(p)))).collect();
+            let any = self.builder.table(integers(opened, count_bits, coefficients), 1.5);
+            self.builder.sum(any, 1)
+        };
+        let flat = Op::Reshape { shape: vec![batch, packing.full / keys] };
+        let sum = self.builder.movement(&flat, &[sum])?;
+        let present: Vec<usize> = packing.rows.iter().map(|row| packing.kept[row[0]] / keys).collect();
+        let sum = self.take(sum, &present)?;
+        let lowest = self.scalar((1 - half) as f32, 0);
+        let largest = self.builder.add(sum, lowest)?;
+        let bound = half as f64 - 1.0;
+        self.builder.set_bound(largest, bound);
+        // Bits become numbers of any width alike; a table takes its width for every entry.
+        Ok(if self.cost.suite == Suite::TwoParty { largest } else { self.lifted_maxima(largest, bound) })
+    }
+}
+
+/// A table of integers over all of a small ring.
+fn integers(opened: Id, index_bits: u32, coefficients: Vec<f64>) -> Table {
+    Table {
+        arg: opened,
+        low_bits: 0,
+        index_bits,
+        basis: Basis::Monomials as i32,
+        degree: 0,
+        coefficients,
+        entry_frac: 0,
+        power_frac: 0,
+        width: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few scores on a slow network are counted, many or on a fast one play.
+    #[test]
+    fn ways_are_chosen_by_cost() {
+        let counts = |scores: usize, rows, suite, network| {
+            let sizes = Sizes { scores, rows, keys: scores / rows, bits: 8 };
+            sizes.counting(suite).seconds(network) < sizes.tournament(suite).seconds(network)
+        };
+        for suite in [Suite::Dealer, Suite::TwoParty] {
+            let step = (12 * 129, 12);
+            assert!(counts(step.0, step.1, suite, Network::WAN));
+            assert!(!counts(step.0, step.1, suite, Network::LOOPBACK));
+            assert!(!counts(12 * 128 * 512, 12 * 128, suite, Network::WAN));
+        }
+    }
+}

@@ -13,7 +13,7 @@ use marill_compiler::merge_heads::savings::run_cost;
 use marill_compiler::merge_heads::{MergeReport, MergeRequest, merge};
 use marill_compiler::{Request, ir, npz};
 use marill_plaintext::Tensor;
-use marill_program::Suite;
+use marill_program::{Network, Suite};
 
 fn example(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/small_lm").join(file)
@@ -23,9 +23,9 @@ fn read(model: &Path) -> Outline {
     outline(model, &ImportRequest::default()).unwrap()
 }
 
-/// Softmax by tables, whose costs are in proportion to heads.
+/// Softmax by tables and tournaments, whose costs are in proportion to heads.
 fn dealt() -> Request {
-    Request { suite: Suite::Dealer, ..Request::default() }
+    Request { suite: Suite::Dealer, network: Network::LOOPBACK, ..Request::default() }
 }
 
 fn request(factor: usize, inputs: &[PathBuf]) -> MergeRequest {

@@ -18,6 +18,10 @@ use crate::machine::{Machines, ONLINE_BYTE_S, PREPROCESS_BYTE_S, TRANSFER_S};
 /// Seconds of an element of a one-hot vector online: turned, put in its place and added.
 const COUNTED_S: f64 = 1e-8;
 
+/// Most elements of one-hot vectors, which are in memory together, and most bits of a count, of which tables are made.
+const MOST_COUNTED: usize = 1 << 24;
+const MOST_COUNT_BITS: u32 = 12;
+
 /// What decides between the ways.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -62,6 +66,13 @@ impl Sizes {
 
     fn levels(&self) -> usize {
         (1 << (self.bits - 1)) - 2
+    }
+
+    /// Whether counting takes less time, and little enough memory.
+    fn counts(&self, suite: Suite, network: Network) -> bool {
+        self.count_bits() <= MOST_COUNT_BITS
+            && self.scores.saturating_mul(1 << (self.bits - 1)) <= MOST_COUNTED
+            && self.counting(suite).seconds(network) < self.tournament(suite).seconds(network)
     }
 
     fn tournament(&self, suite: Suite) -> Taken {
@@ -119,9 +130,10 @@ impl Lowering<'_> {
             keys: packing.rows.iter().map(Vec::len).max().unwrap_or(0),
             bits: self.precision.score_bits,
         };
-        let (suite, network) = (self.cost.suite, self.cost.network);
-        let counts = sizes.counting(suite).seconds(network) < sizes.tournament(suite).seconds(network);
-        if counts { self.counted_maxima(coarse, packing, sizes) } else { self.played_maxima(coarse, packing) }
+        if sizes.counts(self.cost.suite, self.cost.network) {
+            return self.counted_maxima(coarse, packing, sizes);
+        }
+        self.played_maxima(coarse, packing)
     }
 
     fn played_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
@@ -147,7 +159,6 @@ impl Lowering<'_> {
 
     /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up and selects.
     fn small_relu(&mut self, opened: Id, index_bits: u32) -> Result<Id> {
-        let pieces = 1i64 << index_bits;
         if self.cost.suite == Suite::TwoParty {
             let tables = truth_table(index_bits, |p| p > 0);
             let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
@@ -155,16 +166,18 @@ impl Lowering<'_> {
             let bit = self.builder.open_bits(positive, 1);
             return Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide));
         }
-        let signed = |p: i64| if p < pieces / 2 { p } else { p - pieces };
-        let coefficients = (0..pieces).map(|p| signed(p).max(0) as f64).collect();
-        Ok(self.builder.table(integers(opened, index_bits, coefficients), 2f64.powi(index_bits as i32 - 1)))
+        let table = integers(opened, index_bits, |p| p.max(0) as f64);
+        Ok(self.builder.table(table, 2f64.powi(index_bits as i32 - 1)))
     }
 
     fn counted_maxima(&mut self, coarse: Id, packing: &Packing, sizes: Sizes) -> Result<Id> {
         let (bits, levels, count_bits) = (sizes.bits - 1, sizes.levels(), sizes.count_bits());
         let half = 1i64 << (bits - 1);
-        // A ring of its own, of just the index's bits.
-        let index = self.builder.scale(coarse, 1, 0);
+        // What scores are chosen from, where a party's mask drops some, is as wide as their differences.
+        self.builder.require_width(coarse, sizes.bits);
+        // From 1 on, in a ring of just the index's bits.
+        let zero = self.scalar(half as f32, 0);
+        let index = self.builder.add(coarse, zero)?;
         let opened = self.builder.open(index, Target::Both);
         self.builder.require_width(opened, bits);
         let hot = self.builder.one_hot(opened, 1 << bits);
@@ -177,27 +190,29 @@ impl Lowering<'_> {
         let here = self
             .builder
             .movement(&Op::Reshape { shape: vec![batch * packing.full / keys, 1 << bits] }, &[here])?;
-        // Level `l` is reached by a score from `1 - half + l` on, which stands in the ring as an unsigned number.
-        let signed = |at: i64| if at < half { at } else { at - 2 * half };
-        let reaches = |i: usize| signed((i / levels) as i64) >= 2 - half + (i % levels) as i64;
+        // Level 0 is reached from index 2 on.
+        let reaches = |i: usize| i / levels >= 2 + i % levels;
         let all = (0..levels << bits).map(|i| if reaches(i) { 1.0 } else { 0.0 }).collect();
         let reached = self.ok(Tensor::f32([1 << bits, levels], all))?;
         let reached = self.made(&format!("levels.{bits}"), reached);
         let reached = self.builder.encode(reached, 0, 1.5);
         let counts = self.builder.matmul(here, reached, sizes.keys as f64 + 1.0)?;
+        // From none on, signed.
+        let none = 1 - (1i64 << (count_bits - 1));
+        let shift = self.scalar(none as f32, 0);
+        let counts = self.builder.add(counts, shift)?;
         let opened = self.builder.open(counts, Target::Both);
 
-        let is_reached = |p: i64| p != 0;
         let sum = if self.cost.suite == Suite::TwoParty {
-            let tables = truth_table(count_bits, is_reached);
+            let tables = truth_table(count_bits, |p| p > none);
             let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables };
             let any = self.builder.bit_table(table, 1);
             let bit = self.builder.open_bits(any, 1);
             let any = self.builder.bit_to_arithmetic(bit, 0);
             self.builder.sum(any, 1)
         } else {
-            let coefficients = (0..1i64 << count_bits).map(|p| f64::from(u8::from(is_reached(p)))).collect();
-            let any = self.builder.table(integers(opened, count_bits, coefficients), 1.5);
+            let any = |p: i64| f64::from(u8::from(p > none));
+            let any = self.builder.table(integers(opened, count_bits, any), 1.5);
             self.builder.sum(any, 1)
         };
         let flat = Op::Reshape { shape: vec![batch, packing.full / keys] };
@@ -213,8 +228,10 @@ impl Lowering<'_> {
     }
 }
 
-/// A table of integers over all of a small ring.
-fn integers(opened: Id, index_bits: u32, coefficients: Vec<f64>) -> Table {
+/// A table of integers over all of a small signed ring.
+fn integers(opened: Id, index_bits: u32, of: impl Fn(i64) -> f64) -> Table {
+    let pieces = 1i64 << index_bits;
+    let coefficients = (0..pieces).map(|p| of(if p < pieces / 2 { p } else { p - pieces })).collect();
     Table {
         arg: opened,
         low_bits: 0,
@@ -232,18 +249,18 @@ fn integers(opened: Id, index_bits: u32, coefficients: Vec<f64>) -> Table {
 mod tests {
     use super::*;
 
-    /// Few scores on a slow network are counted, many or on a fast one play.
+    /// Few scores on a slow network are counted; many, or on a fast one, play.
     #[test]
     fn ways_are_chosen_by_cost() {
-        let counts = |scores: usize, rows, suite, network| {
-            let sizes = Sizes { scores, rows, keys: scores / rows, bits: 8 };
-            sizes.counting(suite).seconds(network) < sizes.tournament(suite).seconds(network)
-        };
+        let slowest = Network { rtt_seconds: 60.0, ..Network::LOOPBACK };
+        let sizes = |keys: usize, rows: usize| Sizes { scores: rows * keys, rows, keys, bits: 8 };
         for suite in [Suite::Dealer, Suite::TwoParty] {
-            let step = (12 * 129, 12);
-            assert!(counts(step.0, step.1, suite, Network::WAN));
-            assert!(!counts(step.0, step.1, suite, Network::LOOPBACK));
-            assert!(!counts(12 * 128 * 512, 12 * 128, suite, Network::WAN));
+            assert!(sizes(129, 12).counts(suite, Network::WAN));
+            assert!(!sizes(129, 12).counts(suite, Network::LOOPBACK));
+            assert!(!sizes(512, 12 * 128).counts(suite, Network::WAN));
+            assert!(sizes(512, 12).counts(suite, slowest));
+            assert!(!sizes(512, 12 * 128).counts(suite, slowest), "that would take too much memory");
+            assert!(!sizes(5000, 1).counts(suite, slowest), "tables would be too large");
         }
     }
 }

@@ -3,11 +3,11 @@
 //! What is found here stays with the server: it depends on private weights. Only whether compilation succeeds, and
 //! the bits that the user then asks for, are public.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use marill_plaintext::Tensor;
+use marill_program::ValidProgram;
 use marill_program::interpret::{InterpretError, interpret};
-use marill_program::{Instruction, ValidProgram};
 use serde::Serialize;
 
 use crate::bundle;
@@ -66,14 +66,10 @@ pub fn check_with(
 ) -> Result<Check, InterpretError> {
     let mut result = Check::default();
     let mut tightest: BTreeMap<u32, GroupHeadroom> = BTreeMap::new();
-    let indices = indices(program);
     for sample in samples {
         let run = interpret(program, sample, constant)?;
         for opening in run.headroom {
             let step = &program.program().instructions[opening.at as usize];
-            if indices.contains(&opening.at) {
-                continue;
-            }
             let group = program.program().groups.get(step.group as usize).cloned().unwrap_or_default();
             let (width_bits, max_abs, spare_bits) = (opening.width, opening.max_abs, opening.spare_bits);
             let found = GroupHeadroom { group, width_bits, max_abs, spare_bits };
@@ -86,15 +82,6 @@ pub fn check_with(
     }
     result.headroom = tightest.into_values().collect();
     Ok(result)
-}
-
-/// Opened values that are indices, which may fill their rings.
-fn indices(program: &ValidProgram) -> BTreeSet<u32> {
-    let index = |i| match program.instruction(i) {
-        Instruction::OneHot(o) => Some(o.arg),
-        _ => None,
-    };
-    (0..program.len()).filter_map(index).collect()
 }
 
 /// Bits of headroom that the carries of a run may use up.

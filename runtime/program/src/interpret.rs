@@ -137,6 +137,7 @@ pub fn interpret(
     let mut deferred = vec![false; program.len()];
     Plan::new(program).setup.into_iter().for_each(|at| deferred[at as usize] = true);
     let mut values: Vec<Option<Value>> = (0..program.len()).map(|_| None).collect();
+    let depths = depths(program);
     let mut headroom = Vec::new();
     for at in 0..program.len() {
         if deferred[at] && last_use[at] != u32::MAX {
@@ -157,7 +158,11 @@ pub fn interpret(
             }
             let value = step(program, next, &values, inputs, constant)?;
             if let (true, Some(limit), Value::Ring(ring)) = (measured[next], limits[next], &value) {
-                headroom.push(measure(program, next, ring, limit));
+                match depths.get(&(next as u32)) {
+                    // An index may fill its ring.
+                    Some(&depth) => headroom.extend(beyond(program, next, ring, depth)),
+                    None => headroom.push(measure(program, next, ring, limit)),
+                }
             }
             values[next] = Some(value);
             for argument in arguments(program.instruction(next)) {
@@ -303,6 +308,24 @@ fn measure(program: &ValidProgram, at: usize, ring: &Ring, limit: f64) -> Headro
     let used = if largest == 0 { 0.0 } else { (largest as f64).log2() };
     let allowed = if limit.is_finite() { limit } else { f64::from(width) - 1.0 };
     Headroom { at: at as u32, width, max_abs, spare_bits: allowed - used }
+}
+
+/// Masked values that are indices, and how many there are to choose from.
+fn depths(program: &ValidProgram) -> BTreeMap<u32, u64> {
+    let depth = |at| match program.instruction(at) {
+        Instruction::OneHot(o) => Some((o.arg, o.depth)),
+        _ => None,
+    };
+    (0..program.len()).filter_map(depth).collect()
+}
+
+/// The headroom of indices of which one, read as a natural number, is not below `depth`.
+fn beyond(program: &ValidProgram, at: usize, ring: &Ring, depth: u64) -> Option<Headroom> {
+    let is_beyond = ring.data.iter().any(|&v| v >= depth);
+    let limit = (depth as f64).log2();
+    let found = is_beyond.then(|| measure(program, at, ring, limit))?;
+    // A negative one can be small.
+    Some(Headroom { spare_bits: found.spare_bits.min(0.0), ..found })
 }
 
 fn check(name: &str, tensor: &Tensor, expected: &crate::ValueType) -> Result<(), InterpretError> {

@@ -133,7 +133,7 @@ fn median(
 
 fn heading() -> String {
     format!(
-        "{:<11}{:<15}{:<12}{:>10}{:>14}{:>12}{:>12}{:>8}\n",
+        "{:<11}{:<17}{:<12}{:>10}{:>14}{:>12}{:>12}{:>8}\n",
         "suite", "network", "phase", "time", "network alone", "sent", "received", "rounds"
     )
 }
@@ -147,7 +147,7 @@ fn rows(suite: Suite, network: Network, report: &Report) -> String {
         let of_client = |count: Option<u64>| print::bytes(count.unwrap_or_default());
         let _ = writeln!(
             text,
-            "{:<11}{:<15}{:<12}{:>10}{:>14}{:>12}{:>12}{:>8}",
+            "{:<11}{:<17}{:<12}{:>10}{:>14}{:>12}{:>12}{:>8}",
             name,
             network.to_string(),
             phase.to_string(),
@@ -158,7 +158,7 @@ fn rows(suite: Suite, network: Network, report: &Report) -> String {
             taken.rounds.unwrap_or_default()
         );
     }
-    let _ = writeln!(text, "{:<26}{}", "", print::peaks(report).unwrap_or_default());
+    let _ = writeln!(text, "{:<28}{}", "", print::peaks(report).unwrap_or_default());
     text
 }
 

@@ -21,7 +21,17 @@ pub fn binary(name: &str) -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     // Asked for an example as well, cargo takes dependencies with the features that tests and examples give them, as it
     // has built them already.
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo tells the running program about its package would look changed to build scripts that watch it, ring's
+    // among them, and be built again with all that depends on it.
+    for (variable, _) in std::env::vars_os() {
+        let is_of_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if variable.to_str().is_some_and(is_of_package) {
+            command.env_remove(&variable);
+        }
+    }
+    let status = command
         .args([
             "build",
             "--quiet",

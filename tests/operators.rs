@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::support::parties::{run, run_alone};
 use marill_compiler::ir::{Constant, Graph, Owner, ValueId};
+use marill_compiler::precision::headroom;
 use marill_compiler::{Request, bundle, lower_and_check, ownership};
 use marill_plaintext::{DType, GeluForm, Op, Receiver, Tensor, TensorType, evaluate};
 use marill_program::{Instruction, Network, Suite};
@@ -223,6 +224,30 @@ fn softmax_on_a_slow_network() {
         let result = case.graph.apply(op, &args, "result").unwrap();
         let error = case.error(result, &expected);
         assert!(error <= 1e-3, "{error}");
+    }
+}
+
+/// A score beyond the levels would be counted as another: samples show it, to either side.
+#[test]
+fn scores_beyond_the_levels_are_noticed() {
+    for (beyond, is_noticed) in [(0.0, false), (90.0, true), (-90.0, true)] {
+        let mut case = Case { network: Network::WAN, ..Case::new() };
+        let mut scores = vec![0.0; 36];
+        scores[5] = beyond;
+        let x = Tensor::f32([4, 9], scores).unwrap();
+        let shared = case.shared(&x);
+        let result = case.graph.apply(Op::Softmax { axis: 1 }, &[shared], "result").unwrap();
+        case.graph.add_output("y", result, Owner::Client);
+        let owners = case.server.keys().map(|name| (name.clone(), Owner::Server)).collect();
+        ownership::assign(&mut case.graph, &owners).unwrap();
+        let sample: BTreeMap<String, Tensor> = case.client.into_iter().chain(case.server).collect();
+        for suite in [Suite::Dealer, Suite::TwoParty] {
+            let request = Request { suite, network: Network::WAN, ..Request::default() };
+            let (lowered, program) = lower_and_check(&case.graph, &request, "case").unwrap();
+            let check = headroom::check(&case.graph, &lowered, &program, &[sample.clone()]).unwrap();
+            let overflow = headroom::first_overflow(&check);
+            assert_eq!(overflow.is_some(), is_noticed, "{beyond}: {overflow:?}");
+        }
     }
 }
 

@@ -244,7 +244,8 @@ fn scores_beyond_the_levels_are_noticed() {
         for suite in [Suite::Dealer, Suite::TwoParty] {
             let request = Request { suite, network: Network::WAN, ..Request::default() };
             let (lowered, program) = lower_and_check(&case.graph, &request, "case").unwrap();
-            let check = headroom::check(&case.graph, &lowered, &program, std::slice::from_ref(&sample)).unwrap();
+            let check =
+                headroom::check(&case.graph, &lowered, &program, std::slice::from_ref(&sample)).unwrap();
             let overflow = headroom::first_overflow(&check);
             assert_eq!(overflow.is_some(), is_noticed, "{beyond}: {overflow:?}");
         }

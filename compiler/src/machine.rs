@@ -17,6 +17,8 @@ pub const ONLINE_BYTE_S: f64 = 3e-8;
 pub const TRANSFER_S: f64 = 2.5e-7;
 /// Seconds of a number that one of them carries, at both parties together.
 pub const TRANSFERRED_NUMBER_S: f64 = 4e-8;
+/// Seconds of a number that a leaf of a digit's tree is expanded to, at one party.
+pub const LEAF_NUMBER_S: f64 = 1.5e-9;
 /// Seconds of a multiply-add of one limb of encrypted products, at both parties together.
 pub const ENCRYPTED_PRODUCT_S: f64 = 3e-10;
 
@@ -49,6 +51,7 @@ impl Machines {
         self.share()
             * (work.transfers as f64 * TRANSFER_S
                 + work.numbers as f64 * TRANSFERRED_NUMBER_S
+                + work.leaves as f64 * LEAF_NUMBER_S
                 + work.multiply_adds as f64 * ENCRYPTED_PRODUCT_S)
     }
 

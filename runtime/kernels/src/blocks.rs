@@ -42,7 +42,7 @@ pub(crate) fn encrypt(cipher: &Aes128Enc, blocks: &mut [Block]) {
     blocks.iter_mut().for_each(|block| *block = Block::from_le(*block));
 }
 
-fn tweak_block(tweak: u64, counter: u64) -> Block {
+pub(crate) fn tweak_block(tweak: u64, counter: u64) -> Block {
     Block::from(tweak) << 64 | Block::from(counter)
 }
 

@@ -14,6 +14,7 @@ pub mod lpn;
 pub mod matmul;
 pub mod pack;
 pub mod prg;
+pub mod ring_vole;
 pub mod rlwe;
 pub mod transpose;
 pub mod vole;

@@ -21,6 +21,8 @@ pub struct Demand {
     pub client_chooses: u64,
     /// Numbers and strings' bits, by the word, that they carry.
     pub numbers: u64,
+    /// Numbers that the leaves of digits' trees are expanded to, at each party.
+    pub leaves: u64,
     /// Payload of all exchanges.
     pub client_to_server: u64,
     pub server_to_client: u64,
@@ -37,13 +39,12 @@ pub fn and_bytes(gates: &[And]) -> u64 {
 
 /// Bytes that correct the random choices of gates [`Choose`] in which `chooser` chooses.
 pub fn choice_bytes(gates: &[Choose], chooser: Side) -> u64 {
-    gates.iter().filter(|g| g.chooser == chooser).map(|g| g.lanes.div_ceil(8) as u64).sum()
+    gates.iter().filter(|g| g.chooser == chooser).map(Choose::choice_bytes).sum()
 }
 
 /// Bytes that the other party sends for them.
 pub fn number_bytes(gates: &[Choose], chooser: Side) -> u64 {
-    let bytes = |g: &Choose| (g.lanes * g.per) as u64 * u64::from(g.width);
-    gates.iter().filter(|g| g.chooser == chooser).map(|g| bytes(g).div_ceil(8)).sum()
+    gates.iter().filter(|g| g.chooser == chooser).map(Choose::number_bytes).sum()
 }
 
 /// Transfers of gates [`And`] each way.
@@ -53,7 +54,7 @@ pub fn and_transfers(gates: &[And]) -> u64 {
 
 /// Transfers of gates [`Choose`].
 pub fn choose_transfers(gates: &[Choose], chooser: Side) -> u64 {
-    gates.iter().filter(|g| g.chooser == chooser).map(|g| g.lanes as u64).sum()
+    gates.iter().filter(|g| g.chooser == chooser).map(Choose::transfers).sum()
 }
 
 /// Frames of an exchange of so many bytes.
@@ -73,6 +74,7 @@ impl Demand {
         self.server_chooses += other.server_chooses;
         self.client_chooses += other.client_chooses;
         self.numbers += other.numbers;
+        self.leaves += other.leaves;
         self.client_to_server += other.client_to_server;
         self.server_to_client += other.server_to_client;
         self.frames += other.frames;
@@ -109,7 +111,11 @@ impl Engine for Counter {
         self.0.exchange(from_client, from_server);
         self.0.server_chooses += choose_transfers(gates, Side::Server);
         self.0.client_chooses += choose_transfers(gates, Side::Client);
-        self.0.numbers += gates.iter().map(|gate| (gate.lanes * gate.per) as u64).sum::<u64>();
+        for gate in gates {
+            let numbers = (gate.lanes * gate.per) as u64;
+            self.0.numbers += numbers;
+            self.0.leaves += if gate.digit_bits > 1 { numbers << gate.digit_bits } else { 0 };
+        }
         Ok(vec![Vec::new(); gates.len()])
     }
 }

@@ -1,5 +1,6 @@
 //! The two gates of which everything is made, and who runs them.
 
+use super::ot::BLOCK_BYTES;
 use super::planes::Plane;
 
 /// One of the two parties.
@@ -28,25 +29,38 @@ pub struct And {
     pub by: Vec<Plane>,
 }
 
-/// In every lane, a bit that one party knows times numbers that the other knows; the products are additive shares
-/// modulo 2^width.
+/// In every lane, a digit of a few bits that one party knows times numbers that the other knows; the products are additive
+/// shares modulo 2^width.
 pub struct Choose {
-    /// Who knows the bits.
+    /// Who knows the digits.
     pub chooser: Side,
     pub lanes: usize,
     /// Numbers per lane.
     pub per: usize,
     pub width: u32,
-    /// The bits, at the chooser.
-    pub choices: Plane,
+    /// Bits of a digit, at least 1.
+    pub digit_bits: u32,
+    /// The digits' bits from the lowest, at the chooser.
+    pub choices: Vec<Plane>,
     /// The numbers, at the other party: `per` for each lane.
     pub numbers: Vec<u64>,
 }
 
 impl Choose {
-    /// Bits that the other party sends for a lane.
-    pub fn bits(&self) -> usize {
-        self.per * self.width as usize
+    /// Bytes that correct the chooser's random bits.
+    pub fn choice_bytes(&self) -> u64 {
+        u64::from(self.digit_bits) * self.lanes.div_ceil(8) as u64
+    }
+
+    /// Bytes that the other party sends: for a digit of more than a bit the sums of a tree, and an offset for each number.
+    pub fn number_bytes(&self) -> u64 {
+        let trees = self.lanes as u64 * u64::from(self.digit_bits - 1) * BLOCK_BYTES;
+        trees + ((self.lanes * self.per) as u64 * u64::from(self.width)).div_ceil(8)
+    }
+
+    /// Oblivious transfers that it takes.
+    pub fn transfers(&self) -> u64 {
+        self.lanes as u64 * u64::from(self.digit_bits)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which matrix products of masks are made by homomorphic encryption, and which by gates.
 
+use super::digits::private_bytes;
 use super::matrix::batch;
 use super::rlwe::{Cross, PairShape, WideShape, pair_key, wide_setup_bytes};
 use crate::correlation::fields;
@@ -10,7 +11,7 @@ use crate::value::Form;
 /// Products below so many bytes of gates are not worth a key.
 const GATES_BYTES: u64 = 1 << 19;
 /// What a byte and a multiply-add of one limb count for, in picoseconds: a link of 100 Mbit/s, and one core.
-const BYTE_PS: u64 = 80_000;
+pub(super) const BYTE_PS: u64 = 80_000;
 const MULTIPLY_ADD_PS: u64 = 250;
 /// Coefficients of a ciphertext.
 const DEGREE: u64 = 8192;
@@ -37,7 +38,7 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
     let (shape, count, width) = (batch.shape, batch.count, p.width);
     let work = (count * shape.n * shape.k * shape.m) as u64;
     let sides = if weighted { 1 } else { 2 };
-    let gates_bytes = sides * work * u64::from(width * (width + 1) / 2) / 8;
+    let gates_bytes = sides * (count * shape.n * shape.k) as u64 * private_bytes(width, shape.m, width);
     if gates_bytes <= GATES_BYTES || shape.n == 0 {
         return Some(Method::Gates);
     }

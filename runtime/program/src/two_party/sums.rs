@@ -1,5 +1,6 @@
 //! Sums of products, gathered so that those which do not depend on each other are made together.
 
+use super::digits::{digit_bits, digits};
 use super::gates::{Choose, Engine, Side};
 use super::planes::{Plane, planes_of};
 use crate::fixed::mask;
@@ -128,7 +129,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         // b0 + b1 - 2 b0 b1: the product matters modulo 2^(width - 1) only.
         let chooser = self.turn;
         self.turn = chooser.other();
-        let gate = self.gate(chooser, Lanes::single(lanes), to.width - 1, bit, || own);
+        let gate = self.bit_gate(chooser, Lanes::single(lanes), to.width - 1, bit, || own);
         self.push(
             gate,
             Sink { sum: to.sum, factor: to.factor.wrapping_mul(2).wrapping_neg(), terms: 1, per: 1 },
@@ -151,7 +152,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         self.add(to.sum, to.factor, &zero);
         let flipped = if bits.is_empty() { own.to_vec() } else { times(|b| 1u64.wrapping_sub(2 * b)) };
         for chooser in [Side::Client, Side::Server] {
-            let gate = self.gate(chooser, lanes, to.width, bit, || flipped.clone());
+            let gate = self.bit_gate(chooser, lanes, to.width, bit, || flipped.clone());
             self.push(gate, Sink { sum: to.sum, factor: to.factor, terms: 1, per })?;
         }
         Ok(())
@@ -181,14 +182,11 @@ impl<'e, E: Engine> Sums<'e, E> {
         own: &[u64],
     ) -> Result<(), E::Error> {
         let bits = bits.min(to.width);
-        let planes = if self.side() == chooser {
-            planes_of(own, 0, bits as usize)
-        } else {
-            vec![Plane::default(); bits as usize]
-        };
-        for (i, plane) in planes.iter().enumerate() {
-            let gate = self.gate(chooser, lanes, to.width - i as u32, plane, || own.to_vec());
-            let factor = to.factor.wrapping_mul(1 << i);
+        let planes = if self.side() == chooser { planes_of(own, 0, bits as usize) } else { Vec::new() };
+        for (low, count) in digits(bits, digit_bits(bits, lanes.per, to.width)) {
+            let digit = planes.get(low as usize..(low + count) as usize).unwrap_or_default();
+            let gate = self.gate(chooser, lanes, to.width - low, count, digit, || own.to_vec());
+            let factor = to.factor.wrapping_mul(1 << low);
             self.push(gate, Sink { sum: to.sum, factor, terms, per: lanes.per })?;
         }
         Ok(())
@@ -206,10 +204,21 @@ impl<'e, E: Engine> Sums<'e, E> {
     ) -> Result<(), E::Error> {
         for i in 0..bits {
             let plane = planes_of(chosen, i, 1).pop().unwrap_or_default();
-            let gate = self.gate(Side::Server, lanes, to.width, &plane, || numbers(i));
+            let gate = self.bit_gate(Side::Server, lanes, to.width, &plane, || numbers(i));
             self.push(gate, Sink { sum: to.sum, factor: to.factor, terms: 1, per: lanes.per })?;
         }
         Ok(())
+    }
+
+    fn bit_gate(
+        &self,
+        chooser: Side,
+        lanes: Lanes,
+        width: u32,
+        choices: &Plane,
+        numbers: impl FnOnce() -> Vec<u64>,
+    ) -> Choose {
+        self.gate(chooser, lanes, width, 1, std::slice::from_ref(choices), numbers)
     }
 
     fn gate(
@@ -217,7 +226,8 @@ impl<'e, E: Engine> Sums<'e, E> {
         chooser: Side,
         lanes: Lanes,
         width: u32,
-        choices: &Plane,
+        digit_bits: u32,
+        choices: &[Plane],
         numbers: impl FnOnce() -> Vec<u64>,
     ) -> Choose {
         let chooses = self.side() == chooser;
@@ -226,7 +236,8 @@ impl<'e, E: Engine> Sums<'e, E> {
             lanes: lanes.count,
             per: lanes.per,
             width,
-            choices: if chooses { choices.clone() } else { Plane::default() },
+            digit_bits,
+            choices: if chooses { choices.to_vec() } else { Vec::new() },
             numbers: if chooses { Vec::new() } else { numbers() },
         }
     }

@@ -16,6 +16,8 @@ pub struct Work {
     pub transfers: u64,
     /// Numbers that they carry.
     pub numbers: u64,
+    /// Numbers that the leaves of digits' trees are expanded to.
+    pub leaves: u64,
     /// Multiply-adds of one limb of encrypted products, transforms counted as such.
     pub multiply_adds: u64,
 }
@@ -23,7 +25,7 @@ pub struct Work {
 impl Work {
     /// Of a run of `program`.
     pub fn new(program: &ValidProgram) -> Work {
-        let Demand { server_chooses, client_chooses, numbers, .. } = whole_demand(program);
+        let Demand { server_chooses, client_chooses, numbers, leaves, .. } = whole_demand(program);
         let encrypted = Encrypted::new(program);
         let wide = encrypted.wide.iter().map(|wide| {
             let (limbs, shape) = (wide.shape.plan().modulus.limbs as u64, wide.shape);
@@ -42,6 +44,7 @@ impl Work {
         Work {
             transfers: server_chooses + client_chooses,
             numbers,
+            leaves: 2 * leaves,
             multiply_adds: wide.sum::<u64>() + pairs.sum::<u64>(),
         }
     }

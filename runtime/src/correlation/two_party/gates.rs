@@ -1,9 +1,9 @@
-//! Functionality: [`And`], shared bits times shared strings of bits; [`Choose`], one party's bits times the other's
-//! numbers, as additive shares; both exactly.
-//! Consumes: for each lane of an [`And`] one random correlated transfer each way, for each lane of a [`Choose`] one in
-//! which the chooser receives.
-//! Bytes, for n lanes: [`And`] with strings of L bits: `(1 + L) ceil(n / 8)` each way, in one round. [`Choose`] of
-//! `per` numbers of w bits: `ceil(n / 8)` from the chooser, then `ceil(n per w / 8)` from the other party. Gates of one
+//! Functionality: [`And`], shared bits times shared strings of bits; [`Choose`], one party's bits or digits times the
+//! other's numbers, as additive shares; both exactly. Digits of more than a bit are in [`super::digits`].
+//! Consumes: for each lane of an [`And`] one random correlated transfer each way, for each bit of each lane of a
+//! [`Choose`] one in which the chooser receives.
+//! Bytes, for n lanes: [`And`] with strings of L bits: `(1 + L) ceil(n / 8)` each way, in one round. [`Choose`] of a
+//! bit and `per` numbers of w bits: `ceil(n / 8)` from the chooser, then `ceil(n per w / 8)` from the other party. Gates of one
 //! call share two rounds.
 //! Simulator: a party receives bits under a random bit of a triple that the other party holds, or choices under the
 //! random choice of a transfer, or numbers under the hash of the key that it does not have. Each is uniform to it, and
@@ -20,6 +20,7 @@ use marill_program::two_party::count;
 use marill_program::two_party::gates::{And, Choose, Engine, Side};
 use marill_program::two_party::planes::{Plane, planes_of};
 
+use super::digits;
 use super::keys::Transfers;
 use super::ot::{Receiver, Sender};
 use crate::error::{Misbehaviour, RunError};
@@ -192,58 +193,120 @@ impl Engine for Gates<'_> {
 
     fn choose(&mut self, gates: &[Choose]) -> Result<Vec<Vec<u64>>, RunError> {
         let (me, peer) = (self.side, self.side.other());
-        let lanes_of = |chooser| count::choose_transfers(gates, chooser) as usize;
-        let (keys, tags) = self.transfers(lanes_of(peer), lanes_of(me))?;
-        let (mut corrections, mut at) = (Vec::new(), 0);
+        let transfers_of = |chooser| count::choose_transfers(gates, chooser) as usize;
+        let (keys, tags) = self.transfers(transfers_of(peer), transfers_of(me))?;
+        let (mut corrections, mut rest) = (Vec::new(), &tags[..]);
         for gate in gates.iter().filter(|gate| gate.chooser == me) {
-            let random = choices(&tags[at..at + gate.lanes]);
-            at += gate.lanes;
-            write_plane(&gate.choices.xor(&random), gate.lanes, &mut corrections);
+            // A tree's first level is the digit's highest bit.
+            for bit in (0..gate.digit_bits as usize).rev() {
+                let (tags, others) = rest.split_at(gate.lanes);
+                rest = others;
+                let mut choice = choices(tags);
+                choice.xor_in(gate.choices.get(bit).unwrap_or(&Plane::default()));
+                write_plane(&choice, gate.lanes, &mut corrections);
+            }
         }
         let corrected = self.exchange(&corrections, count::choice_bytes(gates, peer) as usize)?;
 
-        let delta = self.sender.delta();
-        let (mut message, mut corrected, mut at) = (Vec::new(), &corrected[..], 0);
+        let (mut message, mut corrected, mut rest) = (Vec::new(), &corrected[..], &keys[..]);
         let mut results = vec![Vec::new(); gates.len()];
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == peer) {
-            let lanes = gate.lanes;
-            let flips = read_plane(&mut corrected, lanes).ok_or_else(|| self.malformed("choices"))?;
-            let flip =
-                |(lane, key): (usize, &Block)| key ^ (delta & Block::from(flips.bit(lane)).wrapping_neg());
-            let mut keys: Vec<Block> = keys[at..at + lanes].iter().enumerate().map(flip).collect();
-            at += lanes;
-            let number = Self::numbered(&mut self.sent, lanes);
-            let [mut zero, mut one] = [0; 2].map(|_| vec![0; lanes * gate.per]);
-            expand_many(number, &keys, gate.per, &mut zero);
-            keys.iter_mut().for_each(|key| *key ^= delta);
-            expand_many(number, &keys, gate.per, &mut one);
-            let known = gate.numbers.iter().copied().chain(std::iter::repeat(0));
-            let offsets = one.iter_mut().zip(&zero).zip(known);
-            offsets.for_each(|((one, zero), v)| *one = zero.wrapping_add(v).wrapping_sub(*one));
-            pack(&one, gate.width, &mut message);
-            zero.iter_mut().for_each(|zero| *zero = zero.wrapping_neg());
-            *result = zero;
+            let flips: Option<Vec<Plane>> =
+                (0..gate.digit_bits).map(|_| read_plane(&mut corrected, gate.lanes)).collect();
+            let mut flips = flips.ok_or_else(|| self.malformed("choices"))?;
+            flips.reverse();
+            let (keys, others) = rest.split_at(gate.transfers() as usize);
+            rest = others;
+            *result = match &flips[..] {
+                [flips] => self.offer_bits(gate, keys, flips, &mut message),
+                _ => self.offer_digits(gate, keys, &flips, &mut message),
+            };
         }
         let received = self.exchange(&message, count::number_bytes(gates, me) as usize)?;
-        let (mut received, mut at) = (&received[..], 0);
+        let (mut received, mut rest) = (&received[..], &tags[..]);
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == me) {
-            let lanes = gate.lanes;
-            let bytes = packed_len(lanes * gate.per, gate.width);
-            let (own, rest) = received.split_at(bytes.min(received.len()));
-            received = rest;
-            let offsets =
-                unpack(own, gate.width, lanes * gate.per).ok_or_else(|| self.malformed("numbers"))?;
-            let number = Self::numbered(&mut self.received, lanes);
-            let mut values = vec![0; lanes * gate.per];
-            expand_many(number, &tags[at..at + lanes], gate.per, &mut values);
-            at += lanes;
-            for (lane, offsets) in offsets.chunks(gate.per.max(1)).enumerate() {
-                let chosen = gate.choices.bit(lane).wrapping_neg() & mask(gate.width);
-                let values = &mut values[lane * gate.per..][..offsets.len()];
-                values.iter_mut().zip(offsets).for_each(|(v, o)| *v = v.wrapping_add(o & chosen));
-            }
-            *result = values;
+            let (own, others) = received.split_at((gate.number_bytes() as usize).min(received.len()));
+            received = others;
+            let (tags, others) = rest.split_at(gate.transfers() as usize);
+            rest = others;
+            let numbers = packed_len(gate.lanes * gate.per, gate.width);
+            let (trees, offsets) = own.split_at(own.len().saturating_sub(numbers));
+            let offsets = unpack(offsets, gate.width, gate.lanes * gate.per)
+                .ok_or_else(|| self.malformed("numbers"))?;
+            *result = match gate.digit_bits {
+                1 => self.choose_bits(gate, tags, &offsets),
+                _ => self.choose_digits(gate, tags, trees, &offsets),
+            };
         }
         Ok(results)
     }
+}
+
+/// One end of a gate [`Choose`].
+impl Gates<'_> {
+    /// The other party's end of bits: appends its offsets and returns its shares.
+    fn offer_bits(
+        &mut self,
+        gate: &Choose,
+        keys: &[Block],
+        flips: &Plane,
+        message: &mut Vec<u8>,
+    ) -> Vec<u64> {
+        let delta = self.sender.delta();
+        let flip = |(lane, key): (usize, &Block)| key ^ (delta & Block::from(flips.bit(lane)).wrapping_neg());
+        let mut keys: Vec<Block> = keys.iter().enumerate().map(flip).collect();
+        let number = Self::numbered(&mut self.sent, gate.lanes);
+        let [mut zero, mut one] = [0; 2].map(|_| vec![0; gate.lanes * gate.per]);
+        expand_many(number, &keys, gate.per, &mut zero);
+        keys.iter_mut().for_each(|key| *key ^= delta);
+        expand_many(number, &keys, gate.per, &mut one);
+        let offsets = one.iter_mut().zip(&zero).zip(known(gate));
+        offsets.for_each(|((one, zero), v)| *one = zero.wrapping_add(v).wrapping_sub(*one));
+        pack(&one, gate.width, message);
+        zero.iter_mut().for_each(|zero| *zero = zero.wrapping_neg());
+        zero
+    }
+
+    /// The chooser's end of bits.
+    fn choose_bits(&mut self, gate: &Choose, tags: &[Block], offsets: &[u64]) -> Vec<u64> {
+        let number = Self::numbered(&mut self.received, gate.lanes);
+        let mut values = vec![0; gate.lanes * gate.per];
+        expand_many(number, tags, gate.per, &mut values);
+        let choices = gate.choices.first().cloned().unwrap_or_default();
+        for (lane, offsets) in offsets.chunks(gate.per.max(1)).enumerate() {
+            let chosen = choices.bit(lane).wrapping_neg() & mask(gate.width);
+            let values = &mut values[lane * gate.per..][..offsets.len()];
+            values.iter_mut().zip(offsets).for_each(|(v, o)| *v = v.wrapping_add(o & chosen));
+        }
+        values
+    }
+
+    /// The other party's end of digits.
+    fn offer_digits(
+        &mut self,
+        gate: &Choose,
+        keys: &[Block],
+        flips: &[Plane],
+        message: &mut Vec<u8>,
+    ) -> Vec<u64> {
+        let number = Self::numbered(&mut self.sent, gate.lanes << gate.digit_bits);
+        let digits::Offer { trees, mut hiding, shares } =
+            digits::offer(gate, number, self.sender.delta(), keys, flips);
+        trees.iter().for_each(|tree| message.extend_from_slice(&tree.to_le_bytes()));
+        hiding.iter_mut().zip(known(gate)).for_each(|(u, v)| *u = v.wrapping_sub(*u));
+        pack(&hiding, gate.width, message);
+        shares
+    }
+
+    /// The chooser's end of digits.
+    fn choose_digits(&mut self, gate: &Choose, tags: &[Block], trees: &[u8], offsets: &[u64]) -> Vec<u64> {
+        let number = Self::numbered(&mut self.received, gate.lanes << gate.digit_bits);
+        let trees = trees.as_chunks().0.iter().map(|bytes| Block::from_le_bytes(*bytes)).collect();
+        digits::choose(gate, number, tags, trees, offsets)
+    }
+}
+
+/// The other party's numbers; zeros where it has none.
+fn known(gate: &Choose) -> impl Iterator<Item = u64> {
+    gate.numbers.iter().copied().chain(std::iter::repeat(0))
 }

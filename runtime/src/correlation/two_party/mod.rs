@@ -4,6 +4,7 @@
 //! correlated oblivious transfers ([`ot`]) in the gates ([`gates`]) of the recipe in `marill_program::two_party`, and
 //! large matrix products by homomorphic encryption ([`he`]). There is no third party whom anybody has to trust.
 
+mod digits;
 pub mod gates;
 pub mod he;
 pub mod keys;

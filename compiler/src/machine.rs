@@ -18,7 +18,7 @@ pub const TRANSFER_S: f64 = 2.5e-7;
 /// Seconds of a number that one of them carries, at both parties together.
 pub const TRANSFERRED_NUMBER_S: f64 = 4e-8;
 /// Seconds of a number that a leaf of a digit's tree is expanded to, at one party.
-pub const LEAF_NUMBER_S: f64 = 1.5e-9;
+pub const LEAF_NUMBER_S: f64 = 1.8e-9;
 /// Seconds of a multiply-add of one limb of encrypted products, at both parties together.
 pub const ENCRYPTED_PRODUCT_S: f64 = 3e-10;
 

@@ -5,7 +5,7 @@
 //! its scores by the lowest score.
 
 use marill_plaintext::{DType, Op, Tensor};
-use marill_program::Target;
+use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
 use super::positive::Domain;
@@ -18,6 +18,9 @@ const MASKED: f32 = -1e4;
 
 /// Probabilities reach 1, and carries take them a little beyond; a bound is never reached.
 pub(super) const PROBABILITY_BOUND: f64 = 1.01;
+
+/// Groups of rows of similar lengths.
+const ROW_GROUPS: usize = 4;
 
 /// Which positions of the score matrices are kept.
 pub(super) struct Packing {
@@ -159,14 +162,58 @@ impl Lowering<'_> {
         let log2_max = (packing.keys as f64 * 3.0).log2().ceil() as i32;
         let inverse = self.positive(sum, &Domain { log2_min: -2, log2_max }, |y| 1.0 / y)?;
         let factor = self.builder.open(inverse, Target::Both);
-        let rows_of_kept: Vec<usize> = packing.kept.iter().map(|&at| at / packing.keys).collect();
-        let factor = self.take(factor, &rows_of_kept)?;
-
         let masked = self.builder.open(e, Target::Both);
         let operand = Operand::Narrow(signed_bits(4.0, p.probability_frac));
-        let product = self.builder.mul(masked, factor, [operand, Operand::Wide], PROBABILITY_BOUND)?;
+        let product = match self.cost.suite {
+            Suite::Dealer => {
+                let rows_of_kept: Vec<usize> = packing.kept.iter().map(|&at| at / packing.keys).collect();
+                let factor = self.take(factor, &rows_of_kept)?;
+                self.builder.mul(masked, factor, [operand, Operand::Wide], PROBABILITY_BOUND)?
+            }
+            Suite::TwoParty => self.times_rows(masked, operand, factor, packing)?,
+        };
         Ok(self.builder.at_frac(product, p.probability_frac))
     }
+
+    /// Packed elements times one factor for each row. Two parties alone choose once for a whole row, so rows of about the
+    /// same length are multiplied together, the shorter ones filled up with what is then dropped.
+    fn times_rows(&mut self, x: Id, operand: Operand, factor: Id, packing: &Packing) -> Result<Id> {
+        let narrow = Operand::Narrow(signed_bits(self.builder.bound(factor), self.builder.frac(factor)));
+        let (mut products, mut places, mut filled) = (Vec::new(), vec![0; packing.kept.len()], 0);
+        for rows in row_groups(&packing.rows) {
+            let longest = rows.iter().map(Vec::len).max().unwrap_or(1);
+            let mut indices = Vec::with_capacity(rows.len() * longest);
+            for row in rows {
+                row.iter().enumerate().for_each(|(at, &packed)| places[packed] = filled + indices.len() + at);
+                indices.extend(row.iter().chain(std::iter::repeat(&row[0])).take(longest));
+            }
+            filled += indices.len();
+            let each = self.take(x, &indices)?;
+            let by_row = Op::Reshape { shape: vec![packing.batch, rows.len(), longest] };
+            let each = self.builder.movement(&by_row, &[each])?;
+            let numbers: Vec<usize> = rows.iter().map(|row| packing.kept[row[0]] / packing.keys).collect();
+            let factors = self.take(factor, &numbers)?;
+            let factors = self
+                .builder
+                .movement(&Op::Reshape { shape: vec![packing.batch, rows.len(), 1] }, &[factors])?;
+            let product = self.builder.mul(each, factors, [operand, narrow], PROBABILITY_BOUND)?;
+            let flat = Op::Reshape { shape: vec![packing.batch, rows.len() * longest] };
+            products.push(self.builder.movement(&flat, &[product])?);
+        }
+        let all = match products[..] {
+            [] => return Ok(x),
+            [all] => all,
+            _ => self.builder.movement(&Op::Concat { axis: 1 }, &products)?,
+        };
+        self.take(all, &places)
+    }
+}
+
+/// Rows in a few groups of similar lengths.
+fn row_groups(rows: &[Vec<usize>]) -> impl Iterator<Item = &[Vec<usize>]> {
+    let is_even = rows.windows(2).all(|pair| pair[0].len() == pair[1].len());
+    let groups = if is_even { 1 } else { ROW_GROUPS };
+    rows.chunks(rows.len().div_ceil(groups).max(1))
 }
 
 fn row_of_each(packing: &Packing) -> Vec<usize> {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use marill_program::schema::{self, Instruction};
+use marill_program::two_party::digits::digit_count;
 use marill_program::{Network, Suite, Target, plan};
 
 use super::draft::{Builder, Draft, Id, Kind, Operand, signed_bits};
@@ -228,17 +229,25 @@ fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64
     let (length, narrow) = (draft.len() as f64, f64::from(narrow));
     let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
     let width = |id: Id| f64::from(needs[id as usize].own);
-    let (saved, spent) = match &builder.get(before_moves(builder, t.arg)).instruction {
+    let product = before_moves(builder, t.arg);
+    let (saved, spent) = match &builder.get(product).instruction {
         Instruction::MatMul(p) if both(p.a) && both(p.b) => {
             let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
             // Two parties alone send each part of the masks under encryption as well, whose modulus is as much wider.
             let sent = if suite == Suite::TwoParty { 2.0 } else { 1.0 };
             (sent * opened * spared, length * narrow)
         }
-        // Each bit of the narrower part chooses among numbers of the ring, in both directions.
+        // Each digit of the part that serves several elements, or each bit of the narrower, chooses among numbers of the
+        // ring, and so does the carry of the other, in both directions.
         Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {
-            let chosen = length * width(p.a).min(width(p.b)) * spared;
-            (chosen, length * (LIFT_BITS * narrow + spared))
+            let all = builder.get(product).len().max(draft.len());
+            let few = if builder.get(p.a).len() < builder.get(p.b).len() { p.a } else { p.b };
+            let per = all / builder.get(few).len().max(1);
+            let choices = match per {
+                0 | 1 => width(p.a).min(width(p.b)),
+                _ => f64::from(1 + digit_count(needs[few as usize].own, per, needs[at as usize].own)),
+            };
+            (all as f64 * choices * spared, length * (LIFT_BITS * narrow + spared))
         }
         Instruction::Square(q) if suite == Suite::TwoParty => {
             (length * width(q.arg) * spared / 2.0, length * (LIFT_BITS * narrow + spared))
@@ -262,12 +271,12 @@ fn lift_behind(builder: &Builder, needs: &[Need], id: Id) -> Option<Id> {
     })
 }
 
-/// What a value was before it was only moved.
+/// What a value, or the first part of it, was before it was only moved.
 fn before_moves(builder: &Builder, mut id: Id) -> Id {
     while let Instruction::Move(m) = &builder.get(id).instruction
-        && let [arg] = m.args[..]
+        && let Some(arg) = m.args.first()
     {
-        id = arg;
+        id = *arg;
     }
     id
 }

@@ -12,7 +12,7 @@ use marill_kernels::rlwe::sample::{BLOCK, Uniform};
 use marill_kernels::rlwe::{DEGREE, MODULI, TERMS, ntt, product};
 use marill_kernels::transpose::transpose;
 use marill_kernels::vole::Expander;
-use marill_kernels::{Block, MatShape, Prg, Seed, ggm, pack};
+use marill_kernels::{Block, MatShape, Prg, Seed, ggm, pack, ring_vole};
 
 /// A product of `[n, 768]` and `[768, 3072]` on one thread.
 fn product<B: RingElement>(c: &mut Criterion, name: &str, path: Path, n: usize, b: &[B]) {
@@ -78,6 +78,14 @@ fn transfers(c: &mut Criterion) {
     let mut expander = Expander::new(&blocks[..512]);
     let (mut planes, mut sums) = (vec![0; 128 * width], vec![0; 32 * width]);
     let mut columns = vec![0; 128 * width];
+    let leaves = &blocks[..64];
+    let [mut plain, mut weighted] = [vec![0; 768], vec![0; 768]];
+    group.throughput(Throughput::Elements((leaves.len() * plain.len()) as u64));
+    for width in [32, 64] {
+        group.bench_function(BenchmarkId::new("ring VOLE", width), |bench| {
+            bench.iter(|| ring_vole::fold(0, leaves, 5, width, &mut plain, black_box(&mut weighted)));
+        });
+    }
     group.throughput(Throughput::Elements(128 * width as u64));
     group.bench_function("small-field samples", |bench| {
         bench.iter(|| expander.expand(width, black_box(&mut planes), &mut sums));

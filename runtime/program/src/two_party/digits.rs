@@ -11,7 +11,7 @@ const MOST_BITS: u32 = 8;
 const TRANSFER_PS: u64 = 125_000;
 const NUMBER_PS: u64 = 20_000;
 /// What a number of a leaf's stream counts for.
-const LEAF_PS: u64 = 1_500;
+const LEAF_PS: u64 = 1_800;
 /// Bytes of a tree's sum.
 const BLOCK_BYTES: u64 = super::ot::BLOCK_BYTES;
 
@@ -20,6 +20,11 @@ pub(super) fn digit_bits(bits: u32, per: usize, width: u32) -> u32 {
     let most = if per > 1 { bits.clamp(1, MOST_BITS) } else { 1 };
     let cost = |k: &u32| -> u64 { digits(bits, *k).map(|(low, k)| digit_ps(k, per, width - low)).sum() };
     (1..=most).min_by_key(cost).unwrap_or(1)
+}
+
+/// Of how many digits that is.
+pub fn digit_count(bits: u32, per: usize, width: u32) -> u32 {
+    bits.div_ceil(digit_bits(bits, per, width))
 }
 
 /// The digits of a number of `bits` bits, `most` bits each but for the last: their lowest bit, and how many they have.

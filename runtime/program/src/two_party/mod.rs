@@ -9,7 +9,7 @@
 
 pub mod cost;
 pub mod count;
-mod digits;
+pub mod digits;
 pub mod gates;
 pub mod limits;
 pub mod matrix;

@@ -145,6 +145,7 @@ pub fn lower(
         dims: dims.collect(),
         outputs: builder.outputs,
         groups: builder.groups,
+        kbits_per_second: cost.network.kbits_per_second(),
         instructions: builder.drafts.into_iter().map(step).collect(),
     };
     Ok(Lowered { program, constants, held: builder.held })

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use marill_program::schema::{self, Instruction};
 use marill_program::two_party::digits::digit_count;
+use marill_program::two_party::effort::Link;
 use marill_program::{Network, Suite, Target, plan};
 
 use super::draft::{Builder, Draft, Id, Kind, Operand, signed_bits};
@@ -24,8 +25,6 @@ const LIFT_BITS: f64 = 3.5;
 /// # Errors
 /// The value whose ring would have to be wider than 64 bits.
 pub fn solve(builder: &mut Builder, network: Network, suite: Suite) -> Result<(), Id> {
-    // A lift takes a round, in which so many bits could have passed.
-    let round_bits = network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second;
     remove_dead(builder);
     let mut lifted = vec![false; builder.drafts.len()];
     let mut needs = loop {
@@ -41,7 +40,7 @@ pub fn solve(builder: &mut Builder, network: Network, suite: Suite) -> Result<()
             Err(Overflow::Hopeless(id)) => return Err(id),
         }
     };
-    lift_where_worthwhile(builder, &mut needs, &mut lifted, round_bits, suite);
+    lift_where_worthwhile(builder, &mut needs, &mut lifted, network, suite);
     insert_lifts(builder, &mut needs, &lifted);
     patch(builder, &needs);
     Ok(())
@@ -187,7 +186,7 @@ fn lift_where_worthwhile(
     builder: &Builder,
     needs: &mut [Need],
     lifted: &mut [bool],
-    round_bits: f64,
+    network: Network,
     suite: Suite,
 ) {
     let mut users: Vec<Vec<Id>> = vec![Vec::new(); builder.drafts.len()];
@@ -196,7 +195,7 @@ fn lift_where_worthwhile(
     }
     // Narrower operands make no later lift worthwhile that was not: each value is looked at once.
     for at in (0..builder.drafts.len() as Id).rev() {
-        if lifted[at as usize] || !is_worthwhile_lift(builder, needs, at, round_bits, suite) {
+        if lifted[at as usize] || !is_worthwhile_lift(builder, needs, at, network, suite) {
             continue;
         }
         lifted[at as usize] = true;
@@ -221,7 +220,7 @@ fn lift_where_worthwhile(
 
 /// Whether a value is a truncated product of masked values that costs more in the wide ring than a lift and its round: of
 /// matrices, whose openings do; for two parties alone, of elements, whose correlations do.
-fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64, suite: Suite) -> bool {
+fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, network: Network, suite: Suite) -> bool {
     let draft = builder.get(at);
     let Instruction::Truncate(t) = &draft.instruction else { return false };
     let narrow = signed_bits(draft.bound, draft.frac);
@@ -242,10 +241,11 @@ fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64
         Instruction::Mul(p) if both(p.a) && both(p.b) && suite == Suite::TwoParty => {
             let all = builder.get(product).len().max(draft.len());
             let few = if builder.get(p.a).len() < builder.get(p.b).len() { p.a } else { p.b };
+            let link = Link::new(network.kbits_per_second());
             let per = all / builder.get(few).len().max(1);
             let choices = match per {
                 0 | 1 => width(p.a).min(width(p.b)),
-                _ => f64::from(1 + digit_count(needs[few as usize].own, per, needs[at as usize].own)),
+                _ => f64::from(1 + digit_count(link, needs[few as usize].own, per, needs[at as usize].own)),
             };
             (all as f64 * choices * spared, length * (LIFT_BITS * narrow + spared))
         }
@@ -254,7 +254,8 @@ fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, round_bits: f64
         }
         _ => return false,
     };
-    saved > spent + round_bits
+    // A lift takes a round, in which so many bits could have passed.
+    saved > spent + network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second
 }
 
 /// The first truncated value that is made of a masked one and would be narrower if it was lifted.

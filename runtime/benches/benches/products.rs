@@ -4,6 +4,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use marill_benches::{brief, words};
 use marill_kernels::bits::mask;
 use marill_kernels::{MatShape, matmul};
+use marill_program::two_party::effort::Link;
 use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, wide_setup_bytes};
 use marill_runtime::correlation::fresh_seed;
 use marill_runtime::correlation::two_party::he::{pairs, wide};
@@ -51,15 +52,24 @@ fn fixed_weights(c: &mut Criterion) {
 
 /// Masks times masks, and times thin weights.
 fn fresh_pairs(c: &mut Criterion) {
-    let shape =
-        |batch, n, k, m, width, plain_bits, cross| PairShape { batch, n, k, m, width, plain_bits, cross };
+    let link = Link::new(0);
+    let shape = |batch, n, k, m, width, plain_bits, cross| PairShape {
+        batch,
+        n,
+        k,
+        m,
+        width,
+        plain_bits,
+        cross,
+        link,
+    };
     for shape in [
         shape(12, 128, 64, 128, 36, 36, Cross::Both),
         shape(12, 128, 128, 64, 36, 36, Cross::Both),
         shape(1, 128, 768, 8, 53, 18, Cross::Left),
         shape(1, 128, 8, 768, 53, 18, Cross::Left),
     ] {
-        let PairShape { batch, n, k, m, width, plain_bits, cross } = shape;
+        let PairShape { batch, n, k, m, width, plain_bits, cross, .. } = shape;
         let (mut client, mut server) = memory_pair();
         let seed = fresh_seed().expect("randomness");
         pairs::send(&mut client, &[shape], &seed).expect("a channel in memory");

@@ -34,6 +34,11 @@ impl Network {
     pub const LAN: Network = Network { bandwidth_bits_per_second: 1e9, rtt_seconds: 1e-3 };
     /// Two machines on one continent.
     pub const WAN: Network = Network { bandwidth_bits_per_second: 100e6, rtt_seconds: 40e-3 };
+
+    /// Its rate in kbit/s, as programs say it.
+    pub fn kbits_per_second(&self) -> u64 {
+        (self.bandwidth_bits_per_second / 1e3).round() as u64
+    }
 }
 
 impl FromStr for Network {

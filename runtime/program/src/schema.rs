@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -25,6 +25,10 @@ pub struct Program {
     /// Sizes bound to symbolic dimensions, for reports.
     #[prost(message, repeated, tag = "6")]
     pub dims: Vec<Dim>,
+    /// Rate of the network that the program is compiled for, in kbit/s: two parties plan their preprocessing for it. 0 if
+    /// nobody said.
+    #[prost(uint64, tag = "7")]
+    pub kbits_per_second: u64,
 }
 
 /// A symbolic dimension's size.

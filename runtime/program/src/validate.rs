@@ -9,6 +9,7 @@ use prost::Message;
 
 use crate::error::ProgramError;
 use crate::schema::{self, Instruction, Program};
+use crate::two_party::effort::Link;
 use crate::value::{Form, Owner, Target, ValueType};
 
 /// Elements of one value, at most.
@@ -82,6 +83,11 @@ impl ValidProgram {
     /// The program.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The link that two parties plan their preprocessing for.
+    pub fn link(&self) -> Link {
+        Link::new(self.program.kbits_per_second)
     }
 
     /// Number of instructions, which is the number of values.

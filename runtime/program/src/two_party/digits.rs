@@ -3,28 +3,24 @@
 //! A digit of `k` bits takes one offset for each of the other party's numbers where single bits take `k`, but a tree for
 //! each lane, and each party expands `2^k` leaves for each number. So digits pay where one number meets many.
 
-use super::products::BYTE_PS;
+use super::effort::{LEAF_PS, Link, NUMBER_PS, TRANSFER_PS};
 
 /// Bits of a digit, at most.
 const MOST_BITS: u32 = 8;
-/// What an oblivious transfer and a number that it carries count for, at one party, in picoseconds.
-const TRANSFER_PS: u64 = 125_000;
-const NUMBER_PS: u64 = 20_000;
-/// What a number of a leaf's stream counts for.
-const LEAF_PS: u64 = 1_800;
 /// Bytes of a tree's sum.
 const BLOCK_BYTES: u64 = super::ot::BLOCK_BYTES;
 
 /// Bits of the digits by which a number of `bits` bits is chosen, if `per` numbers modulo 2^`width` are multiplied by it.
-pub(super) fn digit_bits(bits: u32, per: usize, width: u32) -> u32 {
+pub(super) fn digit_bits(link: Link, bits: u32, per: usize, width: u32) -> u32 {
     let most = if per > 1 { bits.clamp(1, MOST_BITS) } else { 1 };
-    let cost = |k: &u32| -> u64 { digits(bits, *k).map(|(low, k)| digit_ps(k, per, width - low)).sum() };
+    let cost =
+        |k: &u32| -> u64 { digits(bits, *k).map(|(low, k)| digit_ps(link, k, per, width - low)).sum() };
     (1..=most).min_by_key(cost).unwrap_or(1)
 }
 
 /// Of how many digits that is.
-pub fn digit_count(bits: u32, per: usize, width: u32) -> u32 {
-    bits.div_ceil(digit_bits(bits, per, width))
+pub fn digit_count(link: Link, bits: u32, per: usize, width: u32) -> u32 {
+    bits.div_ceil(digit_bits(link, bits, per, width))
 }
 
 /// The digits of a number of `bits` bits, `most` bits each but for the last: their lowest bit, and how many they have.
@@ -33,8 +29,8 @@ pub(super) fn digits(bits: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
 }
 
 /// Bytes that digits of numbers of `bits` bits take for one lane, about.
-pub(super) fn private_bytes(bits: u32, per: usize, width: u32) -> u64 {
-    let most = digit_bits(bits, per, width);
+pub(super) fn private_bytes(link: Link, bits: u32, per: usize, width: u32) -> u64 {
+    let most = digit_bits(link, bits, per, width);
     digits(bits, most).map(|(low, k)| digit_bytes(k, per, width - low)).sum()
 }
 
@@ -42,9 +38,9 @@ fn digit_bytes(k: u32, per: usize, width: u32) -> u64 {
     u64::from(k - 1) * BLOCK_BYTES + (per as u64 * u64::from(width)).div_ceil(8)
 }
 
-fn digit_ps(k: u32, per: usize, width: u32) -> u64 {
+fn digit_ps(link: Link, k: u32, per: usize, width: u32) -> u64 {
     let per_number = if k > 1 { LEAF_PS << k } else { 0 } + NUMBER_PS;
-    digit_bytes(k, per, width) * BYTE_PS + per as u64 * per_number + u64::from(k) * TRANSFER_PS
+    link.bytes_ps(digit_bytes(k, per, width)) + per as u64 * per_number + u64::from(k) * TRANSFER_PS
 }
 
 #[cfg(test)]
@@ -53,10 +49,11 @@ mod tests {
 
     #[test]
     fn digits_pay_where_a_number_meets_many() {
-        assert_eq!([1, 2].map(|per| digit_bits(30, per, 48)), [1, 1]);
-        assert!(digit_bits(30, 64, 48) >= 4);
-        assert!(digit_bits(30, 768, 48) >= digit_bits(30, 64, 48));
-        assert_eq!(digit_bits(1, 768, 48), 1);
+        let bits =
+            |bits, per| [1_000_000, 100_000, 10_000].map(|rate| digit_bits(Link::new(rate), bits, per, 48));
+        assert_eq!([bits(30, 1), bits(1, 768)], [[1; 3]; 2]);
+        // The slower the link, the larger.
+        assert_eq!([bits(30, 64), bits(30, 768)], [[4, 6, 8]; 2]);
     }
 
     #[test]

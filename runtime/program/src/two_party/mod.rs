@@ -10,6 +10,7 @@
 pub mod cost;
 pub mod count;
 pub mod digits;
+pub mod effort;
 pub mod gates;
 pub mod limits;
 pub mod matrix;

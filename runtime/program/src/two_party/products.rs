@@ -1,6 +1,7 @@
 //! Which matrix products of masks are made by homomorphic encryption, and which by gates.
 
 use super::digits::private_bytes;
+use super::effort::{MULTIPLY_ADD_PS, TRANSFORM_PS};
 use super::matrix::batch;
 use super::rlwe::{Cross, PairShape, WideShape, pair_key, wide_setup_bytes};
 use crate::correlation::fields;
@@ -10,9 +11,6 @@ use crate::value::Form;
 
 /// Products below so many bytes of gates are not worth a key.
 const GATES_BYTES: u64 = 1 << 19;
-/// What a byte and a multiply-add of one limb count for, in picoseconds: a link of 100 Mbit/s, and one core.
-pub(super) const BYTE_PS: u64 = 80_000;
-const MULTIPLY_ADD_PS: u64 = 250;
 /// Coefficients of a ciphertext.
 const DEGREE: u64 = 8192;
 
@@ -37,20 +35,21 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
     let batch = batch(program, at, p.a, p.b);
     let (shape, count, width) = (batch.shape, batch.count, p.width);
     let work = (count * shape.n * shape.k * shape.m) as u64;
+    let link = program.link();
     let sides = if weighted { 1 } else { 2 };
-    let gates_bytes = sides * (count * shape.n * shape.k) as u64 * private_bytes(width, shape.m, width);
+    let gates_bytes = sides * (count * shape.n * shape.k) as u64 * private_bytes(link, width, shape.m, width);
     if gates_bytes <= GATES_BYTES || shape.n == 0 {
         return Some(Method::Gates);
     }
     let cross = if weighted { Cross::Left } else { Cross::Both };
     let pair =
-        PairShape { batch: count, n: shape.n, k: shape.k, m: shape.m, width, plain_bits: width, cross };
+        PairShape { batch: count, n: shape.n, k: shape.k, m: shape.m, width, plain_bits: width, cross, link };
     if !weighted || count != 1 {
         return Some(Method::Pairs(pair));
     }
     let wide = WideShape { k: shape.k, m: shape.m, width };
     let limbs = wide.plan().modulus.limbs as u64;
-    let wide_ps = wide.message_bytes(shape.n) as u64 * BYTE_PS
+    let wide_ps = link.bytes_ps(wide.message_bytes(shape.n) as u64)
         + work / shape.m.max(1) as u64 * (DEGREE + shape.m as u64) * limbs * MULTIPLY_ADD_PS;
     let half = pair.halves().next().map(|half| (half, half.plan()));
     let pair_ps = half.map_or(u64::MAX, |(half, plan)| {
@@ -58,8 +57,8 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
         let transforms = (half.k as u64).div_ceil(1 << plan.log_terms)
             * (half.columns as u64).div_ceil(plan.columns as u64)
             + half.results(&plan) as u64;
-        (pair.request_bytes() + pair.reply_bytes()) * BYTE_PS
-            + (2 * work + transforms * DEGREE * 40) * limbs * MULTIPLY_ADD_PS
+        link.bytes_ps(pair.request_bytes() + pair.reply_bytes())
+            + limbs * (2 * work * MULTIPLY_ADD_PS + transforms * TRANSFORM_PS)
     });
     if pair_ps < wide_ps {
         return Some(Method::Pairs(pair));

@@ -40,7 +40,7 @@ pub fn make<E: Engine>(
     let gates = instructions.iter().flat_map(|&at| recipe.last_products(at, &segment)).collect();
     segment.multiply(engine, gates)?;
 
-    let mut sums = Sums::new(engine);
+    let mut sums = Sums::new(engine, program.link());
     let mut begun = Vec::new();
     for &at in instructions {
         let mut of_instruction = Vec::new();

@@ -22,6 +22,7 @@ use marill_kernels::rlwe::residues::RESIDUE_BYTES;
 use marill_kernels::rlwe::switching::{joins, switches};
 use marill_kernels::rlwe::{DEGREE, LIMBS, keys};
 
+use super::effort::{Link, TRANSFORM_PS};
 use crate::cost::SEED_BYTES;
 
 /// Statistical security, in bits.
@@ -189,14 +190,16 @@ pub struct PairShape {
     /// The server's matrices are `plain_bits`-bit two's complement numbers; `width` where they are masks.
     pub plain_bits: u32,
     pub cross: Cross,
+    /// What the plan is for.
+    pub link: Link,
 }
 
 impl PairShape {
     /// The one or two halves, each a product of an encrypted left side by a plain right side. The right half is
     /// transposed: `b0^T x a1^T`.
     pub fn halves(&self) -> impl Iterator<Item = HalfShape> + use<> {
-        let PairShape { batch, n, k, m, width, plain_bits, cross } = *self;
-        let half = move |rows, columns| HalfShape { batch, rows, k, columns, width, plain_bits };
+        let PairShape { batch, n, k, m, width, plain_bits, cross, link } = *self;
+        let half = move |rows, columns| HalfShape { batch, rows, k, columns, width, plain_bits, link };
         let left = (cross != Cross::Right).then(|| half(n, m));
         let right = (cross != Cross::Left).then(|| half(m, n));
         left.into_iter().chain(right)
@@ -233,6 +236,7 @@ pub struct HalfShape {
     pub columns: usize,
     pub width: u32,
     pub plain_bits: u32,
+    pub link: Link,
 }
 
 /// How a half is cut into blocks `[rows, 2^log_terms] x [2^log_terms, columns]`, one ciphertext each.
@@ -247,11 +251,8 @@ pub struct HalfPlan {
     pub columns: usize,
 }
 
-/// What one transform of one limb costs, in bytes of traffic that take as long: 32 microseconds at 100 Mbit/s.
-const TRANSFORM_COST: u64 = 400;
-
 impl HalfShape {
-    /// The plan of least cost: bytes, and time as bytes.
+    /// The plan that takes least time on the link and on one core.
     pub fn plan(&self) -> HalfPlan {
         let most = ceil_log2(self.k).min(PAIR_LEVELS);
         let plans = (0..=most).flat_map(|log_terms| {
@@ -280,7 +281,9 @@ impl HalfShape {
         let switched = whole * switches(1 << plan.log_terms) + if rest > 0 { switches(rest) } else { 0 };
         let products = results * self.k.div_ceil(1 << plan.log_terms);
         let transforms = switched * limbs * (limbs + 2) + products * limbs + results * limbs;
-        self.request_bytes(plan) + self.reply_bytes(plan) + transforms as u64 * TRANSFORM_COST
+        self.link
+            .bytes_ps(self.request_bytes(plan) + self.reply_bytes(plan))
+            .saturating_add(transforms as u64 * TRANSFORM_PS)
     }
 
     /// Ciphertexts of a request.
@@ -382,7 +385,8 @@ mod tests {
         for (batch, rows, columns, log_terms) in
             [(3, 5, 7, 1), (1, 64, 11008, 3), (12, 100, 64, 0), (5, 32, 64, 2)]
         {
-            let half = HalfShape { batch, rows, k: 40, columns, width: 37, plain_bits: 37 };
+            let half =
+                HalfShape { batch, rows, k: 40, columns, width: 37, plain_bits: 37, link: Link::new(0) };
             for columns in [1, 4, 64] {
                 let plan = half.block(log_terms, (DEGREE >> log_terms) / columns / 4, columns);
                 for group in half.groups(&plan) {
@@ -418,7 +422,7 @@ mod tests {
     fn plans_of_halves_fit_a_ciphertext() {
         for (batch, rows, k, columns) in [(1, 1, 1, 1), (12, 128, 64, 128), (1, 128, 768, 8), (3, 5, 33, 17)]
         {
-            let half = HalfShape { batch, rows, k, columns, width: 36, plain_bits: 36 };
+            let half = HalfShape { batch, rows, k, columns, width: 36, plain_bits: 36, link: Link::new(0) };
             let plan = half.plan();
             let worst = 35.0 + (22.0 * (k * plan.columns) as f64).log2();
             let held = plan.modulus.flood_bits + 36 + FLOOD_MARGIN_BITS;

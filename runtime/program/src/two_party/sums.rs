@@ -1,6 +1,7 @@
 //! Sums of products, gathered so that those which do not depend on each other are made together.
 
 use super::digits::{digit_bits, digits};
+use super::effort::Link;
 use super::gates::{Choose, Engine, Side};
 use super::planes::{Plane, planes_of};
 use crate::fixed::mask;
@@ -42,6 +43,7 @@ pub(super) struct To {
 /// This party's shares of sums; nothing where only costs are counted.
 pub(super) struct Sums<'e, E: Engine> {
     engine: &'e mut E,
+    link: Link,
     sums: Vec<Vec<u64>>,
     waiting: Vec<Choose>,
     sinks: Vec<Sink>,
@@ -51,9 +53,10 @@ pub(super) struct Sums<'e, E: Engine> {
 }
 
 impl<'e, E: Engine> Sums<'e, E> {
-    pub fn new(engine: &'e mut E) -> Sums<'e, E> {
+    pub fn new(engine: &'e mut E, link: Link) -> Sums<'e, E> {
         Sums {
             engine,
+            link,
             sums: Vec::new(),
             waiting: Vec::new(),
             sinks: Vec::new(),
@@ -183,7 +186,7 @@ impl<'e, E: Engine> Sums<'e, E> {
     ) -> Result<(), E::Error> {
         let bits = bits.min(to.width);
         let planes = if self.side() == chooser { planes_of(own, 0, bits as usize) } else { Vec::new() };
-        for (low, count) in digits(bits, digit_bits(bits, lanes.per, to.width)) {
+        for (low, count) in digits(bits, digit_bits(self.link, bits, lanes.per, to.width)) {
             let digit = planes.get(low as usize..(low + count) as usize).unwrap_or_default();
             let gate = self.gate(chooser, lanes, to.width - low, count, digit, || own.to_vec());
             let factor = to.factor.wrapping_mul(1 << low);

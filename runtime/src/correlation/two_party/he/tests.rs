@@ -1,5 +1,6 @@
 use marill_kernels::bits::mask;
 use marill_kernels::{MatShape, Prg, Seed, matmul};
+use marill_program::two_party::effort::Link;
 use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, key_bytes, pair_key, wide_setup_bytes};
 
 use super::{pairs, wide};
@@ -126,8 +127,17 @@ fn hostile_setups_are_refused() {
 
 #[test]
 fn pairs_are_exact() {
-    let shape =
-        |batch, n, k, m, width, plain_bits, cross| PairShape { batch, n, k, m, width, plain_bits, cross };
+    let link = Link::new(0);
+    let shape = |batch, n, k, m, width, plain_bits, cross| PairShape {
+        batch,
+        n,
+        k,
+        m,
+        width,
+        plain_bits,
+        cross,
+        link,
+    };
     let shapes = [
         shape(2, 32, 64, 48, 36, 36, Cross::Both),
         shape(3, 5, 33, 17, 20, 20, Cross::Both),
@@ -174,7 +184,8 @@ fn pairs_are_exact() {
 
 #[test]
 fn pairs_over_a_channel_and_hostile_peers() {
-    let s = PairShape { batch: 1, n: 4, k: 8, m: 2, width: 37, plain_bits: 37, cross: Cross::Left };
+    let link = Link::new(0);
+    let s = PairShape { batch: 1, n: 4, k: 8, m: 2, width: 37, plain_bits: 37, cross: Cross::Left, link };
     let (client, server) = pair_keys(&[s]);
     let (mut left, mut right) = memory_pair();
     let (a0, b1) = (words(1, 32, 37), words(2, 16, 37));

@@ -10,7 +10,7 @@
 
 use marill_plaintext::evaluate::erf;
 use marill_plaintext::{GeluForm, Op};
-use marill_program::schema::{Basis, BitTable, Fourier, Table};
+use marill_program::schema::{Basis, BitTable, Digits, Fourier, Table};
 use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
@@ -83,13 +83,23 @@ fn shape(op: &Op) -> Shape {
     }
 }
 
-/// Which pieces of the truth tables are inside.
-struct Edges {
-    /// Width of a piece, as a power of two.
-    piece_log2: i32,
-    low: i64,
-    high: i64,
+/// An opened bit that says whether a test holds, or that it does not.
+struct Test {
+    bits: Id,
+    bit: u32,
+    holds: bool,
 }
+
+/// Where an argument lies; there is no test for what is 0.
+struct Place {
+    inside: Test,
+    above: Option<Test>,
+    below: Option<Test>,
+}
+
+/// Fraction bits that comparisons with a window's ends see, and bits of their digits.
+const COMPARED_FRAC: u32 = 6;
+const COMPARED_DIGIT_BITS: u32 = 4;
 
 /// The argument of a series that spans the bound shrinks to 7/8.
 const SHRINK_FACTOR: i64 = 7;
@@ -131,57 +141,88 @@ impl Lowering<'_> {
         let ring = signed_bits(bound, frac);
         self.builder.require_width(opened, ring);
 
-        let (inside, edges) = match self.cost.suite {
-            Suite::Dealer => self.series_inside(&shape, x, opened)?,
-            Suite::TwoParty => self.pieces_inside(&shape, opened)?,
+        let (inside, place) = match self.cost.suite {
+            Suite::Dealer => {
+                let inside = self.series_inside(&shape, x, opened)?;
+                (inside, self.soft_tests(&shape, opened, ring))
+            }
+            Suite::TwoParty => {
+                let (inside, end) = self.pieces_inside(&shape, opened)?;
+                (inside, self.exact_tests(&shape, end, opened, ring)?)
+            }
         };
         let peak = self.builder.bound(inside);
-
-        let low_bits = (frac as i32 + edges.piece_log2) as u32;
-        let index_bits = ring - low_bits;
-        let mut tests: Vec<fn(i64, &Edges) -> bool> = vec![|p, edges| edges.low <= p && p <= edges.high];
-        for (outside, test) in [
-            (shape.above, (|p, edges| p > edges.high) as fn(i64, &Edges) -> bool),
-            (shape.below, |p, edges| p < edges.low),
-        ] {
-            if outside != Outside::Constant(0) {
-                tests.push(test);
-            }
-        }
-        let tables = tests.iter().flat_map(|test| truth_table(index_bits, |p| test(p, &edges))).collect();
-        let table = BitTable { arg: opened, low_bits, index_bits, tables };
-        let where_ = self.builder.bit_table(table, tests.len() as u32);
-        let bits = self.builder.open_bits(where_, tests.len() as u32);
-
         let masked = self.builder.open(inside, Target::Both);
         let operand = Operand::Narrow(signed_bits(peak, frac));
-        if self.cost.suite == Suite::TwoParty {
-            // The ring holds even what the bit discards, so that checks on samples need not know.
-            self.builder.require_width(masked, signed_bits(peak, frac));
-        }
-        let mut result = self.builder.bit_product(bits, 0, masked, operand);
-        let mut bit = 1;
-        for outside in [shape.above, shape.below] {
+        let mut result = self.builder.bit_product(place.inside.bits, place.inside.bit, masked, operand);
+        for (outside, test) in [(shape.above, place.above), (shape.below, place.below)] {
+            let Some(Test { bits, bit, holds }) = test else { continue };
             let part = match outside {
-                Outside::Constant(0) => continue,
                 Outside::Identity => self.builder.bit_product(bits, bit, opened, Operand::Narrow(ring)),
                 Outside::Constant(value) => {
                     let one = self.builder.bit_to_arithmetic(bits, bit);
+                    let value = if holds { value } else { -value };
                     self.builder.scale(one, value << frac, frac)
                 }
             };
             result = self.builder.add(result, part)?;
-            bit += 1;
+            if let (Outside::Constant(value), false) = (outside, holds) {
+                let constant = self.scalar(value as f32, frac);
+                result = self.builder.add(result, constant)?;
+            }
         }
         let saturates = shape.above != Outside::Identity;
         self.builder.set_bound(result, if saturates { 1.01 } else { bound });
         Ok(result)
     }
 
+    /// Truth tables over pieces of `2^PIECE_LOG2`: inside, above or below, softly at the borders.
+    fn soft_tests(&mut self, shape: &Shape, opened: Id, ring: u32) -> Place {
+        let edge = (shape.window / 2f64.powi(PIECE_LOG2)) as i64;
+        let low_bits = (self.precision.activation_frac as i32 + PIECE_LOG2) as u32;
+        let index_bits = ring - low_bits;
+        let mut tables = truth_table(index_bits, |p| -edge <= p && p <= edge);
+        let mut count = 1;
+        let mut test = |outside, test: &dyn Fn(i64) -> bool| {
+            if outside == Outside::Constant(0) {
+                return None;
+            }
+            tables.extend(truth_table(index_bits, test));
+            count += 1;
+            Some(count - 1)
+        };
+        let above = test(shape.above, &|p| p > edge);
+        let below = test(shape.below, &|p| p < -edge);
+        let table = BitTable { arg: opened, low_bits, index_bits, tables };
+        let looked_up = self.builder.bit_table(table, count);
+        let bits = self.builder.open_bits(looked_up, count);
+        let test = |bit| Test { bits, bit, holds: true };
+        Place { inside: test(0), above: above.map(test), below: below.map(test) }
+    }
+
+    /// Comparisons with `end` to either side, which between two parties cost less than tables that are as sharp.
+    fn exact_tests(&mut self, shape: &Shape, end: f64, opened: Id, ring: u32) -> Result<Place> {
+        let low_bits = self.precision.activation_frac.saturating_sub(COMPARED_FRAC);
+        let compared_frac = self.precision.activation_frac - low_bits;
+        let end = (end * 2f64.powi(compared_frac as i32)) as i64;
+        let width = ring - low_bits;
+        let thresholds = vec![-end, end];
+        let digits = Digits { arg: opened, digit_bits: COMPARED_DIGIT_BITS, thresholds, low_bits, width };
+        let reached = self.builder.compare(digits);
+        let [low, high] = [0, 1].map(|i| self.bit_slice(reached, i, opened));
+        let (low, high) = (low?, high?);
+        let mut test = |of: Id, holds| Test { bits: self.builder.open_bits(of, 1), bit: 0, holds };
+        let (above, below) = [(shape.above, high, true), (shape.below, low, false)]
+            .map(|(outside, of, holds)| (outside != Outside::Constant(0)).then(|| test(of, holds)))
+            .into();
+        let inside = self.builder.exclusive_or(low, high);
+        let bits = self.builder.open_bits(inside, 1);
+        Ok(Place { inside: Test { bits, bit: 0, holds: true }, above, below })
+    }
+
     /// What stands inside the window: a series.
-    fn series_inside(&mut self, shape: &Shape, x: Id, opened: Id) -> Result<(Id, Edges)> {
+    fn series_inside(&mut self, shape: &Shape, x: Id, opened: Id) -> Result<Id> {
         let (frac, bound) = (self.precision.activation_frac, self.builder.bound(x));
-        let margin = 2f64.powi(PIECE_LOG2);
         let fit = windowed(shape);
         let (constant, waves) = match shape.parity {
             Parity::Even => (fit.coefficients[0], fit.coefficients[1..].to_vec()),
@@ -211,22 +252,21 @@ impl Lowering<'_> {
         }
         let inside = self.builder.at_frac(inside, frac);
         self.builder.set_bound(inside, peak);
-        let edge = (shape.window / margin) as i64;
-        Ok((inside, Edges { piece_log2: PIECE_LOG2, low: -edge, high: edge }))
+        Ok(inside)
     }
 
-    /// What stands inside the window and beyond it: straight pieces over half of the period to either side. Both forms
-    /// are good between the window's end and the pieces', so the tests there may be coarse.
-    fn pieces_inside(&mut self, shape: &Shape, opened: Id) -> Result<(Id, Edges)> {
+    /// Straight pieces, and how far to either side they stand for the function. A window that is a power of two has
+    /// pieces for nothing else: its end comes nearer by the last of them, since a piece may be taken for the next one, and
+    /// by what comparisons do not see.
+    fn pieces_inside(&mut self, shape: &Shape, opened: Id) -> Result<(Id, f64)> {
         let frac = self.precision.activation_frac;
-        let half = 2f64.powi(shape.period_log2 as i32 - 1);
         let f = |x: f64| shape.line * x + shape.offset + (shape.part)(x);
         let error = self.cost.approximate.series_error();
-        let pieces = Pieces::new(&f, (shape.period_log2 as i32, -half), -(frac as i32), error, |_| 1.0);
-        let inside = self.pieced(opened, Operand::Wide, &pieces, frac)?;
-        let piece_log2 = ((half - shape.window) / 2.0).log2().floor() as i32;
-        let end = (half / 2f64.powi(piece_log2)) as i64;
-        Ok((inside, Edges { piece_log2, low: 1 - end, high: end - 2 }))
+        let window_log2 = shape.window.log2().ceil() as i32;
+        let half = 2f64.powi(window_log2);
+        let pieces = Pieces::new(&f, (window_log2 + 1, -half), -(frac as i32), error, |_| 1.0).selected();
+        let end = half - pieces.step() - 2f64.powi(1 - COMPARED_FRAC as i32);
+        Ok((self.pieced(opened, Operand::Wide, &pieces, frac)?, end.min(shape.window)))
     }
 
     /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
@@ -310,16 +350,14 @@ impl Lowering<'_> {
         let range = (EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64);
         let scale = |x: f64| x.exp().max(1.0);
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
-        let value = self.pieced(opened, Operand::Wide, &pieces, result_frac)?;
+        let value = self.pieced(opened, Operand::Wide, &pieces.selected(), result_frac)?;
         // The lowest four of the span are next to nothing, so the test there may be coarse.
         let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);
         let table = BitTable { arg: opened, low_bits: frac + 1, index_bits: integer_bits - 1, tables };
         let above = self.builder.bit_table(table, 1);
         let bits = self.builder.open_bits(above, 1);
         let masked = self.builder.open(value, Target::Both);
-        // The ring holds even what the bit discards, so that checks on samples need not know.
         let ring = signed_bits(self.builder.bound(value), result_frac);
-        self.builder.require_width(masked, ring);
         Ok(self.builder.bit_product(bits, 0, masked, Operand::Narrow(ring)))
     }
 }

@@ -224,6 +224,12 @@ impl Builder {
         self.binary(a, b, false)
     }
 
+    /// The exclusive or of boolean words of equal shape.
+    pub fn exclusive_or(&mut self, a: Id, b: Id) -> Id {
+        let (shape, kind) = (self.shape(a).to_vec(), self.get(a).kind);
+        self.push(Instruction::Add(schema::Binary { a, b }), kind, shape, 0, 1.0)
+    }
+
     /// `a - b` of equal fraction bits.
     pub fn sub(&mut self, a: Id, b: Id) -> Result<Id> {
         self.binary(a, b, true)

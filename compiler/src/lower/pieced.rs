@@ -26,6 +26,8 @@ pub(super) struct Pieces<'f> {
     index_bits: u32,
     /// The error that is kept, where it is smallest.
     error: f64,
+    /// Whether a bit discards what the pieces say of values beyond their range.
+    selected: bool,
 }
 
 impl<'f> Pieces<'f> {
@@ -37,12 +39,17 @@ impl<'f> Pieces<'f> {
         error: f64,
         scale: impl Fn(f64) -> f64,
     ) -> Pieces<'f> {
-        let mut all = Pieces { f, range_log2, low, index_bits: 1, error };
-        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error };
+        let mut all = Pieces { f, range_log2, low, index_bits: 1, error, selected: false };
+        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error, selected: false };
         let most = ((range_log2 - narrowest_log2).max(1) as u32).min(MOST_INDEX_BITS);
         all.index_bits = (1..most).find(|&bits| with(bits).largest_error(&scale) <= error).unwrap_or(most);
         all.error *= (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
         all
+    }
+
+    /// The same where a bit discards what is said of values beyond the range: the result's ring need not hold it.
+    pub fn selected(self) -> Pieces<'f> {
+        Pieces { selected: true, ..self }
     }
 
     /// Fraction bits of slopes: what is left over counts over one piece, and may take a third of the error.
@@ -60,7 +67,8 @@ impl<'f> Pieces<'f> {
         1 << self.index_bits
     }
 
-    fn step(&self) -> f64 {
+    /// Width of a piece.
+    pub fn step(&self) -> f64 {
         2f64.powi(self.range_log2 - self.index_bits as i32)
     }
 
@@ -129,7 +137,8 @@ impl Column {
 
 impl Lowering<'_> {
     /// A function of a masked value whose low integer bits say where it is, with `result_frac` fraction bits. Where the
-    /// others say that it is elsewhere, what comes out is some piece's line, however far out. `operand` is how the value
+    /// others say that it is elsewhere, what comes out is some piece's line, however far out; if that is [`Pieces::selected`],
+    /// modulo the result's ring. `operand` is how the value
     /// enters its products with bits.
     pub(super) fn pieced(
         &mut self,
@@ -149,7 +158,14 @@ impl Lowering<'_> {
         };
         let intercepts = Column::new(&all.clone().map(intercept).collect::<Vec<_>>(), result_frac);
         let reach = self.builder.bound(opened);
-        let line = |piece: usize| slopes.value(piece).abs() * reach + intercepts.value(piece).abs();
+        let line = |piece: usize| {
+            let at = |x: f64| (slopes.value(piece) * x + intercepts.value(piece)).abs();
+            let (start, step) = (pieces.start(piece), pieces.step());
+            match pieces.selected {
+                true => at(start - step).max(at(start + step)),
+                false => slopes.value(piece).abs() * reach + intercepts.value(piece).abs(),
+            }
+        };
         let bound = all.map(line).fold(0.0, f64::max);
 
         let mut tables = slopes.tables();

@@ -164,6 +164,7 @@ pub fn interpret(
                     None => headroom.push(measure(program, next, ring, limit)),
                 }
             }
+            headroom.extend(selected_headroom(program, next, &values));
             values[next] = Some(value);
             for argument in arguments(program.instruction(next)) {
                 if last_use[argument as usize] == next as u32 {
@@ -194,8 +195,9 @@ fn lifetimes(program: &ValidProgram) -> Vec<u32> {
 }
 
 /// For each masked value, the base-2 logarithm of the magnitude that its users allow, in units of the last place:
-/// every lift must fit; of several tables the widest counts, since they are pieces of one function. `None` where a bit
-/// selects the value within its ring, which is exact for any: what is selected shows where it goes.
+/// every lift must fit; of several tables the widest counts, since they are pieces of one function. `None` where bits
+/// select the value: what is discarded may be anything, and what is selected is looked at then, or within one ring shows
+/// where it goes.
 fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
     let mut selected = vec![false; program.len()];
     let mut used = vec![false; program.len()];
@@ -213,10 +215,7 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
             *limit = limit.max(log2);
         };
         let instruction = program.instruction(at);
-        let selects = |value: u32| match instruction {
-            Instruction::BitProduct(b) => b.arg == value && program.ty(value).width() >= Some(width),
-            _ => false,
-        };
+        let selects = |value: u32| matches!(instruction, Instruction::BitProduct(b) if b.arg == value);
         for value in arguments(instruction) {
             let only_moved = matches!(instruction, Instruction::Move(_)) && !used[at];
             let seen = if selects(value) || (only_moved && selected[at]) { &mut selected } else { &mut used };
@@ -225,7 +224,6 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
         match instruction {
             Instruction::Lift(l) => lift(l.arg),
             Instruction::Square(s) => lift(s.arg),
-            Instruction::BitProduct(b) => lift(b.arg),
             Instruction::Truncate(t) => {
                 let shift = f64::from(t.shift);
                 let (lift, table) = (lifts[at] + shift, tables[at] + shift);
@@ -319,6 +317,19 @@ fn depths(program: &ValidProgram) -> BTreeMap<u32, u64> {
     (0..program.len()).filter_map(depth).collect()
 }
 
+/// The headroom of what bits select and lift, where instruction `at` does that.
+fn selected_headroom(program: &ValidProgram, at: usize, values: &[Option<Value>]) -> Option<Headroom> {
+    let Instruction::BitProduct(b) = program.instruction(at) else { return None };
+    let width = program.ty(b.arg).width().filter(|&k| Some(k) < program.types()[at].width())?;
+    let (Some(Value::Ring(bits)), Some(Value::Ring(x))) = (&values[b.bits as usize], &values[b.arg as usize])
+    else {
+        return None;
+    };
+    let shape = &program.types()[at].shape;
+    let selected = bits.zip(x, shape, |bits, v| ((bits >> b.bit) & 1).wrapping_mul(v));
+    Some(measure(program, b.arg as usize, &selected, f64::from(width) - 2.0))
+}
+
 /// The headroom of indices of which one, read as a natural number, is not below `depth`.
 fn beyond(program: &ValidProgram, at: usize, ring: &Ring, depth: u64) -> Option<Headroom> {
     let is_beyond = ring.data.iter().any(|&v| v >= depth);
@@ -399,6 +410,9 @@ fn step(
             return Ok(Value::Weight(Weight { tensor, at, width: w.width, frac: w.frac }));
         }
         Instruction::Share(s) => ring(s.arg).clone(),
+        Instruction::Add(b) if matches!(ty.form, Form::Boolean { .. }) => {
+            ring(b.a).zip(ring(b.b), &ty.shape, |x, y| x ^ y)
+        }
         Instruction::Add(b) => ring(b.a).add(ring(b.b), &ty.shape),
         Instruction::Sub(b) => ring(b.a).sub(ring(b.b), &ty.shape),
         Instruction::Scale(s) => ring(s.arg).map(|v| v.wrapping_mul(s.factor as u64)),

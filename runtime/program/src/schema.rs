@@ -81,6 +81,7 @@ pub enum Instruction {
     #[prost(message, tag = "6")]
     Share(Share),
     #[prost(message, tag = "7")]
+    /// Also the exclusive or of `Boolean` words.
     Add(Binary),
     #[prost(message, tag = "8")]
     Sub(Binary),

@@ -525,6 +525,12 @@ impl Checker {
             let width = width.min(other.width().unwrap_or(64));
             return Ok((Form::Masked { width, frac, to: Target::Both }, shape));
         }
+        let (a, other) = (self.get(b.a)?, self.get(b.b)?);
+        if let (Form::Boolean { width }, Form::Boolean { .. }, true) = (a.form, other.form, commutes) {
+            self.equal("bits of both words", other.form, a.form)?;
+            self.equal("shapes of both words", &other.shape, &a.shape)?;
+            return Ok((Form::Boolean { width }, a.shape.clone()));
+        }
         let operand = |value: u32| {
             let ty = self.get(value)?;
             match ty.form {

@@ -131,6 +131,10 @@ impl Executor<'_> {
                 let bits = compare::combine(words, self.width(c.digits), opened, &fields);
                 return bits.map(Value::Boolean).ok_or_else(missing);
             }
+            Instruction::Add(b) if matches!(ty.form, Form::Boolean { .. }) => {
+                let (x, y) = (self.bit_share(at, b.a)?, self.bit_share(at, b.b)?);
+                return Ok(Value::Boolean(local::exclusive_or(x, y)));
+            }
             _ if matches!(ty.form, Form::Masked { .. }) => return self.under_mask(at).map(Value::Masked),
             Instruction::Share(s) => self.share(at, s.arg)?.into_owned(),
             Instruction::Add(b) => local::add(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),

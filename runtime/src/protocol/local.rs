@@ -28,6 +28,11 @@ pub fn sub(x: &Share, y: &Share, shape: &[usize]) -> Share {
     Share::new(x.ring().sub(y.ring(), shape))
 }
 
+/// Words of `x` and `y`, combined by exclusive or.
+pub fn exclusive_or(x: &BitShare, y: &BitShare) -> BitShare {
+    BitShare::new(x.words().zip(y.words(), &x.words().shape, |x, y| x ^ y))
+}
+
 /// `x * factor`.
 pub fn scale(x: &Share, factor: i64) -> Share {
     Share::new(x.ring().map(|v| v.wrapping_mul(factor as u64)))

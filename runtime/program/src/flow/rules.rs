@@ -277,6 +277,9 @@ impl Tracer<'_> {
         match (self.fact(b.a)?.held, self.fact(b.b)?.held) {
             (Held::Masked(_), Held::Ring) => return self.under_mask(b.a, b.b),
             (Held::Ring, Held::Masked(_)) if commutes => return self.under_mask(b.b, b.a),
+            (Held::Xor, Held::Xor) if commutes => {
+                return Ok(hidden(Held::Xor, self.fact(b.a)?.sources.join(self.fact(b.b)?.sources)));
+            }
             _ => {}
         }
         let (left, right) = (self.summand(b.a)?, self.summand(b.b)?);

@@ -138,6 +138,8 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
                 } else if y.kind == Kind::Masked && is_sum {
                     constant_ring(b.a)?;
                     at_both(b.b, Kind::Masked)?
+                } else if x.kind == Kind::Bits && y.kind == Kind::Bits && is_sum {
+                    merged(Kind::Bits, &x, &y)
                 } else if x.kind != Kind::Shares && y.kind != Kind::Shares {
                     return Err(format!("{at}: no shares"));
                 } else {

@@ -264,9 +264,11 @@ impl Lowering<'_> {
         let error = self.cost.approximate.series_error();
         let window_log2 = shape.window.log2().ceil() as i32;
         let half = 2f64.powi(window_log2);
-        let pieces = Pieces::new(&f, (window_log2 + 1, -half), -(frac as i32), error, |_| 1.0).selected();
-        let end = half - pieces.step() - 2f64.powi(1 - COMPARED_FRAC as i32);
-        Ok((self.pieced(opened, Operand::Wide, &pieces, frac)?, end.min(shape.window)))
+        let pieces = Pieces::new(&f, (window_log2 + 1, -half), -(frac as i32), error, |_| 1.0);
+        let unseen = 2f64.powi(-(COMPARED_FRAC as i32));
+        let end = (half - pieces.step() - 2.0 * unseen).min(shape.window);
+        let pieces = pieces.selected(-end - unseen, end + unseen);
+        Ok((self.pieced(opened, Operand::Wide, &pieces, frac)?, end))
     }
 
     /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
@@ -350,7 +352,8 @@ impl Lowering<'_> {
         let range = (EXPONENTIAL_RANGE_LOG2, EXPONENTIAL_LOW as f64);
         let scale = |x: f64| x.exp().max(1.0);
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
-        let value = self.pieced(opened, Operand::Wide, &pieces.selected(), result_frac)?;
+        let value =
+            self.pieced(opened, Operand::Wide, &pieces.selected(EXPONENTIAL_LOW as f64, 2.0), result_frac)?;
         // The lowest four of the span are next to nothing, so the test there may be coarse.
         let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);
         let table = BitTable { arg: opened, low_bits: frac + 1, index_bits: integer_bits - 1, tables };

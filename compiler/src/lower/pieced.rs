@@ -26,8 +26,8 @@ pub(super) struct Pieces<'f> {
     index_bits: u32,
     /// The error that is kept, where it is smallest.
     error: f64,
-    /// Whether a bit discards what the pieces say of values beyond their range.
-    selected: bool,
+    /// The values of which a bit discards none; those beyond may become anything.
+    selected: Option<(f64, f64)>,
 }
 
 impl<'f> Pieces<'f> {
@@ -39,17 +39,18 @@ impl<'f> Pieces<'f> {
         error: f64,
         scale: impl Fn(f64) -> f64,
     ) -> Pieces<'f> {
-        let mut all = Pieces { f, range_log2, low, index_bits: 1, error, selected: false };
-        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error, selected: false };
+        let mut all = Pieces { f, range_log2, low, index_bits: 1, error, selected: None };
+        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error, selected: None };
         let most = ((range_log2 - narrowest_log2).max(1) as u32).min(MOST_INDEX_BITS);
         all.index_bits = (1..most).find(|&bits| with(bits).largest_error(&scale) <= error).unwrap_or(most);
         all.error *= (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
         all
     }
 
-    /// The same where a bit discards what is said of values beyond the range: the result's ring need not hold it.
-    pub fn selected(self) -> Pieces<'f> {
-        Pieces { selected: true, ..self }
+    /// The same where a bit discards what is said of values that are not from `low` to `high`: the result's ring need
+    /// not hold it.
+    pub fn selected(self, low: f64, high: f64) -> Pieces<'f> {
+        Pieces { selected: Some((low, high)), ..self }
     }
 
     /// Fraction bits of slopes: what is left over counts over one piece, and may take a third of the error.
@@ -162,8 +163,11 @@ impl Lowering<'_> {
             let at = |x: f64| (slopes.value(piece) * x + intercepts.value(piece)).abs();
             let (start, step) = (pieces.start(piece), pieces.step());
             match pieces.selected {
-                true => at(start - step).max(at(start + step)),
-                false => slopes.value(piece).abs() * reach + intercepts.value(piece).abs(),
+                Some((low, high)) => {
+                    let ends = [start - step, start + step].map(|x| at(x.clamp(low, high)));
+                    ends[0].max(ends[1]) + pieces.error
+                }
+                None => slopes.value(piece).abs() * reach + intercepts.value(piece).abs(),
             }
         };
         let bound = all.map(line).fold(0.0, f64::max);

@@ -125,7 +125,11 @@ pub fn expand_many(first_tweak: u64, blocks: &[Block], words_each: usize, out: &
 /// Writes the low word and, if there is room, the high one.
 #[inline(always)]
 fn put_words(block: Block, out: &mut [u64]) {
-    out.iter_mut().zip([block as u64, (block >> 64) as u64]).for_each(|(word, half)| *word = half);
+    match out {
+        [low, high, ..] => (*low, *high) = (block as u64, (block >> 64) as u64),
+        [low] => *low = block as u64,
+        [] => {}
+    }
 }
 
 /// `out[i] = pi(s(blocks[i])) ^ s(blocks[i])`, see the module.

@@ -12,6 +12,7 @@ const BLOCK_BYTES: u64 = super::ot::BLOCK_BYTES;
 
 /// Bits of the digits by which a number of `bits` bits is chosen, if `per` numbers modulo 2^`width` are multiplied by it.
 pub(super) fn digit_bits(link: Link, bits: u32, per: usize, width: u32) -> u32 {
+    let bits = bits.min(width);
     let most = if per > 1 { bits.clamp(1, MOST_BITS) } else { 1 };
     let cost =
         |k: &u32| -> u64 { digits(bits, *k).map(|(low, k)| digit_ps(link, k, per, width - low)).sum() };
@@ -20,7 +21,7 @@ pub(super) fn digit_bits(link: Link, bits: u32, per: usize, width: u32) -> u32 {
 
 /// Of how many digits that is.
 pub fn digit_count(link: Link, bits: u32, per: usize, width: u32) -> u32 {
-    bits.div_ceil(digit_bits(link, bits, per, width))
+    bits.min(width).div_ceil(digit_bits(link, bits, per, width))
 }
 
 /// The digits of a number of `bits` bits, `most` bits each but for the last: their lowest bit, and how many they have.
@@ -31,7 +32,7 @@ pub(super) fn digits(bits: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
 /// Bytes that digits of numbers of `bits` bits take for one lane, about.
 pub(super) fn private_bytes(link: Link, bits: u32, per: usize, width: u32) -> u64 {
     let most = digit_bits(link, bits, per, width);
-    digits(bits, most).map(|(low, k)| digit_bytes(k, per, width - low)).sum()
+    digits(bits.min(width), most).map(|(low, k)| digit_bytes(k, per, width - low)).sum()
 }
 
 fn digit_bytes(k: u32, per: usize, width: u32) -> u64 {
@@ -60,5 +61,7 @@ mod tests {
     fn digits_cover_all_bits_once() {
         assert_eq!(digits(7, 3).collect::<Vec<_>>(), [(0, 3), (3, 3), (6, 1)]);
         assert_eq!(digits(0, 3).count(), 0);
+        // Bits above the ring choose nothing.
+        assert_eq!(digit_count(Link::new(0), 60, 64, 20), digit_count(Link::new(0), 20, 64, 20));
     }
 }

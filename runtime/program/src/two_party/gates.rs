@@ -1,5 +1,7 @@
 //! The two gates of which everything is made, and who runs them.
 
+use std::sync::Arc;
+
 use super::ot::BLOCK_BYTES;
 use super::planes::Plane;
 
@@ -43,7 +45,7 @@ pub struct Choose {
     /// The digits' bits from the lowest, at the chooser.
     pub choices: Vec<Plane>,
     /// The numbers, at the other party: `per` for each lane.
-    pub numbers: Vec<u64>,
+    pub numbers: Arc<Vec<u64>>,
 }
 
 impl Choose {

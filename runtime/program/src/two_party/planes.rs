@@ -1,9 +1,11 @@
 //! One bit of every element of a tensor, packed: bit `i` of a plane belongs to element `i`.
 
-/// Bits of some lanes. Without words, all are zero, whatever the number of lanes.
+use std::sync::Arc;
+
+/// Bits of some lanes. Without words, all are zero, whatever the number of lanes. Clones share them.
 #[derive(Clone, Default)]
 pub struct Plane {
-    words: Vec<u64>,
+    words: Arc<Vec<u64>>,
 }
 
 impl Plane {
@@ -13,7 +15,7 @@ impl Plane {
         if let (Some(last), used @ 1..) = (words.last_mut(), lanes % 64) {
             *last &= (1 << used) - 1;
         }
-        Plane { words }
+        Plane { words: Arc::new(words) }
     }
 
     /// Ones in all lanes.
@@ -39,17 +41,21 @@ impl Plane {
     /// Exclusive or, in place.
     pub fn xor_in(&mut self, other: &Plane) {
         if self.words.is_empty() {
-            self.words.clone_from(&other.words);
+            self.words = other.words.clone();
             return;
         }
-        self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a ^= b);
+        Arc::make_mut(&mut self.words).iter_mut().zip(other.words()).for_each(|(a, b)| *a ^= b);
     }
 
     /// Exclusive or.
     pub fn xor(&self, other: &Plane) -> Plane {
-        let mut result = self.clone();
-        result.xor_in(other);
-        result
+        match (self.words.is_empty(), other.words.is_empty()) {
+            (true, _) => other.clone(),
+            (_, true) => self.clone(),
+            _ => {
+                Plane { words: Arc::new(self.words.iter().zip(other.words()).map(|(a, b)| a ^ b).collect()) }
+            }
+        }
     }
 
     /// The lanes at `indices`.
@@ -61,7 +67,7 @@ impl Plane {
         for (lane, &index) in indices.iter().enumerate() {
             words[lane / 64] |= self.bit(index as usize) << (lane % 64);
         }
-        Plane { words }
+        Plane { words: Arc::new(words) }
     }
 }
 
@@ -87,14 +93,14 @@ pub fn planes_of(numbers: &[u64], first: u32, count: usize) -> Vec<Plane> {
         return vec![Plane::default(); count];
     }
     let words = numbers.len().div_ceil(64);
-    let mut planes = vec![Plane { words: vec![0; words] }; count];
+    let mut planes = vec![vec![0; words]; count];
     for (w, block) in numbers.chunks(64).enumerate() {
         let mut square = [0; 64];
         square.iter_mut().zip(block).for_each(|(s, n)| *s = n >> first);
         transpose(&mut square);
-        planes.iter_mut().zip(square).for_each(|(plane, word)| plane.words[w] = word);
+        planes.iter_mut().zip(square).for_each(|(plane, word)| plane[w] = word);
     }
-    planes
+    planes.into_iter().map(|words| Plane { words: Arc::new(words) }).collect()
 }
 
 /// The number of every lane whose bit `i` is in plane `i`, of at most 64 planes. Nothing where no plane has words.

@@ -1,5 +1,7 @@
 //! Sums of products, gathered so that those which do not depend on each other are made together.
 
+use std::sync::Arc;
+
 use super::digits::{digit_bits, digits};
 use super::effort::Link;
 use super::gates::{Choose, Engine, Side};
@@ -132,7 +134,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         // b0 + b1 - 2 b0 b1: the product matters modulo 2^(width - 1) only.
         let chooser = self.turn;
         self.turn = chooser.other();
-        let gate = self.bit_gate(chooser, Lanes::single(lanes), to.width - 1, bit, || own);
+        let gate = self.bit_gate(chooser, Lanes::single(lanes), to.width - 1, bit, || own.into());
         self.push(
             gate,
             Sink { sum: to.sum, factor: to.factor.wrapping_mul(2).wrapping_neg(), terms: 1, per: 1 },
@@ -154,6 +156,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         let zero = if bits.is_empty() { Vec::new() } else { times(|b| b) };
         self.add(to.sum, to.factor, &zero);
         let flipped = if bits.is_empty() { own.to_vec() } else { times(|b| 1u64.wrapping_sub(2 * b)) };
+        let flipped = Arc::new(flipped);
         for chooser in [Side::Client, Side::Server] {
             let gate = self.bit_gate(chooser, lanes, to.width, bit, || flipped.clone());
             self.push(gate, Sink { sum: to.sum, factor: to.factor, terms: 1, per })?;
@@ -185,10 +188,14 @@ impl<'e, E: Engine> Sums<'e, E> {
         own: &[u64],
     ) -> Result<(), E::Error> {
         let bits = bits.min(to.width);
-        let planes = if self.side() == chooser { planes_of(own, 0, bits as usize) } else { Vec::new() };
+        let (planes, own) = match self.side() == chooser {
+            true => (planes_of(own, 0, bits as usize), Vec::new()),
+            false => (Vec::new(), own.to_vec()),
+        };
+        let own = Arc::new(own);
         for (low, count) in digits(bits, digit_bits(self.link, bits, lanes.per, to.width)) {
             let digit = planes.get(low as usize..(low + count) as usize).unwrap_or_default();
-            let gate = self.gate(chooser, lanes, to.width - low, count, digit, || own.to_vec());
+            let gate = self.gate(chooser, lanes, to.width - low, count, digit, || own.clone());
             let factor = to.factor.wrapping_mul(1 << low);
             self.push(gate, Sink { sum: to.sum, factor, terms, per: lanes.per })?;
         }
@@ -207,7 +214,7 @@ impl<'e, E: Engine> Sums<'e, E> {
     ) -> Result<(), E::Error> {
         for i in 0..bits {
             let plane = planes_of(chosen, i, 1).pop().unwrap_or_default();
-            let gate = self.bit_gate(Side::Server, lanes, to.width, &plane, || numbers(i));
+            let gate = self.bit_gate(Side::Server, lanes, to.width, &plane, || numbers(i).into());
             self.push(gate, Sink { sum: to.sum, factor: to.factor, terms: 1, per: lanes.per })?;
         }
         Ok(())
@@ -219,7 +226,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         lanes: Lanes,
         width: u32,
         choices: &Plane,
-        numbers: impl FnOnce() -> Vec<u64>,
+        numbers: impl FnOnce() -> Arc<Vec<u64>>,
     ) -> Choose {
         self.gate(chooser, lanes, width, 1, std::slice::from_ref(choices), numbers)
     }
@@ -231,7 +238,7 @@ impl<'e, E: Engine> Sums<'e, E> {
         width: u32,
         digit_bits: u32,
         choices: &[Plane],
-        numbers: impl FnOnce() -> Vec<u64>,
+        numbers: impl FnOnce() -> Arc<Vec<u64>>,
     ) -> Choose {
         let chooses = self.side() == chooser;
         Choose {
@@ -241,7 +248,7 @@ impl<'e, E: Engine> Sums<'e, E> {
             width,
             digit_bits,
             choices: if chooses { choices.to_vec() } else { Vec::new() },
-            numbers: if chooses { Vec::new() } else { numbers() },
+            numbers: if chooses { Arc::default() } else { numbers() },
         }
     }
 }

@@ -184,7 +184,7 @@ mod tests {
             width,
             digit_bits,
             choices: if mine { planes_of(choices, 0, digit_bits as usize) } else { Vec::new() },
-            numbers: if mine { Vec::new() } else { numbers.to_vec() },
+            numbers: if mine { Vec::new().into() } else { numbers.to_vec().into() },
         }
     }
 

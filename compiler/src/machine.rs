@@ -8,6 +8,8 @@ use marill_program::work::Products;
 pub const PRODUCT_S: f64 = 3.8e-10;
 /// Seconds of a byte of masked weights.
 pub const SETUP_BYTE_S: f64 = 2.4e-9;
+/// Seconds of a byte of encrypted weights, which one party makes.
+pub const ENCRYPTED_BYTE_S: f64 = 1.9e-8;
 /// Seconds of a byte of correlations, half of them the dealer's.
 pub const PREPROCESS_BYTE_S: f64 = 3.5e-9;
 /// Seconds of a byte that is opened, with all that is done element by element, half of them each party's.
@@ -46,9 +48,9 @@ impl Machines {
         if self == Machines::One { 1.0 } else { 0.5 }
     }
 
-    /// Seconds of preprocessing between the two parties, of which each has half.
-    pub fn gates_s(self, work: &Work) -> f64 {
-        self.share()
+    /// Seconds of preprocessing between the two parties, of which each has half, also on the two cores of one machine.
+    pub fn gates_s(work: &Work) -> f64 {
+        Machines::Own.share()
             * (work.transfers as f64 * TRANSFER_S
                 + work.numbers as f64 * TRANSFERRED_NUMBER_S
                 + work.leaves as f64 * LEAF_NUMBER_S

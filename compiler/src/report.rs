@@ -168,19 +168,25 @@ pub fn predict_on(program: &ValidProgram, suite: Suite, network: Network, machin
     let cost = cost::cost(program, program.encode().len() as u64, suite);
     let work = work(program);
     let total = |cost: &PhaseCost| cost.bytes.total();
-    let setup_s = machines.bytes_s(total(&cost.setup), machine::SETUP_BYTE_S);
+    let setup_s = match suite {
+        Suite::Dealer => machines.bytes_s(total(&cost.setup), machine::SETUP_BYTE_S),
+        Suite::TwoParty => total(&cost.setup) as f64 * machine::ENCRYPTED_BYTE_S,
+    };
     let preprocess_s = match suite {
         Suite::Dealer => {
             machines.products_s(&work.preprocess)
                 + machines.bytes_s(total(&cost.preprocess), machine::PREPROCESS_BYTE_S)
         }
-        Suite::TwoParty => machines.gates_s(&Work::new(program)),
+        Suite::TwoParty => Machines::gates_s(&Work::new(program)),
     };
     let online_s =
         machines.products_s(&work.online) + machines.bytes_s(total(&cost.online), machine::ONLINE_BYTE_S);
     Prediction {
-        setup: phase(&cost.setup, network, |network_s| network_s + setup_s),
-        // What comes of a dealer's work streams while the rest is made.
+        // What comes of encryption, or of a dealer's work, streams while the rest is made.
+        setup: phase(&cost.setup, network, |network_s| match suite {
+            Suite::Dealer => network_s + setup_s,
+            Suite::TwoParty => network_s.max(setup_s),
+        }),
         preprocess: phase(&cost.preprocess, network, |network_s| match suite {
             Suite::Dealer => network_s.max(preprocess_s),
             Suite::TwoParty => network_s + preprocess_s,

@@ -463,15 +463,32 @@ fn shaping_delays_about_right() {
     }
 }
 
+/// A sender may be a second ahead of what the network carries, and no more.
+#[test]
+fn a_shaped_sender_waits_for_the_network() {
+    let (client, mut server) = memory_pair();
+    let mut client = client.shaped("1Mbit,1ms".parse().unwrap());
+    let begin = Instant::now();
+    client.send(&[0; 100_000]).unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(700), "{:?}", begin.elapsed());
+    client.send(&[0; 150_000]).unwrap();
+    assert!(begin.elapsed() > Duration::from_millis(900), "{:?}", begin.elapsed());
+    drop(client);
+    assert_eq!(
+        [server.recv(100_000).unwrap().len(), server.recv(150_000).unwrap().len()],
+        [100_000, 150_000]
+    );
+}
+
 #[test]
 fn a_failed_shaped_channel_does_not_wait_for_its_queue() {
     let (client, mut server) = tcp_pair();
     // 100 MB at 1 Mbit/s would take 800 s.
     let mut client = client.shaped("1Mbit,1ms".parse().unwrap());
-    client.send(&vec![0; 100_000_000]).unwrap();
     server.send(&[0; 2]).unwrap();
     let begin = Instant::now();
-    assert!(matches!(client.recv(1).unwrap_err(), RunError::PeerMisbehaved { .. }));
+    let error = client.exchange(&vec![0; 100_000_000], 1).unwrap_err();
+    assert!(matches!(error, RunError::PeerMisbehaved { .. }), "{error}");
     drop(client);
     assert!(begin.elapsed() < Duration::from_secs(3));
 }

@@ -62,21 +62,22 @@ impl Setup {
         let plan = Encrypted::new(program);
         let (wide_shapes, pair_shapes) = (plan.wide_shapes(), plan.pair_shapes());
         let (key, mut theirs) = (fresh_seed()?, Spool::new()?);
+        // The client's key is short and goes first: behind all the server's weights, it would be long in coming.
         match side {
             Side::Client => {
-                if !wide_shapes.is_empty() {
-                    theirs = wide::receive(channel, &wide_shapes)?;
-                }
                 if !pair_shapes.is_empty() {
                     pairs::send(channel, &pair_shapes, &key)?;
                 }
+                if !wide_shapes.is_empty() {
+                    theirs = wide::receive(channel, &wide_shapes)?;
+                }
             }
             Side::Server => {
-                if !wide_shapes.is_empty() {
-                    wide::send(channel, &wide_shapes, &key, |job| weights(plan.wide[job].weight))?;
-                }
                 if !pair_shapes.is_empty() {
                     theirs = pairs::receive(channel, &pair_shapes)?;
+                }
+                if !wide_shapes.is_empty() {
+                    wide::send(channel, &wide_shapes, &key, |job| weights(plan.wide[job].weight))?;
                 }
             }
         }

@@ -116,6 +116,9 @@ fn on_shared_operands() {
         (Op::MatMul, matrices, 2e-3),
         (gelu(GeluForm::Erf), wide, 1e-3),
         (gelu(GeluForm::Tanh), wide, 1e-3),
+        // About the ends of the window.
+        (gelu(GeluForm::Erf), &[(&[4, 64], 3.7, 4.2)], 5e-4),
+        (gelu(GeluForm::Erf), &[(&[4, 64], -4.2, -3.7)], 5e-4),
         (Op::Silu, wide, 1e-3),
         (Op::Tanh, wide, 1e-3),
         (Op::Sigmoid, wide, 1e-3),

@@ -6,7 +6,8 @@
 //!
 //! The argument is opened once. The series comes from cosines and sines of its mask; truth tables on its high bits
 //! say, softly at the borders, whether it lies inside the window or above it. One more opening of those bits and of
-//! the series' value selects. In the window's margin both forms are good, so a soft border does no harm.
+//! the series' value selects. In the window's margin both forms are good, so a soft border does no harm. Between two
+//! parties alone straight pieces take the series' place, and comparisons that of the tables.
 
 use marill_plaintext::evaluate::erf;
 use marill_plaintext::{GeluForm, Op};

@@ -138,9 +138,8 @@ impl Column {
 
 impl Lowering<'_> {
     /// A function of a masked value whose low integer bits say where it is, with `result_frac` fraction bits. Where the
-    /// others say that it is elsewhere, what comes out is some piece's line, however far out; if that is [`Pieces::selected`],
-    /// modulo the result's ring. `operand` is how the value
-    /// enters its products with bits.
+    /// others say that it is elsewhere, what comes out is some piece's line, however far out; if that is
+    /// [`Pieces::selected`], modulo the result's ring. `operand` is how the value enters its products with bits.
     pub(super) fn pieced(
         &mut self,
         opened: Id,

@@ -4,11 +4,10 @@
 //! each lane, and each party expands `2^k` leaves for each number. So digits pay where one number meets many.
 
 use super::effort::{LEAF_PS, Link, NUMBER_PS, TRANSFER_PS};
+use super::ot::BLOCK_BYTES;
 
 /// Bits of a digit, at most.
 const MOST_BITS: u32 = 8;
-/// Bytes of a tree's sum.
-const BLOCK_BYTES: u64 = super::ot::BLOCK_BYTES;
 
 /// Bits of the digits by which a number of `bits` bits is chosen, if `per` numbers modulo 2^`width` are multiplied by it.
 pub(super) fn digit_bits(link: Link, bits: u32, per: usize, width: u32) -> u32 {

@@ -52,22 +52,11 @@ fn fixed_weights(c: &mut Criterion) {
 
 /// Masks times masks, and times thin weights.
 fn fresh_pairs(c: &mut Criterion) {
-    let link = Link::new(0);
-    let shape = |batch, n, k, m, width, plain_bits, cross| PairShape {
-        batch,
-        n,
-        k,
-        m,
-        width,
-        plain_bits,
-        cross,
-        link,
-    };
     for shape in [
-        shape(12, 128, 64, 128, 36, 36, Cross::Both),
-        shape(12, 128, 128, 64, 36, 36, Cross::Both),
-        shape(1, 128, 768, 8, 53, 18, Cross::Left),
-        shape(1, 128, 8, 768, 53, 18, Cross::Left),
+        PairShape::new(12, [128, 64, 128], [36, 36], Cross::Both, Link::new(0)),
+        PairShape::new(12, [128, 128, 64], [36, 36], Cross::Both, Link::new(0)),
+        PairShape::new(1, [128, 768, 8], [53, 18], Cross::Left, Link::new(0)),
+        PairShape::new(1, [128, 8, 768], [53, 18], Cross::Left, Link::new(0)),
     ] {
         let PairShape { batch, n, k, m, width, plain_bits, cross, .. } = shape;
         let (mut client, mut server) = memory_pair();

@@ -7,43 +7,13 @@
 //! has all leaves but that one, and anything in its place, still computes `d u - v`; who has all leaves has `v`; and the
 //! two sum to `d u`.
 
+use std::num::Wrapping;
+use std::ops::AddAssign;
+
 use crate::blocks::{BATCH, Block, permute, tweak_block};
 
 /// Blocks of a stream that are summed at a time.
 const STRETCH: usize = 8;
-
-/// A ring element of which several come from one block.
-trait Piece: Copy + Default + Into<u64> {
-    /// How many.
-    const EACH: usize;
-    /// Number `at` of a block's.
-    fn of(block: Block, at: usize) -> Self;
-    fn add(self, other: Self) -> Self;
-}
-
-impl Piece for u32 {
-    const EACH: usize = 4;
-
-    fn of(block: Block, at: usize) -> u32 {
-        (block >> (32 * at)) as u32
-    }
-
-    fn add(self, other: u32) -> u32 {
-        self.wrapping_add(other)
-    }
-}
-
-impl Piece for u64 {
-    const EACH: usize = 2;
-
-    fn of(block: Block, at: usize) -> u64 {
-        (block >> (64 * at)) as u64
-    }
-
-    fn add(self, other: u64) -> u64 {
-        self.wrapping_add(other)
-    }
-}
 
 /// Overwrites `sums` with `u` and `weighted` with `v`, both modulo 2^`width` with arbitrary bits above; leaf `j` is
 /// expanded by [`crate::blocks::hash`] under the tweak `first_tweak + j`. Which memory is touched depends on public
@@ -61,28 +31,33 @@ pub fn fold(
 ) {
     assert!(leaves.len().is_power_of_two() && flip < leaves.len() && sums.len() == weighted.len());
     match width {
-        0..=32 => fold_as::<u32>(first_tweak, leaves, flip, sums, weighted),
-        _ => fold_as::<u64>(first_tweak, leaves, flip, sums, weighted),
+        0..=32 => fold_as::<_, 4>(first_tweak, leaves, flip, sums, weighted, |bits| Wrapping(bits as u32)),
+        _ => fold_as::<_, 2>(first_tweak, leaves, flip, sums, weighted, |bits| Wrapping(bits as u64)),
     }
 }
 
-fn fold_as<P: Piece>(
+/// With `EACH` ring elements to a block, each of which `element` makes of its lowest bits.
+fn fold_as<T, const EACH: usize>(
     first_tweak: u64,
     leaves: &[Block],
     flip: usize,
     sums: &mut [u64],
     weighted: &mut [u64],
-) {
+    element: impl Fn(Block) -> Wrapping<T>,
+) where
+    T: Copy + Default + Into<u64>,
+    Wrapping<T>: AddAssign,
+{
     let mut inner = leaves.to_vec();
     permute(&mut inner);
     // From the largest number down: what is summed so far is added once more for each step that is left.
     let numbers: Vec<usize> = (0..leaves.len()).rev().collect();
     let mut buffer = [0; BATCH];
-    let stretch = STRETCH * P::EACH;
+    let stretch = STRETCH * EACH;
     for (at, (sums, weighted)) in sums.chunks_mut(stretch).zip(weighted.chunks_mut(stretch)).enumerate() {
-        let blocks = sums.len().div_ceil(P::EACH);
+        let blocks = sums.len().div_ceil(EACH);
         let counters = (at * STRETCH) as u64..;
-        let [mut sum, mut by_number] = [[P::default(); 4 * STRETCH]; 2];
+        let [mut sum, mut by_number] = [[Wrapping(T::default()); 4 * STRETCH]; 2];
         let (sum, by_number) = (&mut sum[..stretch], &mut by_number[..stretch]);
         for group in numbers.chunks(BATCH / STRETCH) {
             let buffer = &mut buffer[..group.len() * blocks];
@@ -96,17 +71,19 @@ fn fold_as<P: Piece>(
             permute(buffer);
             for (row, number) in buffer.chunks_exact(blocks).zip(group) {
                 let inner = inner[number ^ flip];
-                for (block, sum) in row.iter().zip(sum.chunks_exact_mut(P::EACH)) {
+                for (block, sum) in row.iter().zip(sum.chunks_exact_mut(EACH)) {
                     let block = block ^ inner;
-                    sum.iter_mut().enumerate().for_each(|(i, sum)| *sum = sum.add(P::of(block, i)));
+                    sum.iter_mut()
+                        .enumerate()
+                        .for_each(|(i, sum)| *sum += element(block >> (128 / EACH * i)));
                 }
                 if *number > 0 {
-                    by_number.iter_mut().zip(&*sum).for_each(|(total, sum)| *total = total.add(*sum));
+                    by_number.iter_mut().zip(&*sum).for_each(|(total, sum)| *total += *sum);
                 }
             }
         }
-        sums.iter_mut().zip(&*sum).for_each(|(place, sum)| *place = (*sum).into());
-        weighted.iter_mut().zip(&*by_number).for_each(|(place, sum)| *place = (*sum).into());
+        sums.iter_mut().zip(&*sum).for_each(|(place, sum)| *place = sum.0.into());
+        weighted.iter_mut().zip(&*by_number).for_each(|(place, sum)| *place = sum.0.into());
     }
 }
 

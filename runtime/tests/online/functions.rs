@@ -283,3 +283,28 @@ fn one_hot_vectors() {
         assert_eq!(found, expected.collect::<Vec<f64>>());
     }
 }
+
+#[test]
+fn exclusive_or_of_bits() {
+    // Pieces of one unit, so that nothing is soft: whether x is odd, and whether it is negative.
+    let tables = [0b1010_1010u64, 0b1111_0000];
+    let x: Vec<i64> = (0..64).map(|i| i % 8 - 4).collect();
+    let mut b = Builder::new();
+    let input = b.input("x", Owner::Client, "i64[64]");
+    let value = b.masked(input, 3, 0);
+    let [odd, negative] = tables.map(|table| {
+        b.push(Instruction::BitTable(BitTable {
+            arg: value,
+            low_bits: 0,
+            index_bits: 3,
+            tables: vec![table],
+        }))
+    });
+    let either = b.push(Instruction::Add(Binary { a: odd, b: negative }));
+    let bits = b.open_bits(either, 1);
+    let bit = b.bit(bits, 0, 10);
+    b.reveal("y", bit, Target::Client, true);
+    let expected: Vec<f64> = x.iter().map(|x| f64::from((x % 2 != 0) != (*x < 0))).collect();
+    let (outputs, _) = run(&b.finish(), &client_integers(&x));
+    assert_eq!(numbers(&outputs, "y"), expected);
+}

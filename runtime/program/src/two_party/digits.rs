@@ -13,8 +13,10 @@ const MOST_BITS: u32 = 8;
 pub(super) fn digit_bits(link: Link, bits: u32, per: usize, width: u32) -> u32 {
     let bits = bits.min(width);
     let most = if per > 1 { bits.clamp(1, MOST_BITS) } else { 1 };
-    let cost =
-        |k: &u32| -> u64 { digits(bits, *k).map(|(low, k)| digit_ps(link, k, per, width - low)).sum() };
+    let cost = |k: &u32| {
+        let each = digits(bits, *k).map(|(low, k)| digit_ps(link, k, per, width - low));
+        each.fold(0, u64::saturating_add)
+    };
     (1..=most).min_by_key(cost).unwrap_or(1)
 }
 
@@ -40,7 +42,8 @@ fn digit_bytes(k: u32, per: usize, width: u32) -> u64 {
 
 fn digit_ps(link: Link, k: u32, per: usize, width: u32) -> u64 {
     let per_number = if k > 1 { LEAF_PS << k } else { 0 } + NUMBER_PS;
-    link.bytes_ps(digit_bytes(k, per, width)) + per as u64 * per_number + u64::from(k) * TRANSFER_PS
+    let work_ps = (per as u64).saturating_mul(per_number).saturating_add(u64::from(k) * TRANSFER_PS);
+    link.bytes_ps(digit_bytes(k, per, width)).saturating_add(work_ps)
 }
 
 #[cfg(test)]
@@ -60,6 +63,8 @@ mod tests {
     fn digits_cover_all_bits_once() {
         assert_eq!(digits(7, 3).collect::<Vec<_>>(), [(0, 3), (3, 3), (6, 1)]);
         assert_eq!(digits(0, 3).count(), 0);
+        // The slowest link and the longest row there can be.
+        assert!(digit_bits(Link::new(1), 64, 1 << 32, 64) >= 1);
         // Bits above the ring choose nothing.
         assert_eq!(digit_count(Link::new(0), 60, 64, 20), digit_count(Link::new(0), 20, 64, 20));
     }

@@ -42,15 +42,15 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
         return Some(Method::Gates);
     }
     let cross = if weighted { Cross::Left } else { Cross::Both };
-    let pair =
-        PairShape { batch: count, n: shape.n, k: shape.k, m: shape.m, width, plain_bits: width, cross, link };
+    let pair = PairShape::new(count, [shape.n, shape.k, shape.m], [width; 2], cross, link);
     if !weighted || count != 1 {
         return Some(Method::Pairs(pair));
     }
     let wide = WideShape { k: shape.k, m: shape.m, width };
     let limbs = wide.plan().modulus.limbs as u64;
-    let wide_ps = link.bytes_ps(wide.message_bytes(shape.n) as u64)
-        + work / shape.m.max(1) as u64 * (DEGREE + shape.m as u64) * limbs * MULTIPLY_ADD_PS;
+    let wide_ps = link
+        .bytes_ps(wide.message_bytes(shape.n) as u64)
+        .saturating_add(work / shape.m.max(1) as u64 * (DEGREE + shape.m as u64) * limbs * MULTIPLY_ADD_PS);
     let half = pair.halves().next().map(|half| (half, half.plan()));
     let pair_ps = half.map_or(u64::MAX, |(half, plan)| {
         // Each request is multiplied by a transformed block of the plain side for each of its columns' blocks.
@@ -58,7 +58,7 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
             * (half.columns as u64).div_ceil(plan.columns as u64)
             + half.results(&plan) as u64;
         link.bytes_ps(pair.request_bytes() + pair.reply_bytes())
-            + limbs * (2 * work * MULTIPLY_ADD_PS + transforms * TRANSFORM_PS)
+            .saturating_add(limbs * (2 * work * MULTIPLY_ADD_PS + transforms * TRANSFORM_PS))
     });
     if pair_ps < wide_ps {
         return Some(Method::Pairs(pair));

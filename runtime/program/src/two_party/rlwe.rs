@@ -195,6 +195,17 @@ pub struct PairShape {
 }
 
 impl PairShape {
+    /// Products `[n, k] x [k, m]`, with the bits of their ring and of the server's matrices.
+    pub fn new(
+        batch: usize,
+        [n, k, m]: [usize; 3],
+        [width, plain_bits]: [u32; 2],
+        cross: Cross,
+        link: Link,
+    ) -> PairShape {
+        PairShape { batch, n, k, m, width, plain_bits, cross, link }
+    }
+
     /// The one or two halves, each a product of an encrypted left side by a plain right side. The right half is
     /// transposed: `b0^T x a1^T`.
     pub fn halves(&self) -> impl Iterator<Item = HalfShape> + use<> {
@@ -283,7 +294,7 @@ impl HalfShape {
         let transforms = switched * limbs * (limbs + 2) + products * limbs + results * limbs;
         self.link
             .bytes_ps(self.request_bytes(plan) + self.reply_bytes(plan))
-            .saturating_add(transforms as u64 * TRANSFORM_PS)
+            .saturating_add((transforms as u64).saturating_mul(TRANSFORM_PS))
     }
 
     /// Ciphertexts of a request.

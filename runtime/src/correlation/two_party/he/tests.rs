@@ -127,25 +127,14 @@ fn hostile_setups_are_refused() {
 
 #[test]
 fn pairs_are_exact() {
-    let link = Link::new(0);
-    let shape = |batch, n, k, m, width, plain_bits, cross| PairShape {
-        batch,
-        n,
-        k,
-        m,
-        width,
-        plain_bits,
-        cross,
-        link,
-    };
     let shapes = [
-        shape(2, 32, 64, 48, 36, 36, Cross::Both),
-        shape(3, 5, 33, 17, 20, 20, Cross::Both),
-        shape(1, 1, 1, 1, 1, 1, Cross::Both),
-        shape(1, 5, 33, 17, 64, 64, Cross::Left),
-        shape(1, 40, 768, 8, 53, 18, Cross::Left),
-        shape(1, 20, 8, 768, 37, 18, Cross::Left),
-        shape(2, 3, 500, 4, 64, 64, Cross::Right),
+        PairShape::new(2, [32, 64, 48], [36, 36], Cross::Both, Link::new(0)),
+        PairShape::new(3, [5, 33, 17], [20, 20], Cross::Both, Link::new(0)),
+        PairShape::new(1, [1, 1, 1], [1, 1], Cross::Both, Link::new(0)),
+        PairShape::new(1, [5, 33, 17], [64, 64], Cross::Left, Link::new(0)),
+        PairShape::new(1, [40, 768, 8], [53, 18], Cross::Left, Link::new(0)),
+        PairShape::new(1, [20, 8, 768], [37, 18], Cross::Left, Link::new(0)),
+        PairShape::new(2, [3, 500, 4], [64, 64], Cross::Right, Link::new(0)),
     ];
     let (client, server) = pair_keys(&shapes);
     for (at, s) in shapes.iter().enumerate() {
@@ -184,8 +173,7 @@ fn pairs_are_exact() {
 
 #[test]
 fn pairs_over_a_channel_and_hostile_peers() {
-    let link = Link::new(0);
-    let s = PairShape { batch: 1, n: 4, k: 8, m: 2, width: 37, plain_bits: 37, cross: Cross::Left, link };
+    let s = PairShape::new(1, [4, 8, 2], [37; 2], Cross::Left, Link::new(0));
     let (client, server) = pair_keys(&[s]);
     let (mut left, mut right) = memory_pair();
     let (a0, b1) = (words(1, 32, 37), words(2, 16, 37));

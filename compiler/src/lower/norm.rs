@@ -14,7 +14,7 @@ use crate::ir::ValueId;
 /// Fraction bits of a row's mean square.
 const SQUARE_FRAC: u32 = 24;
 /// Bits of the root of the least mean square.
-const ROOT_BITS: i32 = 6;
+const ROOT_BITS: i32 = 8;
 
 impl Lowering<'_> {
     /// `[x]` or `[x, gain, bias]`.

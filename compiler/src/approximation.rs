@@ -30,6 +30,14 @@ impl Approximate {
             Approximate::Balanced | Approximate::Quad => 4e-3,
         }
     }
+
+    /// Largest error of straight pieces, but for what few bits of slopes add.
+    pub fn pieces_error(self) -> f64 {
+        match self {
+            Approximate::Exact => 2.5e-4,
+            Approximate::Balanced | Approximate::Quad => 4e-3,
+        }
+    }
 }
 
 impl fmt::Display for Approximate {

@@ -98,9 +98,8 @@ struct Place {
     below: Option<Test>,
 }
 
-/// Fraction bits that comparisons with a window's ends see, and bits of their digits.
-const COMPARED_FRAC: u32 = 6;
-const COMPARED_DIGIT_BITS: u32 = 4;
+/// Bits of the digits that tell on which side of a window's ends a piece is.
+const COMPARED_DIGIT_BITS: u32 = 3;
 
 /// The argument of a series that spans the bound shrinks to 7/8.
 const SHRINK_FACTOR: i64 = 7;
@@ -110,6 +109,11 @@ const SHRINK_LOG2: u32 = 3;
 const PIECE_LOG2: i32 = -2;
 const ENTRY_FRAC: u32 = 15;
 const POWER_FRAC: u32 = 14;
+
+/// The window of straight pieces, as a power of two to either side.
+fn window_log2(shape: &Shape) -> i32 {
+    shape.window.log2().ceil() as i32
+}
 
 /// The series inside the window.
 fn windowed(shape: &Shape) -> fit::Series {
@@ -128,13 +132,13 @@ impl Lowering<'_> {
     /// GELU, SiLU, tanh, sigmoid or erf.
     pub(super) fn activation(&mut self, op: &Op, x: ValueId) -> Result<Id> {
         let shape = shape(op);
-        let frac = self.precision.activation_frac;
         let x = self.shares(x)?;
         let series = self.cost.series(op, self.builder.get(x).len());
         if let (Suite::Dealer, Some(Series { span: Span::Bound, terms, .. })) = (self.cost.suite, series) {
             return self.whole_activation(&shape, x, terms);
         }
         let shape = Shape { terms: series.map_or(shape.terms, |series| series.terms), ..shape };
+        let frac = self.activation_frac();
         let x = self.builder.at_frac(x, frac);
         let bound = self.precision.activation_bound.max(2f64.powi(shape.period_log2 as i32 - 1));
         self.builder.set_bound(x, bound);
@@ -148,13 +152,15 @@ impl Lowering<'_> {
                 (inside, self.soft_tests(&shape, opened, ring))
             }
             Suite::TwoParty => {
-                let (inside, end) = self.pieces_inside(&shape, opened)?;
-                (inside, self.exact_tests(&shape, end, opened, ring)?)
+                let (inside, pieces) = self.pieces_inside(&shape, opened)?;
+                (inside, self.exact_tests(&shape, pieces, opened, ring)?)
             }
         };
-        let peak = self.builder.bound(inside);
+        let saturates = shape.above != Outside::Identity;
+        let bound = if saturates { 1.01 } else { bound };
         let masked = self.builder.open(inside, Target::Both);
-        let operand = Operand::Narrow(signed_bits(peak, frac));
+        // In the ring of what it is added to, so that it is not lifted on its own account.
+        let operand = Operand::Narrow(signed_bits(self.builder.bound(inside).max(bound), frac));
         let mut result = self.builder.bit_product(place.inside.bits, place.inside.bit, masked, operand);
         for (outside, test) in [(shape.above, place.above), (shape.below, place.below)] {
             let Some(Test { bits, bit, holds }) = test else { continue };
@@ -172,9 +178,18 @@ impl Lowering<'_> {
                 result = self.builder.add(result, constant)?;
             }
         }
-        let saturates = shape.above != Outside::Identity;
-        self.builder.set_bound(result, if saturates { 1.01 } else { bound });
+        self.builder.set_bound(result, bound);
         Ok(result)
+    }
+
+    /// Fraction bits of an activation's argument and of its result. Between two parties alone, where every bit costs, a
+    /// unit is half of what straight pieces may be off.
+    fn activation_frac(&self) -> u32 {
+        let enough = 1 - self.cost.approximate.pieces_error().log2().ceil() as i32;
+        match self.cost.suite {
+            Suite::Dealer => self.precision.activation_frac,
+            Suite::TwoParty => self.precision.activation_frac.min(enough as u32),
+        }
     }
 
     /// Truth tables over pieces of `2^PIECE_LOG2`: inside, above or below, softly at the borders.
@@ -194,20 +209,21 @@ impl Lowering<'_> {
         };
         let above = test(shape.above, &|p| p > edge);
         let below = test(shape.below, &|p| p < -edge);
-        let table = BitTable { arg: opened, low_bits, index_bits, tables };
+        let table = BitTable { arg: opened, low_bits, index_bits, tables, step_bits: 0 };
         let looked_up = self.builder.bit_table(table, count);
         let bits = self.builder.open_bits(looked_up, count);
         let test = |bit| Test { bits, bit, holds: true };
         Place { inside: test(0), above: above.map(test), below: below.map(test) }
     }
 
-    /// Comparisons with `end` to either side, which between two parties cost less than tables that are as sharp.
-    fn exact_tests(&mut self, shape: &Shape, end: f64, opened: Id, ring: u32) -> Result<Place> {
-        let low_bits = self.precision.activation_frac.saturating_sub(COMPARED_FRAC);
-        let compared_frac = self.precision.activation_frac - low_bits;
-        let end = (end * 2f64.powi(compared_frac as i32)) as i64;
+    /// Comparisons of an argument's piece with `2^index_bits` pieces around 0, which between two parties cost less than
+    /// tables that reach as far. They take the same piece as the line does, be it the next one.
+    fn exact_tests(&mut self, shape: &Shape, index_bits: u32, opened: Id, ring: u32) -> Result<Place> {
+        let half = 1i64 << (index_bits - 1);
+        let window = window_log2(shape) + 1 + self.activation_frac() as i32;
+        let low_bits = (window - index_bits as i32).max(0) as u32;
         let width = ring - low_bits;
-        let thresholds = vec![-end, end];
+        let thresholds = vec![-half, half];
         let digits = Digits { arg: opened, digit_bits: COMPARED_DIGIT_BITS, thresholds, low_bits, width };
         let reached = self.builder.compare(digits);
         let [low, high] = [0, 1].map(|i| self.bit_slice(reached, i, opened));
@@ -256,20 +272,18 @@ impl Lowering<'_> {
         Ok(inside)
     }
 
-    /// Straight pieces, and how far to either side they stand for the function. A window that is a power of two has
-    /// pieces for nothing else: its end comes nearer by the last of them, since a piece may be taken for the next one, and
-    /// by what comparisons do not see.
-    fn pieces_inside(&mut self, shape: &Shape, opened: Id) -> Result<(Id, f64)> {
-        let frac = self.precision.activation_frac;
+    /// Straight pieces of a window that is a power of two, and how many they are, as a power of two. What is in the first
+    /// or in the last may be a piece beyond.
+    fn pieces_inside(&mut self, shape: &Shape, opened: Id) -> Result<(Id, u32)> {
+        let frac = self.activation_frac();
         let f = |x: f64| shape.line * x + shape.offset + (shape.part)(x);
-        let error = self.cost.approximate.series_error();
-        let window_log2 = shape.window.log2().ceil() as i32;
+        let error = self.cost.approximate.pieces_error();
+        let window_log2 = window_log2(shape);
         let half = 2f64.powi(window_log2);
         let pieces = Pieces::new(&f, (window_log2 + 1, -half), -(frac as i32), error, |_| 1.0);
-        let unseen = 2f64.powi(-(COMPARED_FRAC as i32));
-        let end = (half - pieces.step() - 2.0 * unseen).min(shape.window);
-        let pieces = pieces.selected(-end - unseen, end + unseen);
-        Ok((self.pieced(opened, Operand::Wide, &pieces, frac)?, end))
+        let step = pieces.step();
+        let pieces = pieces.selected(-half - step, half);
+        Ok((self.pieced(opened, Operand::Wide, &pieces, frac)?, pieces.index_bits()))
     }
 
     /// `x / 2 + series` over all of the bound: the argument shrinks a little, so that the period, a power of two, leaves
@@ -330,7 +344,7 @@ impl Lowering<'_> {
 }
 
 /// Relative error of `e^x` in straight pieces.
-const EXPONENTIAL_ERROR: f64 = 2.5e-4;
+const EXPONENTIAL_ERROR: f64 = 3.2e-4;
 /// They span `2^4` values, of which so many are below 0; what is below is 0.
 const EXPONENTIAL_RANGE_LOG2: i32 = 4;
 const EXPONENTIAL_LOW: i64 = -14;
@@ -355,11 +369,17 @@ impl Lowering<'_> {
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
         let value =
             self.pieced(opened, Operand::Wide, &pieces.selected(EXPONENTIAL_LOW as f64, 2.0), result_frac)?;
-        // The lowest four of the span are next to nothing, so the test there may be coarse.
-        let tables = truth_table(integer_bits - 1, |p| 2 * p >= EXPONENTIAL_LOW + 2);
-        let table = BitTable { arg: opened, low_bits: frac + 1, index_bits: integer_bits - 1, tables };
-        let above = self.builder.bit_table(table, 1);
-        let bits = self.builder.open_bits(above, 1);
+        // What is a little below the span, or just inside, is next to nothing: the test may be coarse.
+        let digits = Digits {
+            arg: opened,
+            digit_bits: COMPARED_DIGIT_BITS,
+            thresholds: vec![EXPONENTIAL_LOW / 2 + 1],
+            low_bits: frac + 1,
+            width: integer_bits - 1,
+        };
+        let reached = self.builder.compare(digits);
+        let reached = self.bit_slice(reached, 0, opened)?;
+        let bits = self.builder.open_bits(reached, 1);
         let masked = self.builder.open(value, Target::Both);
         let ring = signed_bits(self.builder.bound(value), result_frac);
         Ok(self.builder.bit_product(bits, 0, masked, Operand::Narrow(ring)))

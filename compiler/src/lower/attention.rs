@@ -19,6 +19,9 @@ const MASKED: f32 = -1e4;
 /// Probabilities reach 1, and carries take them a little beyond; a bound is never reached.
 pub(super) const PROBABILITY_BOUND: f64 = 1.01;
 
+/// Relative error of a row's inverse sum in straight pieces: less than that of what it sums.
+const SUM_ERROR: f64 = 1.0 / 8192.0;
+
 /// Groups of rows of similar lengths.
 const ROW_GROUPS: usize = 4;
 
@@ -160,7 +163,8 @@ impl Lowering<'_> {
         let sum = self.builder.sum(unpacked, 2);
         let sum = self.builder.movement(&Op::Reshape { shape: vec![packing.batch, rows] }, &[sum])?;
         let log2_max = (packing.keys as f64 * 3.0).log2().ceil() as i32;
-        let inverse = self.positive(sum, &Domain { log2_min: -2, log2_max }, |y| 1.0 / y)?;
+        let inverse =
+            self.positive(sum, &Domain { log2_min: -2, log2_max, pieces_error: SUM_ERROR }, |y| 1.0 / y)?;
         let factor = self.builder.open(inverse, Target::Both);
         let masked = self.builder.open(e, Target::Both);
         let operand = Operand::Narrow(signed_bits(4.0, p.probability_frac));

@@ -6,7 +6,7 @@
 //! are reached by any. A one-hot vector is more to compute and to hold than a level of the tournament.
 
 use marill_plaintext::{Op, Tensor};
-use marill_program::schema::{Basis, BitTable, Table};
+use marill_program::schema::{Basis, BitTable, Digits, Table};
 use marill_program::{Network, Suite, Target};
 
 use super::activation::truth_table;
@@ -21,6 +21,10 @@ const COUNTED_S: f64 = 1e-8;
 /// Most elements of one-hot vectors, which are in memory together, and most bits of a count, of which tables are made.
 const MOST_COUNTED: usize = 1 << 24;
 const MOST_COUNT_BITS: u32 = 12;
+
+/// Bits of the digits by which two scores are compared, and what that takes each way for every bit of a score.
+const COMPARED_DIGIT_BITS: u32 = 4;
+const DIGITS_BITS: u32 = 5;
 
 /// What decides between the ways.
 #[derive(Clone, Copy)]
@@ -121,6 +125,12 @@ impl Sizes {
     }
 }
 
+/// Whether digits of so many scores take less time than a table does, for all that they take another round.
+fn compares(scores: usize, bits: u32, network: Network) -> bool {
+    let spared = 2f64.powi(bits as i32) - f64::from(DIGITS_BITS * bits);
+    scores as f64 * spared / network.bandwidth_bits_per_second > network.rtt_seconds / 2.0
+}
+
 impl Lowering<'_> {
     /// The largest of each row of scores: `[batch, kept]` without fraction bits -> `[batch, rows]`, at any width.
     pub(super) fn row_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
@@ -157,17 +167,29 @@ impl Lowering<'_> {
         self.builder.lift(opened)
     }
 
-    /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up and selects.
+    /// `max(x, 0)` of small integers: one look-up, or a sign that is looked up or compared by digits, and selects.
     fn small_relu(&mut self, opened: Id, index_bits: u32) -> Result<Id> {
-        if self.cost.suite == Suite::TwoParty {
-            let tables = truth_table(index_bits, |p| p > 0);
-            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
-            let positive = self.builder.bit_table(table, 1);
-            let bit = self.builder.open_bits(positive, 1);
-            return Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide));
+        if self.cost.suite == Suite::Dealer {
+            let table = integers(opened, index_bits, |p| p.max(0) as f64);
+            return Ok(self.builder.table(table, 2f64.powi(index_bits as i32 - 1)));
         }
-        let table = integers(opened, index_bits, |p| p.max(0) as f64);
-        Ok(self.builder.table(table, 2f64.powi(index_bits as i32 - 1)))
+        let positive = if compares(self.builder.get(opened).len(), index_bits, self.cost.network) {
+            let digits = Digits {
+                arg: opened,
+                digit_bits: COMPARED_DIGIT_BITS,
+                thresholds: vec![1],
+                low_bits: 0,
+                width: index_bits,
+            };
+            let positive = self.builder.compare(digits);
+            self.bit_slice(positive, 0, opened)?
+        } else {
+            let tables = truth_table(index_bits, |p| p > 0);
+            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables, step_bits: 0 };
+            self.builder.bit_table(table, 1)
+        };
+        let bit = self.builder.open_bits(positive, 1);
+        Ok(self.builder.bit_product(bit, 0, opened, Operand::Wide))
     }
 
     fn counted_maxima(&mut self, coarse: Id, packing: &Packing, sizes: Sizes) -> Result<Id> {
@@ -205,7 +227,7 @@ impl Lowering<'_> {
 
         let sum = if self.cost.suite == Suite::TwoParty {
             let tables = truth_table(count_bits, |p| p > none);
-            let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables };
+            let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables, step_bits: 0 };
             let any = self.builder.bit_table(table, 1);
             let bit = self.builder.open_bits(any, 1);
             let any = self.builder.bit_to_arithmetic(bit, 0);

@@ -3,6 +3,9 @@
 //! A piece's line is looked up bit by bit: the mask's unit vector, of which truth tables are linear functions, takes two
 //! bits of traffic for each piece, however many tables there are. The bits are opened under masks of their own, and
 //! select: a bit of the intercept counts as an integer, a bit of the slope times the argument.
+//!
+//! The opened value says how far into a piece it is, and the mask's low bits, which nobody knows, take away up to a whole
+//! piece: of every piece there are versions, each good on the interval that is left.
 
 use marill_program::schema::BitTable;
 
@@ -10,9 +13,14 @@ use super::draft::{Id, Operand};
 use super::{Lowering, Result};
 
 /// Fraction bits of slopes, at most.
-const MOST_SLOPE_FRAC: i32 = 20;
-/// Points of a piece that its line is fitted to.
-const SAMPLES: usize = 32;
+const MOST_SLOPE_FRAC: u32 = 20;
+/// By how much slopes of few bits may raise the error.
+const SLOPE_ERROR: f64 = 4.0 / 3.0;
+/// Points of an interval, less one, that its line is fitted to.
+const SAMPLES: usize = 8;
+/// Versions of a piece, and of all pieces, as powers of two, at most.
+const STEP_BITS: u32 = 3;
+const MOST_VERSIONS_LOG2: u32 = 12;
 /// Bits that tell where in a piece an argument is.
 const POSITION_BITS: i32 = 10;
 /// Most pieces, as a power of two.
@@ -23,7 +31,10 @@ pub(super) struct Pieces<'f> {
     f: &'f dyn Fn(f64) -> f64,
     range_log2: i32,
     low: f64,
+    /// Width of a unit of the argument, as a power of two.
+    unit_log2: i32,
     index_bits: u32,
+    slope_frac: u32,
     /// The error that is kept, where it is smallest.
     error: f64,
     /// The values of which a bit discards none; those beyond may become anything.
@@ -31,18 +42,35 @@ pub(super) struct Pieces<'f> {
 }
 
 impl<'f> Pieces<'f> {
-    /// As few pieces, none narrower than `2^narrowest_log2`, as keep the error in units of `scale`.
+    /// As few pieces, none narrower than `2^unit_log2`, and slopes of as few bits, as keep the error in units of `scale`.
     pub fn new(
         f: &'f dyn Fn(f64) -> f64,
         (range_log2, low): (i32, f64),
-        narrowest_log2: i32,
+        unit_log2: i32,
         error: f64,
         scale: impl Fn(f64) -> f64,
     ) -> Pieces<'f> {
-        let mut all = Pieces { f, range_log2, low, index_bits: 1, error, selected: None };
-        let with = |index_bits| Pieces { f, range_log2, low, index_bits, error, selected: None };
-        let most = ((range_log2 - narrowest_log2).max(1) as u32).min(MOST_INDEX_BITS);
-        all.index_bits = (1..most).find(|&bits| with(bits).largest_error(&scale) <= error).unwrap_or(most);
+        let selected = None;
+        let mut all = Pieces {
+            f,
+            range_log2,
+            low,
+            unit_log2,
+            index_bits: 1,
+            slope_frac: MOST_SLOPE_FRAC,
+            error,
+            selected,
+        };
+        let most = ((range_log2 - unit_log2).max(1) as u32).min(MOST_INDEX_BITS);
+        while all.index_bits < most && !all.keeps(error, &scale) {
+            all.index_bits += 1;
+        }
+        // An argument is at most an interval from where a line's intercept makes up for its slope.
+        let enough = (all.step() / error).log2().ceil().clamp(0.0, f64::from(MOST_SLOPE_FRAC)) as u32;
+        all.slope_frac = enough.saturating_sub(2);
+        while all.slope_frac < enough && !all.keeps(error * SLOPE_ERROR, &scale) {
+            all.slope_frac += 1;
+        }
         all.error *= (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
         all
     }
@@ -53,15 +81,14 @@ impl<'f> Pieces<'f> {
         Pieces { selected: Some((low, high)), ..self }
     }
 
-    /// Fraction bits of slopes: what is left over counts over one piece, and may take a third of the error.
-    fn slope_frac(&self) -> u32 {
-        let bits = (3.0 * self.step() / self.error).log2().ceil() as i32 - 1;
-        bits.clamp(0, MOST_SLOPE_FRAC) as u32
-    }
-
     /// Fraction bits of an argument beyond which a piece makes nothing of it.
     pub fn useful_frac(&self) -> u32 {
         (self.index_bits as i32 - self.range_log2 + POSITION_BITS).max(0) as u32
+    }
+
+    /// How many pieces there are, as a power of two.
+    pub fn index_bits(&self) -> u32 {
+        self.index_bits
     }
 
     fn count(&self) -> usize {
@@ -73,36 +100,53 @@ impl<'f> Pieces<'f> {
         2f64.powi(self.range_log2 - self.index_bits as i32)
     }
 
+    /// Versions of a piece, as a power of two: no more than there are arguments in it.
+    fn step_bits(&self) -> u32 {
+        let low_bits = self.range_log2 - self.index_bits as i32 - self.unit_log2;
+        (low_bits.max(0) as u32).min(STEP_BITS).min(MOST_VERSIONS_LOG2 - self.index_bits)
+    }
+
     fn start(&self, piece: usize) -> f64 {
         let (start, range) = (piece as f64 * self.step(), 2f64.powi(self.range_log2));
         if start >= self.low + range { start - range } else { start }
     }
 
-    /// The slope of a piece's line, which is good on both sides of its beginning: the piece may be the next one.
-    fn slope(&self, piece: usize) -> f64 {
-        let (from, to) = (self.start(piece) - self.step(), self.start(piece) + self.step());
+    /// Every version of every piece, version by version, as tables have them.
+    fn intervals(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let versions = 1 << self.step_bits();
+        let part = self.step() / f64::from(versions);
+        (0..versions).flat_map(move |version| {
+            (0..self.count()).map(move |piece| {
+                let end = self.start(piece) + f64::from(version + 1) * part;
+                (end - self.step() - part, end)
+            })
+        })
+    }
+
+    /// The slope of an interval's line.
+    fn slope(&self, (from, to): (f64, f64)) -> f64 {
         ((self.f)(to) - (self.f)(from)) / (to - from)
     }
 
     /// The least and largest value of what a line of slope `b` leaves.
-    fn rest(&self, piece: usize, b: f64) -> (f64, f64) {
-        let from = self.start(piece) - self.step();
-        let points = (0..=SAMPLES).map(|i| from + 2.0 * self.step() * i as f64 / SAMPLES as f64);
+    fn rest(&self, (from, to): (f64, f64), b: f64) -> (f64, f64) {
+        let points = (0..=SAMPLES).map(|i| from + (to - from) * i as f64 / SAMPLES as f64);
         let rests = points.map(|x| (self.f)(x) - b * x);
         rests.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
     }
 
-    /// The largest error of any piece.
-    fn largest_error(&self, scale: &impl Fn(f64) -> f64) -> f64 {
-        let error = |piece| {
-            let (low, high) = self.rest(piece, self.slope(piece));
-            (high - low) / 2.0 / scale(self.start(piece))
-        };
-        (0..self.count()).map(error).fold(0.0, f64::max)
+    /// Whether no line is off by more.
+    fn keeps(&self, error: f64, scale: &impl Fn(f64) -> f64) -> bool {
+        let unit = 2f64.powi(-(self.slope_frac as i32));
+        self.intervals().all(|interval| {
+            let slope = (self.slope(interval) / unit).round() * unit;
+            let (low, high) = self.rest(interval, slope);
+            (high - low) / 2.0 <= error * scale(interval.1)
+        })
     }
 }
 
-/// One number for each piece in a few bits: `least + bits / 2^frac`.
+/// One number for each version of each piece in a few bits: `least + bits / 2^frac`.
 struct Column {
     least: f64,
     frac: u32,
@@ -113,23 +157,26 @@ struct Column {
 impl Column {
     fn new(values: &[f64], frac: u32) -> Column {
         let scale = 2f64.powi(frac as i32);
-        let least = (values.iter().copied().fold(f64::INFINITY, f64::min) * scale).floor() / scale;
+        let least = (values.iter().copied().fold(f64::INFINITY, f64::min) * scale).round() / scale;
         let numbers: Vec<u64> = values.iter().map(|v| ((v - least) * scale).round() as u64).collect();
         let bits = numbers.iter().map(|n| 64 - n.leading_zeros()).max().unwrap_or(0).max(1);
         Column { least, frac, numbers, bits }
     }
 
-    fn value(&self, piece: usize) -> f64 {
-        self.least + self.numbers[piece] as f64 / 2f64.powi(self.frac as i32)
+    fn value(&self, at: usize) -> f64 {
+        self.least + self.numbers[at] as f64 / 2f64.powi(self.frac as i32)
     }
 
-    /// Truth tables of the bits, the lowest first.
-    fn tables(&self) -> Vec<u64> {
-        let words = self.numbers.len().div_ceil(64);
-        let mut tables = vec![0; words * self.bits as usize];
-        for (piece, number) in self.numbers.iter().enumerate() {
+    /// Truth tables of the bits of versions of `count` pieces, the lowest bit first.
+    fn tables(&self, count: usize) -> Vec<u64> {
+        let words = count.div_ceil(64);
+        let size = self.numbers.len() / count * words;
+        let mut tables = vec![0; size * self.bits as usize];
+        for (at, number) in self.numbers.iter().enumerate() {
+            let (version, piece) = (at / count, at % count);
             for bit in 0..self.bits as usize {
-                tables[bit * words + piece / 64] |= ((number >> bit) & 1) << (piece % 64);
+                let word = &mut tables[bit * size + version * words + piece / 64];
+                *word |= ((number >> bit) & 1) << (piece % 64);
             }
         }
         tables
@@ -148,33 +195,34 @@ impl Lowering<'_> {
         result_frac: u32,
     ) -> Result<Id> {
         let frac = self.builder.frac(opened);
-        let all = 0..pieces.count();
-        let slopes: Vec<f64> = all.clone().map(|p| pieces.slope(p)).collect();
-        let slope_frac = pieces.slope_frac().max(result_frac.saturating_sub(frac));
+        let intervals: Vec<(f64, f64)> = pieces.intervals().collect();
+        let slopes: Vec<f64> = intervals.iter().map(|&interval| pieces.slope(interval)).collect();
+        let slope_frac = pieces.slope_frac.max(result_frac.saturating_sub(frac));
         let slopes = Column::new(&slopes, slope_frac);
-        let intercept = |piece: usize| {
-            let (low, high) = pieces.rest(piece, slopes.value(piece));
+        let intercept = |(at, interval): (usize, &(f64, f64))| {
+            let (low, high) = pieces.rest(*interval, slopes.value(at));
             (low + high) / 2.0
         };
-        let intercepts = Column::new(&all.clone().map(intercept).collect::<Vec<_>>(), result_frac);
+        let intercepts: Vec<f64> = intervals.iter().enumerate().map(intercept).collect();
+        let intercepts = Column::new(&intercepts, result_frac);
         let reach = self.builder.bound(opened);
-        let line = |piece: usize| {
-            let at = |x: f64| (slopes.value(piece) * x + intercepts.value(piece)).abs();
-            let (start, step) = (pieces.start(piece), pieces.step());
+        let line = |(at, &(from, to)): (usize, &(f64, f64))| {
+            let (slope, intercept) = (slopes.value(at), intercepts.value(at));
             match pieces.selected {
                 Some((low, high)) => {
-                    let ends = [start - step, start + step].map(|x| at(x.clamp(low, high)));
+                    let ends = [from, to].map(|x| (slope * x.clamp(low, high) + intercept).abs());
                     ends[0].max(ends[1]) + pieces.error
                 }
-                None => slopes.value(piece).abs() * reach + intercepts.value(piece).abs(),
+                None => slope.abs() * reach + intercept.abs(),
             }
         };
-        let bound = all.map(line).fold(0.0, f64::max);
+        let bound = intervals.iter().enumerate().map(line).fold(0.0, f64::max);
 
-        let mut tables = slopes.tables();
-        tables.extend(intercepts.tables());
-        let low_bits = (pieces.range_log2 + frac as i32 - pieces.index_bits as i32).max(0) as u32;
-        let table = BitTable { arg: opened, low_bits, index_bits: pieces.index_bits, tables };
+        let mut tables = slopes.tables(pieces.count());
+        tables.extend(intercepts.tables(pieces.count()));
+        let (index_bits, step_bits) = (pieces.index_bits, pieces.step_bits());
+        let low_bits = (pieces.range_log2 + frac as i32 - index_bits as i32).max(0) as u32;
+        let table = BitTable { arg: opened, low_bits, index_bits, tables, step_bits };
         let total = slopes.bits + intercepts.bits;
         let looked_up = self.builder.bit_table(table, total);
         let bits = self.builder.open_bits(looked_up, total);

@@ -27,7 +27,7 @@ const POSITION_FRAC: u32 = 14;
 /// Relative precision of results, in bits.
 const RELATIVE_BITS: i32 = 15;
 /// Relative error of straight pieces.
-const PIECED_ERROR: f64 = 1.0 / 32768.0;
+pub(super) const PIECED_ERROR: f64 = 1.0 / 32768.0;
 /// How far below its lower border a region is taken to reach: comparisons are good to within `2^-7`.
 const BORDER: f64 = 0.95;
 
@@ -36,6 +36,8 @@ pub(super) struct Domain {
     /// Smallest and largest argument, as powers of two.
     pub log2_min: i32,
     pub log2_max: i32,
+    /// Relative error of straight pieces.
+    pub pieces_error: f64,
 }
 
 impl Lowering<'_> {
@@ -54,7 +56,7 @@ impl Lowering<'_> {
         let frac = self.builder.frac(x).min(self.precision.hidden_frac + 2);
         let y = self.builder.at_frac(x, frac);
         let log2_max = self.precision.hidden_bound.log2().ceil() as i32;
-        self.positive(y, &Domain { log2_min: -8, log2_max }, f)
+        self.positive(y, &Domain { log2_min: -8, log2_max, pieces_error: PIECED_ERROR }, f)
     }
 
     /// `f(y)` for y in the domain; results have [`RELATIVE_BITS`] bits at the function's smallest value.
@@ -85,7 +87,7 @@ impl Lowering<'_> {
         tops.push(domain.log2_max);
         let region = |&top: &i32| match self.cost.suite {
             Suite::Dealer => Ok(self.cubics(opened, top, (low / 2.0, bound), result_frac, &f)),
-            Suite::TwoParty => self.region_pieces(opened, top, result_frac, &f),
+            Suite::TwoParty => self.region_pieces(opened, (top, domain.pieces_error), result_frac, &f),
         };
         let regions: Vec<Id> = tops.iter().map(region).collect::<Result<_>>()?;
         let full = signed_bits(high, frac as u32);
@@ -149,14 +151,14 @@ impl Lowering<'_> {
     fn region_pieces(
         &mut self,
         opened: Id,
-        top: i32,
+        (top, error): (i32, f64),
         result_frac: u32,
         f: &impl Fn(f64) -> f64,
     ) -> Result<Id> {
         let frac = self.builder.frac(opened) as i32;
         let (floor, high) = (2f64.powi(top - PIECED_OCTAVES) * BORDER, 2f64.powi(top));
         let level = |y: f64| f(y.max(floor));
-        let pieces = Pieces::new(&level, (top + 1, 0.0), -frac, PIECED_ERROR, level);
+        let pieces = Pieces::new(&level, (top + 1, 0.0), -frac, error, level);
         let smallest = f(floor).min(f(high)).log2().floor() as i32;
         let own_frac = (RELATIVE_BITS - smallest).clamp(0, result_frac as i32) as u32;
         let coarse = self.builder.coarser(opened, pieces.useful_frac());

@@ -218,17 +218,21 @@ fn lift_where_worthwhile(
     }
 }
 
-/// Whether a value is a truncated product of masked values that costs more in the wide ring than a lift and its round: of
-/// matrices, whose openings do; for two parties alone, of elements, whose correlations do.
+/// Whether a value costs more in the wide ring than a lift and its round: a truncated product of masked values, of matrices,
+/// whose openings do, or, for two parties alone, of elements, whose correlations do; between them also what bits select.
 fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, network: Network, suite: Suite) -> bool {
     let draft = builder.get(at);
-    let Instruction::Truncate(t) = &draft.instruction else { return false };
     let narrow = signed_bits(draft.bound, draft.frac);
     let spared = f64::from(needs[at as usize].own.saturating_sub(narrow));
     let (length, narrow) = (draft.len() as f64, f64::from(narrow));
     let both = |id: Id| builder.get(id).kind == Kind::Masked { to: Target::Both };
     let width = |id: Id| f64::from(needs[id as usize].own);
-    let product = before_moves(builder, t.arg);
+    let product = match &draft.instruction {
+        Instruction::Truncate(t) => before_moves(builder, t.arg),
+        Instruction::Add(_) if suite == Suite::TwoParty => at,
+        _ => return false,
+    };
+    let lift = length * (LIFT_BITS * narrow + spared);
     let (saved, spent) = match &builder.get(product).instruction {
         Instruction::MatMul(p) if both(p.a) && both(p.b) => {
             let opened = (builder.get(p.a).len() + builder.get(p.b).len()) as f64;
@@ -247,15 +251,36 @@ fn is_worthwhile_lift(builder: &Builder, needs: &[Need], at: Id, network: Networ
                 0 | 1 => width(p.a).min(width(p.b)),
                 _ => f64::from(1 + digit_count(link, needs[few as usize].own, per, needs[at as usize].own)),
             };
-            (all as f64 * choices * spared, length * (LIFT_BITS * narrow + spared))
+            (all as f64 * choices * spared, lift)
         }
-        Instruction::Square(q) if suite == Suite::TwoParty => {
-            (length * width(q.arg) * spared / 2.0, length * (LIFT_BITS * narrow + spared))
+        Instruction::Square(q) if suite == Suite::TwoParty => (length * width(q.arg) * spared / 2.0, lift),
+        // Each is lifted itself where it is wider than what it selects from, and its bit chooses numbers of the ring.
+        Instruction::Add(_) => {
+            let Some(saved) = selected_bits(builder, needs, at, spared) else { return false };
+            (length * saved, lift)
         }
         _ => return false,
     };
     // A lift takes a round, in which so many bits could have passed.
     saved > spent + network.rtt_seconds / 2.0 * network.bandwidth_bits_per_second
+}
+
+/// Bits, each way, that an element of a sum of what bits select takes for `spared` bits of its ring; `None` of other sums.
+fn selected_bits(builder: &Builder, needs: &[Need], id: Id, spared: f64) -> Option<f64> {
+    let draft = builder.get(id);
+    let of = |id: Id| selected_bits(builder, needs, id, spared);
+    match &draft.instruction {
+        Instruction::Add(b) => Some(of(b.a)? + of(b.b)?),
+        Instruction::Scale(s) => of(s.arg),
+        Instruction::BitProduct(b) => {
+            let width = needs[b.arg as usize].own;
+            let lift = if width < needs[id as usize].own { LIFT_BITS * f64::from(width) } else { 0.0 };
+            Some(lift + 1.5 * spared)
+        }
+        Instruction::BitToArithmetic(_) => Some(spared / 2.0),
+        _ if matches!(draft.kind, Kind::Known { .. }) => Some(0.0),
+        _ => None,
+    }
 }
 
 /// The first truncated value that is made of a masked one and would be narrower if it was lifted.

@@ -523,7 +523,7 @@ fn bit_table(t: &schema::BitTable, x: &Ring) -> Ring {
     let words = (1usize << t.index_bits).div_ceil(64);
     x.map(|v| {
         let (piece, _) = tables::split(v, t.low_bits, t.index_bits);
-        let tables = t.tables.chunks_exact(words).enumerate();
-        tables.fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
+        let versions = t.tables.chunks_exact(words).skip(tables::version(t, v)).step_by(1 << t.step_bits);
+        versions.enumerate().fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
     })
 }

@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -376,8 +376,11 @@ pub struct Fourier {
 
 /// Truth tables over the high bits of a `Masked` value opened to both -> `Boolean`, one bit per table.
 ///
-/// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one: soft at the pieces' borders. Bit `p` of
-/// table `t` is bit `p % 64` of `tables[t * words + p / 64]`, `words = max(1, 2^index_bits / 64)`.
+/// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one: soft at the pieces' borders. How far into a piece
+/// the opened value is, in steps of `2^-step_bits` of one, is public and chooses among `2^step_bits` versions of each
+/// table: where version `v` says piece `p`, x is above `p + v / 2^step_bits - 1` and below `p + (v + 1) / 2^step_bits`
+/// pieces. With `words = max(1, 2^index_bits / 64)`, bit `p` of version `v` of table `t` is bit `p % 64` of
+/// `tables[((t << step_bits) + v) * words + p / 64]`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BitTable {
     #[prost(uint32, tag = "1")]
@@ -388,6 +391,9 @@ pub struct BitTable {
     pub index_bits: u32,
     #[prost(fixed64, repeated, tag = "4")]
     pub tables: Vec<u64>,
+    /// At most `low_bits` and 8.
+    #[prost(uint32, tag = "5")]
+    pub step_bits: u32,
 }
 
 /// The digits' part of `floor(x / 2^low_bits) >= threshold` for a `Masked` value opened to both with

@@ -157,6 +157,11 @@ pub fn backwards(t: &BitTable) -> Vec<u64> {
     t.tables.chunks_exact(words).flat_map(turned).collect()
 }
 
+/// Which version of the tables an opened value takes.
+pub fn version(t: &BitTable, opened: u64) -> usize {
+    ((opened >> (t.low_bits - t.step_bits)) & mask(t.step_bits)) as usize
+}
+
 /// The tables' bits at an opened value, the first lowest, from shares of the unit vector of the mask's index: the
 /// exclusive or over all `h` of the table's bit `X - h` where bit `h` is 1. `turned` is scratch space of as many words.
 pub fn look_up(t: &BitTable, backwards: &[u64], opened: u64, unit: &[u64], turned: &mut [u64]) -> u64 {
@@ -176,7 +181,8 @@ pub fn look_up(t: &BitTable, backwards: &[u64], opened: u64, unit: &[u64], turne
         let sum = table.iter().zip(&*turned).fold(0, |sum, (table, word)| sum ^ (table & word));
         u64::from(sum.count_ones() & 1)
     };
-    backwards.chunks_exact(unit.len()).enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
+    let versions = backwards.chunks_exact(unit.len()).skip(version(t, opened)).step_by(1 << t.step_bits);
+    versions.enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
 }
 
 /// Digit `digit` of a compared value, from [`shifted`], whose sign bit (bit `d.width - 1`) is left out.

@@ -92,7 +92,10 @@ fn attributes(instruction: &Instruction) -> String {
             format!(" low={} index={} {basis}", t.low_bits, t.index_bits)
         }
         Instruction::Fourier(f) => format!(" period={} terms={}", f.period_bits, f.cos.len()),
-        Instruction::BitTable(t) => format!(" low={} index={}", t.low_bits, t.index_bits),
+        Instruction::BitTable(t) => {
+            let steps = if t.step_bits == 0 { String::new() } else { format!(" step={}", t.step_bits) };
+            format!(" low={} index={}{steps}", t.low_bits, t.index_bits)
+        }
         Instruction::Digits(d) => {
             format!(" thresholds={:?} low={} digit={}", d.thresholds, d.low_bits, d.digit_bits)
         }

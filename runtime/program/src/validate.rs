@@ -18,6 +18,8 @@ pub const MAX_ELEMENTS: u64 = 1 << 32;
 pub const MAX_CORRELATION_ELEMENTS: u64 = 1 << 36;
 /// Digits of one comparison, at most.
 pub const MAX_DIGITS: u32 = 7;
+/// Most versions of a truth table, as a power of two.
+pub const MAX_STEP_BITS: u32 = 8;
 
 /// A program whose every instruction is well typed. The only way to get one is [`ValidProgram::new`].
 #[derive(Clone, Debug)]
@@ -421,7 +423,10 @@ impl Checker {
             Instruction::BitTable(t) => {
                 let ((width, _), shape) = self.masked(t.arg)?;
                 self.piece_bits(t.low_bits, t.index_bits, width)?;
-                let words = (1usize << t.index_bits).div_ceil(64);
+                if t.step_bits > t.low_bits.min(MAX_STEP_BITS) {
+                    return Err(self.bounds("step bits", t.step_bits.into(), "0 to 8 and to the low bits"));
+                }
+                let words = (1usize << t.index_bits).div_ceil(64) << t.step_bits;
                 if t.tables.is_empty() || !t.tables.len().is_multiple_of(words) || t.tables.len() / words > 64
                 {
                     return Err(self.bounds("tables", t.tables.len() as i64, "1 to 64 whole tables"));

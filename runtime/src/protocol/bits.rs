@@ -23,7 +23,8 @@ pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
     let (words, _) = table_words(t);
     let tables = backwards(t);
     let scratch = || (Vec::new(), vec![0; words]);
-    let data = by_blocks(opened.len(), words + tables.len(), scratch, |(numbers, turned), range, out| {
+    let work = words + (tables.len() >> t.step_bits);
+    let data = by_blocks(opened.len(), work, scratch, |(numbers, turned), range, out| {
         unit.read(range.start * words..range.end * words, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
         for (out, (x, unit)) in out.iter_mut().zip(elements) {

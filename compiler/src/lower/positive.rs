@@ -28,6 +28,8 @@ const POSITION_FRAC: u32 = 14;
 const RELATIVE_BITS: i32 = 15;
 /// Relative error of straight pieces.
 pub(super) const PIECED_ERROR: f64 = 1.0 / 32768.0;
+/// Relative step of a difference that stands for a derivative.
+const STEP: f64 = 1e-6;
 /// How far below its lower border a region is taken to reach: comparisons are good to within `2^-7`.
 const BORDER: f64 = 0.95;
 
@@ -147,7 +149,7 @@ impl Lowering<'_> {
         self.builder.at_frac(value, result_frac)
     }
 
-    /// Straight pieces from 0 to twice the border `2^top`; below the region they are level.
+    /// Straight pieces from 0 to twice the border `2^top`; below the region the function goes on along its tangent.
     fn region_pieces(
         &mut self,
         opened: Id,
@@ -157,8 +159,9 @@ impl Lowering<'_> {
     ) -> Result<Id> {
         let frac = self.builder.frac(opened) as i32;
         let (floor, high) = (2f64.powi(top - PIECED_OCTAVES) * BORDER, 2f64.powi(top));
-        let level = |y: f64| f(y.max(floor));
-        let pieces = Pieces::new(&level, (top + 1, 0.0), -frac, error, level);
+        let steepness = (f(floor * (1.0 + STEP)) - f(floor)) / (floor * STEP);
+        let extended = |y: f64| if y < floor { f(floor) + steepness * (y - floor) } else { f(y) };
+        let pieces = Pieces::new(&extended, (top + 1, 0.0), -frac, error, extended);
         let smallest = f(floor).min(f(high)).log2().floor() as i32;
         let own_frac = (RELATIVE_BITS - smallest).clamp(0, result_frac as i32) as u32;
         let coarse = self.builder.coarser(opened, pieces.useful_frac());

@@ -183,9 +183,9 @@ impl Lowering<'_> {
     }
 
     /// Fraction bits of an activation's argument and of its result. Between two parties alone, where every bit costs, a
-    /// unit is half of what straight pieces may be off.
+    /// unit is at most half of what straight pieces may be off.
     fn activation_frac(&self) -> u32 {
-        let enough = 1 - self.cost.approximate.pieces_error().log2().ceil() as i32;
+        let enough = 2 - self.cost.approximate.pieces_error().log2().ceil() as i32;
         match self.cost.suite {
             Suite::Dealer => self.precision.activation_frac,
             Suite::TwoParty => self.precision.activation_frac.min(enough as u32),

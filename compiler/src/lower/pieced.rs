@@ -16,7 +16,7 @@ use super::{Lowering, Result};
 const MOST_SLOPE_FRAC: u32 = 20;
 /// By how much slopes of few bits may raise the error.
 const SLOPE_ERROR: f64 = 4.0 / 3.0;
-/// Points of an interval, less one, that its line is fitted to.
+/// Points of an interval, less one, that its line is fitted to; even.
 const SAMPLES: usize = 8;
 /// Versions of a piece, and of all pieces, as powers of two, at most.
 const STEP_BITS: u32 = 3;
@@ -135,7 +135,18 @@ impl<'f> Pieces<'f> {
         rests.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
     }
 
-    /// Whether no line is off by more.
+    /// What a line of slope `b` leaves on average, by Simpson's rule. Where in its interval an argument is depends on the
+    /// mask, so with that for an intercept lines are right on average.
+    fn mean_rest(&self, (from, to): (f64, f64), b: f64) -> f64 {
+        let weighted = |i: usize| {
+            let x = from + (to - from) * i as f64 / SAMPLES as f64;
+            let weight = if i == 0 || i == SAMPLES { 1 } else { 2 + 2 * (i % 2) };
+            ((self.f)(x) - b * x) * weight as f64
+        };
+        (0..=SAMPLES).map(weighted).sum::<f64>() / (3 * SAMPLES) as f64
+    }
+
+    /// Whether no line is off by more, but for the third that an intercept which is right on average may add.
     fn keeps(&self, error: f64, scale: &impl Fn(f64) -> f64) -> bool {
         let unit = 2f64.powi(-(self.slope_frac as i32));
         self.intervals().all(|interval| {
@@ -199,10 +210,7 @@ impl Lowering<'_> {
         let slopes: Vec<f64> = intervals.iter().map(|&interval| pieces.slope(interval)).collect();
         let slope_frac = pieces.slope_frac.max(result_frac.saturating_sub(frac));
         let slopes = Column::new(&slopes, slope_frac);
-        let intercept = |(at, interval): (usize, &(f64, f64))| {
-            let (low, high) = pieces.rest(*interval, slopes.value(at));
-            (low + high) / 2.0
-        };
+        let intercept = |(at, interval): (usize, &(f64, f64))| pieces.mean_rest(*interval, slopes.value(at));
         let intercepts: Vec<f64> = intervals.iter().enumerate().map(intercept).collect();
         let intercepts = Column::new(&intercepts, result_frac);
         let reach = self.builder.bound(opened);

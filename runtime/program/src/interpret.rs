@@ -446,15 +446,16 @@ fn step(
         Instruction::Lift(l) => ring(l.arg).clone(),
         Instruction::Table(t) => table(t, ring(t.arg)),
         Instruction::Fourier(f) => fourier(f, ring(f.arg)),
-        Instruction::BitTable(t) => bit_table(t, ring(t.arg)),
+        Instruction::BitTable(t) => bit_table(t, ring(t.arg), width_of(t.arg)),
         Instruction::Digits(d) => {
-            // The sign's part alone carries the result: with no mask there is no borrow.
+            // The sign's part alone carries the result: the mask, which is known here, is taken away before.
             let sign = ty.width().unwrap_or(2) - 1;
             let mut data = Vec::with_capacity(ty.len());
             for &threshold in &d.thresholds {
-                data.extend(ring(d.arg).data.iter().map(|&v| {
-                    let z = tables::shifted(d, v, threshold);
-                    u64::from(z >> (d.width - 1) == 0) << sign
+                data.extend(ring(d.arg).data.iter().enumerate().map(|(i, &v)| {
+                    let (opened, mask) = masked(i, v, width_of(d.arg));
+                    let z = tables::shifted(d, opened, threshold).wrapping_sub(tables::shifted(d, mask, 0));
+                    u64::from((z >> (d.width - 1)) & 1 == 0) << sign
                 }));
             }
             Ring::new(ty.shape.clone(), data)
@@ -519,11 +520,22 @@ fn fourier(f: &schema::Fourier, x: &Ring) -> Ring {
     Ring::new(x.shape.clone(), data)
 }
 
-fn bit_table(t: &schema::BitTable, x: &Ring) -> Ring {
+fn bit_table(t: &schema::BitTable, x: &Ring, width: u32) -> Ring {
     let words = (1usize << t.index_bits).div_ceil(64);
-    x.map(|v| {
-        let (piece, _) = tables::split(v, t.low_bits, t.index_bits);
-        let versions = t.tables.chunks_exact(words).skip(tables::version(t, v)).step_by(1 << t.step_bits);
+    let look_up = |(i, &v): (usize, &u64)| {
+        let (opened, mask) = masked(i, v, width);
+        let [(high, _), (low, _)] = [opened, mask].map(|v| tables::split(v, t.low_bits, t.index_bits));
+        let piece = high.wrapping_sub(low) & ((1 << t.index_bits) - 1);
+        let versions =
+            t.tables.chunks_exact(words).skip(tables::version(t, opened)).step_by(1 << t.step_bits);
         versions.enumerate().fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
-    })
+    };
+    Ring::new(x.shape.clone(), x.data.iter().enumerate().map(look_up).collect())
+}
+
+/// Element `i` as opened under a mask, and the mask: which piece's neighbour is taken depends on its low bits, so they
+/// are spread evenly.
+fn masked(i: usize, v: u64, width: u32) -> (u64, u64) {
+    let r = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & crate::fixed::mask(width);
+    (v.wrapping_add(r) & crate::fixed::mask(width), r)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use marill_benches::brief;
+use marill_program::two_party::effort::Link;
 use marill_program::two_party::ot::{SOFT_SPOKEN_MOST, traffic};
 use marill_runtime::correlation::two_party::ot::{Receiver, ReceiverSeeds, Sender, SenderSeeds};
 use marill_runtime::error::RunError;
@@ -16,14 +17,14 @@ use marill_runtime::transport::memory_pair;
 const PART: usize = 1_000_000;
 
 /// Seconds that the sender and the receiver take for all but the first of `total` COTs.
-fn draw(total: usize) -> Result<[Duration; 2], RunError> {
+fn draw(total: usize, link: Link) -> Result<[Duration; 2], RunError> {
     let (mut client, mut server) = memory_pair();
     let sending = thread::spawn(move || {
-        let mut sender = Sender::new(&SenderSeeds::setup(&mut client)?, &[0; 32], total)?;
+        let mut sender = Sender::new(&SenderSeeds::setup(&mut client)?, &[0; 32], total, link)?;
         sender.extend(&mut client, 1)?;
         Ok::<_, RunError>((sender, client))
     });
-    let mut receiver = Receiver::new(&ReceiverSeeds::setup(&mut server)?, &[0; 32], total);
+    let mut receiver = Receiver::new(&ReceiverSeeds::setup(&mut server)?, &[0; 32], total, link);
     receiver.extend(&mut server, 1)?;
     let (mut sender, mut client) = sending.join().expect("the sender's thread")?;
     let parts: Vec<usize> = (1..total).step_by(PART).map(|from| PART.min(total - from)).collect();
@@ -48,14 +49,16 @@ fn draw(total: usize) -> Result<[Duration; 2], RunError> {
 
 fn transfers(c: &mut Criterion) {
     let mut group = c.benchmark_group("cots");
-    for total in [SOFT_SPOKEN_MOST, 1_000_000, 10_000_000, 30_000_000] {
-        let traffic = traffic(total);
+    let runs = [SOFT_SPOKEN_MOST, 1_000_000, 10_000_000, 30_000_000].map(|total| (total, 1_000_000));
+    for (total, kbits_per_second) in runs.into_iter().chain([(30_000_000, 10_000)]) {
+        let link = Link::new(kbits_per_second);
+        let traffic = traffic(total, link);
         let bytes = (traffic.sender_bytes + traffic.receiver_bytes) as f64 / total as f64;
         group.throughput(Throughput::Elements(total as u64));
         for (party, name) in ["sender", "receiver"].into_iter().enumerate() {
             group.bench_function(format!("{total} at {bytes:.3} bytes each/{name}"), |bench| {
                 bench.iter_custom(|times| {
-                    (0..times).map(|_| draw(total).expect("a run between honest parties")[party]).sum()
+                    (0..times).map(|_| draw(total, link).expect("a run between honest parties")[party]).sum()
                 });
             });
         }

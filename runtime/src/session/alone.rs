@@ -67,7 +67,7 @@ pub(super) fn prepare<'a>(
             (Setup::make(peer, side, program, &weights)?, FIRST_SESSION)
         }
     };
-    let transfers = Transfers::new(&setup, &session, side, &whole_demand(program))?;
+    let transfers = Transfers::new(&setup, &session, side, &whole_demand(program), program.link())?;
     let keys = ProductKeys::new(setup, side, program)?;
     let indices = constants.mask_indices()?;
     clock.end(Phase::Setup);

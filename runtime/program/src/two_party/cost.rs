@@ -44,7 +44,7 @@ pub fn phases(program: &ValidProgram, total: &mut Cost) {
     total.setup.rounds = 1 + TRANSFER_ROUNDS + u64::from(has_keys);
 
     let extension = |total: u64| {
-        let traffic = traffic(total as usize);
+        let traffic = traffic(total as usize, program.link());
         Traffic {
             sender_bytes: traffic.sender_bytes - SETUP_SENDER_BYTES - FRAME_HEADER_BYTES,
             receiver_bytes: traffic.receiver_bytes - SETUP_RECEIVER_BYTES - FRAME_HEADER_BYTES,

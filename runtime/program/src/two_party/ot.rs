@@ -14,6 +14,7 @@
 //! |---|---|---|---|---|---|---|
 //! | [`SMALL`] | 524,288 | 43,008 | 1,024 | 166 | 150 | 133 |
 //! | [`MEDIUM`] | 2,097,152 | 151,552 | 1,024 | 158 | 149 | 131 |
+//! | [`LARGE`] | 8,388,608 | 557,056 | 1,024 | 154 | 152 | 132 |
 //! | Ferret's | 10,805,248 | 589,760 | 1,319 | 160 | 152 | 131 |
 //! | emp-ot's b13 | 10,485,760 | 452,000 | 1,280 | 133 | 127 | 107 |
 //! | emp-ot's b12 | 10,268,672 | 238,000 | 2,507 | 133 | 106 | 88 |
@@ -24,6 +25,7 @@
 //! covers of the 10-sparse rows have about `k / (n / k)^(1/4)` rows, too many for their bias to show. These are our
 //! estimates by published formulas, not proofs.
 
+use super::effort::Link;
 use crate::cost::{CHUNK_BYTES, FRAME_HEADER_BYTES};
 
 /// Bytes of a block: a key, a seed or a tree's correction.
@@ -76,8 +78,12 @@ pub const SMALL: Set = Set { trees: 1024, depth: 9, secrets: 43_008 };
 /// For millions.
 pub const MEDIUM: Set = Set { trees: 1024, depth: 11, secrets: 151_552 };
 
-/// Any set can follow any: an iteration makes what the next one consumes.
-const _: () = assert!(SMALL.outputs() >= MEDIUM.consumes() && MEDIUM.outputs() >= SMALL.consumes());
+/// For tens of millions on a slow link: a third of the bytes, but its secrets overflow most caches.
+pub const LARGE: Set = Set { trees: 1024, depth: 13, secrets: 557_056 };
+
+/// Any set can follow any but the smallest: an iteration makes what the next one consumes.
+const _: () = assert!(SMALL.outputs() >= MEDIUM.consumes() && MEDIUM.outputs() >= LARGE.consumes());
+const _: () = assert!(MEDIUM.outputs() >= SMALL.consumes() && LARGE.outputs() >= MEDIUM.consumes());
 
 /// One step that adds COTs to the stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +116,17 @@ impl Step {
 pub const SOFT_SPOKEN_MOST: usize = 1 << 17;
 /// The most that is left to `SMALL` iterations: above, a `MEDIUM` one sends less.
 pub const SMALL_MOST: usize = 2 * SMALL.gains();
+/// The most that is left to `MEDIUM` iterations: above, a `LARGE` one sends less.
+pub const MEDIUM_MOST: usize = MEDIUM.gains();
+
+/// Time of a byte from which on [`LARGE`] iterations are worth their work: 20 Mbit/s.
+const LARGE_BYTE_PS: u64 = 400_000;
 
 /// The steps that make `total` COTs, in order.
 ///
 /// Their gains are at least `total`. Each silent step finds in stock what it consumes if no more was drawn before it
 /// than was left beside that.
-pub fn plan(total: usize) -> Vec<Step> {
+pub fn plan(total: usize, link: Link) -> Vec<Step> {
     if total == 0 {
         return Vec::new();
     }
@@ -124,8 +135,13 @@ pub fn plan(total: usize) -> Vec<Step> {
     }
     let mut steps = vec![Step::SoftSpoken(SMALL.consumes()), Step::Silent(SMALL)];
     let mut stock = SMALL.outputs();
+    let is_slow = link.bytes_ps(1) >= LARGE_BYTE_PS;
     while stock < total {
-        let set = if total - stock <= SMALL_MOST { SMALL } else { MEDIUM };
+        let set = match total - stock {
+            rest if rest <= SMALL_MOST => SMALL,
+            rest if rest <= MEDIUM_MOST || stock < LARGE.consumes() || !is_slow => MEDIUM,
+            _ => LARGE,
+        };
         stock += set.gains();
         steps.push(Step::Silent(set));
     }
@@ -165,7 +181,7 @@ pub const SETUP_SENDER_BYTES: u64 = 2 * DELTA_BITS as u64 * POINT_BYTES;
 pub const SETUP_RECEIVER_BYTES: u64 = POINT_BYTES + 2 * DELTA_BITS as u64 * BLOCK_BYTES;
 
 /// What setup for `total` COTs and drawing all of them sends.
-pub fn traffic(total: usize) -> Traffic {
+pub fn traffic(total: usize, link: Link) -> Traffic {
     let mut traffic = Traffic {
         sender_bytes: SETUP_SENDER_BYTES + FRAME_HEADER_BYTES,
         receiver_bytes: SETUP_RECEIVER_BYTES + FRAME_HEADER_BYTES,
@@ -174,7 +190,7 @@ pub fn traffic(total: usize) -> Traffic {
         flows: 2,
     };
     let mut after_silent = false;
-    for step in plan(total) {
+    for step in plan(total, link) {
         let messages = messages(&step);
         let count = messages.len() as u64;
         let bytes = messages.iter().sum::<u64>() + FRAME_HEADER_BYTES * count;
@@ -199,27 +215,37 @@ pub fn traffic(total: usize) -> Traffic {
 mod tests {
     use super::*;
 
+    const FAST: u64 = 1_000_000;
+    const SLOW: u64 = 10_000;
+
     #[test]
     fn plans_suffice_and_never_consume_what_is_not_there() {
         for total in
             [0, 1, 1000, SOFT_SPOKEN_MOST, SOFT_SPOKEN_MOST + 1, 300_000, 3_000_000, 9_000_000, 123_456_789]
         {
-            let mut stock = 0;
-            let steps = plan(total);
-            for step in &steps {
-                if let Step::Silent(set) = step {
-                    assert!(set.consumes() <= stock, "{total}: {set:?} with {stock} in stock");
+            for link in [FAST, SLOW].map(Link::new) {
+                let mut stock = 0;
+                let steps = plan(total, link);
+                for step in &steps {
+                    if let Step::Silent(set) = step {
+                        assert!(set.consumes() <= stock, "{total}: {set:?} with {stock} in stock");
+                    }
+                    stock += step.gains();
                 }
-                stock += step.gains();
+                assert!(stock >= total);
+                assert!(
+                    steps.last().is_none_or(|last| stock - last.gains() < total),
+                    "{total}: a step in vain"
+                );
             }
-            assert!(stock >= total);
-            assert!(steps.last().is_none_or(|last| stock - last.gains() < total), "{total}: a step in vain");
         }
     }
 
     #[test]
     fn messages_fit_chunks() {
-        for step in [Step::SoftSpoken(1_000_000), Step::Silent(SMALL), Step::Silent(MEDIUM)] {
+        for step in
+            [Step::SoftSpoken(1_000_000), Step::Silent(SMALL), Step::Silent(MEDIUM), Step::Silent(LARGE)]
+        {
             assert!(messages(&step).iter().all(|bytes| *bytes > 0 && *bytes <= CHUNK_BYTES));
         }
         assert_eq!(messages(&Step::SoftSpoken(129)), [2 * 31 * 16]);
@@ -228,13 +254,14 @@ mod tests {
 
     #[test]
     fn bytes_per_transfer() {
-        let per = |total: usize| {
-            let traffic = traffic(total);
+        let per = |total: usize, kbits_per_second: u64| {
+            let traffic = traffic(total, Link::new(kbits_per_second));
             (traffic.sender_bytes + traffic.receiver_bytes) as f64 / total as f64
         };
-        assert!(per(100_000) < 4.2);
-        assert!(per(1_000_000) < 0.7);
-        assert!(per(30_000_000) < 0.11);
+        assert!(per(100_000, FAST) < 4.2);
+        assert!(per(1_000_000, FAST) < 0.7);
+        assert!(per(30_000_000, FAST) < 0.11);
+        assert!(per(30_000_000, SLOW) < 0.06);
     }
 
     fn pooled_gauss_bits(set: &Set) -> f64 {
@@ -280,6 +307,7 @@ mod tests {
         for (set, pooled, dense, sparse) in [
             (SMALL, 166, 150, 133),
             (MEDIUM, 158, 149, 131),
+            (LARGE, 154, 152, 132),
             (ferret, 160, 152, 131),
             (b13, 133, 127, 107),
             (b12, 133, 106, 88),

@@ -132,6 +132,7 @@ impl Ends {
 
 #[cfg(test)]
 mod tests {
+    use marill_program::two_party::effort::Link;
     use std::thread;
 
     use marill_kernels::Prg;
@@ -158,8 +159,8 @@ mod tests {
                 (SenderSeeds::setup(channel).unwrap(), receiving)
             }
         };
-        let sender = Sender::new(&sending, &[0; 32], TRANSFERS).unwrap();
-        Transfers { sender, receiver: Receiver::new(&receiving, &[0; 32], TRANSFERS) }
+        let sender = Sender::new(&sending, &[0; 32], TRANSFERS, Link::new(0)).unwrap();
+        Transfers { sender, receiver: Receiver::new(&receiving, &[0; 32], TRANSFERS, Link::new(0)) }
     }
 
     /// Chooser, lanes, numbers for each, their width, bits of a digit.

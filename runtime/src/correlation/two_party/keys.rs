@@ -3,6 +3,7 @@
 
 use marill_program::ValidProgram;
 use marill_program::two_party::count::Demand;
+use marill_program::two_party::effort::Link;
 use marill_program::two_party::gates::Side;
 use marill_program::two_party::matrix::operand;
 use marill_program::two_party::products::{Encrypted, Method, method};
@@ -29,7 +30,13 @@ impl Transfers {
     ///
     /// # Errors
     /// `File` if the system has no randomness.
-    pub fn new(setup: &Setup, session: &Session, side: Side, demand: &Demand) -> Result<Transfers, RunError> {
+    pub fn new(
+        setup: &Setup,
+        session: &Session,
+        side: Side,
+        demand: &Demand,
+        link: Link,
+    ) -> Result<Transfers, RunError> {
         let [server_chooses, client_chooses] =
             [demand.server_chooses, demand.client_chooses].map(|count| count as usize);
         let (they_choose, i_choose) = match side {
@@ -37,8 +44,8 @@ impl Transfers {
             Side::Server => (client_chooses, server_chooses),
         };
         Ok(Transfers {
-            sender: Sender::new(&setup.sending, session, they_choose)?,
-            receiver: Receiver::new(&setup.receiving, session, i_choose),
+            sender: Sender::new(&setup.sending, session, they_choose, link)?,
+            receiver: Receiver::new(&setup.receiving, session, i_choose, link),
         })
     }
 }

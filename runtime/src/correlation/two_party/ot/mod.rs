@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 
 use marill_kernels::vole::FIELD;
 use marill_kernels::{Prg, blocks};
+use marill_program::two_party::effort::Link;
 use marill_program::two_party::ot::{self as parameters, Step};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -139,14 +140,14 @@ pub struct Receiver {
 }
 
 impl Sender {
-    /// Begins a session in which `total` COTs can be drawn.
+    /// Begins a session in which `total` COTs can be drawn, planned for `link`.
     ///
     /// # Errors
     /// `File` if the system has no randomness.
-    pub fn new(kept: &SenderSeeds, session: &Session, total: usize) -> Result<Sender, RunError> {
+    pub fn new(kept: &SenderSeeds, session: &Session, total: usize, link: Link) -> Result<Sender, RunError> {
         let delta = kept.delta.clone();
         let soft_spoken = soft_spoken::Sender::new(*delta, &session_seeds(&kept.seeds, session));
-        Ok(Sender { delta, prg: Prg::new(fresh_seed()?, 0), soft_spoken, stock: Stock::new(total) })
+        Ok(Sender { delta, prg: Prg::new(fresh_seed()?, 0), soft_spoken, stock: Stock::new(total, link) })
     }
 
     /// The difference of the two keys of every COT. Its lowest bit is 1.
@@ -169,9 +170,9 @@ impl Sender {
 
 impl Receiver {
     /// As [`Sender::new`].
-    pub fn new(kept: &ReceiverSeeds, session: &Session, total: usize) -> Receiver {
+    pub fn new(kept: &ReceiverSeeds, session: &Session, total: usize, link: Link) -> Receiver {
         let soft_spoken = soft_spoken::Receiver::new(&session_seeds(&kept.seeds, session));
-        Receiver { soft_spoken, stock: Stock::new(total) }
+        Receiver { soft_spoken, stock: Stock::new(total, link) }
     }
 
     /// `count` fresh keys `T_i`.
@@ -195,8 +196,8 @@ struct Stock {
 }
 
 impl Stock {
-    fn new(total: usize) -> Stock {
-        let steps = parameters::plan(total);
+    fn new(total: usize, link: Link) -> Stock {
+        let steps = parameters::plan(total, link);
         let most = steps.iter().map(Step::outputs).max().unwrap_or(0);
         Stock { blocks: Vec::with_capacity(most), steps: steps.into() }
     }

@@ -2,7 +2,8 @@
 
 use std::thread;
 
-use marill_program::two_party::ot::{self as parameters, MEDIUM, SMALL, SOFT_SPOKEN_MOST};
+use marill_program::two_party::effort::Link;
+use marill_program::two_party::ot::{self as parameters, LARGE, MEDIUM, SMALL, SOFT_SPOKEN_MOST};
 
 use super::*;
 use crate::error::Misbehaviour;
@@ -15,28 +16,36 @@ struct Run {
     received: Vec<Vec<Block>>,
 }
 
-fn sender(channel: &mut Channel, total: usize) -> Result<Sender, RunError> {
-    Sender::new(&SenderSeeds::setup(channel)?, &[0; 32], total)
+/// A link on which bytes count for little, and one on which they count.
+const FAST: u64 = 1_000_000;
+const SLOW: u64 = 10_000;
+
+fn sender(channel: &mut Channel, total: usize, link: Link) -> Result<Sender, RunError> {
+    Sender::new(&SenderSeeds::setup(channel)?, &[0; 32], total, link)
 }
 
-fn receiver(channel: &mut Channel, total: usize) -> Result<Receiver, RunError> {
-    Ok(Receiver::new(&ReceiverSeeds::setup(channel)?, &[0; 32], total))
+fn receiver(channel: &mut Channel, total: usize, link: Link) -> Result<Receiver, RunError> {
+    Ok(Receiver::new(&ReceiverSeeds::setup(channel)?, &[0; 32], total, link))
 }
 
 /// Sets up for `total` COTs, draws `counts`, and checks the meters of both ends against the formula if `metered`.
 fn run(total: usize, counts: &[usize], metered: bool) -> Run {
+    run_on(Link::new(FAST), total, counts, metered)
+}
+
+fn run_on(link: Link, total: usize, counts: &[usize], metered: bool) -> Run {
     let (mut client, mut server) = memory_pair();
     let counts_sent = counts.to_vec();
     let sending = thread::spawn(move || {
-        let mut sender = sender(&mut client, total).unwrap();
+        let mut sender = sender(&mut client, total, link).unwrap();
         let keys = counts_sent.iter().map(|count| sender.extend(&mut client, *count).unwrap()).collect();
         (sender.delta(), keys, client.meter().snapshot().total())
     });
-    let mut receiver = receiver(&mut server, total).unwrap();
+    let mut receiver = receiver(&mut server, total, link).unwrap();
     let received = counts.iter().map(|count| receiver.extend(&mut server, *count).unwrap()).collect();
     let (delta, sent, carried) = sending.join().unwrap();
     if metered {
-        let traffic = parameters::traffic(total);
+        let traffic = parameters::traffic(total, link);
         assert_eq!(carried.bytes_sent, traffic.sender_bytes);
         assert_eq!(carried.bytes_received, traffic.receiver_bytes);
         assert_eq!(carried.messages_sent, traffic.sender_messages);
@@ -88,6 +97,12 @@ fn both_mechanisms_make_cots_and_send_what_the_formula_says() {
 fn medium_iterations_follow_small_ones() {
     let counts = [SMALL.outputs() + 1, MEDIUM.gains()];
     run(counts.iter().sum(), &counts, true).check(&counts);
+}
+
+#[test]
+fn large_iterations_follow_medium_ones_on_a_slow_link() {
+    let counts = [SMALL.outputs() + MEDIUM.gains(), LARGE.gains() - 1000, 1000];
+    run_on(Link::new(SLOW), counts.iter().sum(), &counts, true).check(&counts);
 }
 
 #[test]
@@ -146,8 +161,8 @@ fn hostile_setups_are_typed_errors() {
 fn hostile_extensions_are_typed_errors() {
     let set_up = |total| {
         let (mut client, mut server) = memory_pair();
-        let sending = thread::spawn(move || (sender(&mut client, total).unwrap(), client));
-        let receiver = receiver(&mut server, total).unwrap();
+        let sending = thread::spawn(move || (sender(&mut client, total, Link::new(FAST)).unwrap(), client));
+        let receiver = receiver(&mut server, total, Link::new(FAST)).unwrap();
         (sending.join().unwrap(), (receiver, server))
     };
     let ((mut sender, mut client), (_, mut server)) = set_up(1000);
@@ -184,8 +199,8 @@ fn kept_seeds_serve_sessions_that_share_delta_alone() {
     for (session, (sent, received)) in
         [[1; 32], [2; 32]].iter().zip([(sent, received), (sent_again, received_again)])
     {
-        let mut sender = Sender::new(&sent, session, 1000).unwrap();
-        let mut receiver = Receiver::new(&received, session, 1000);
+        let mut sender = Sender::new(&sent, session, 1000, Link::new(0)).unwrap();
+        let mut receiver = Receiver::new(&received, session, 1000, Link::new(0));
         let theirs = receiver.extend(&mut server, 1000).unwrap();
         let mine = sender.extend(&mut client, 1000).unwrap();
         let run = Run { delta: sender.delta(), sent: vec![mine.clone()], received: vec![theirs] };

@@ -203,7 +203,7 @@ pub fn lower_and_check(
     name: &str,
 ) -> Result<(lower::Lowered, ValidProgram), Diagnostic> {
     request.numerics.validate()?;
-    let precision = precision::Precision::new(request.numerics);
+    let precision = precision::Precision::new(request.numerics, request.suite);
     let lowered = lower::lower(graph, precision, request.cost_model(), name, &request.dims)?;
     let bug = |bug: Bug| Diagnostic::new("", Problem::Bug(Box::new(bug)));
     let program =

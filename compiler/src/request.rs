@@ -147,7 +147,7 @@ impl Request {
             network: self.network,
             suite: self.suite,
             approximate: self.approximate,
-            activation_bound: Precision::new(self.numerics).activation_bound,
+            activation_bound: Precision::new(self.numerics, self.suite).activation_bound,
         }
     }
 

@@ -182,8 +182,7 @@ impl Lowering<'_> {
         Ok(result)
     }
 
-    /// Fraction bits of an activation's argument and of its result. Between two parties alone, where every bit costs, a
-    /// unit is at most half of what straight pieces may be off.
+    /// Fraction bits of an activation's argument and of its result: no finer than half of what straight pieces may be off.
     fn activation_frac(&self) -> u32 {
         let enough = 2 - self.cost.approximate.pieces_error().log2().ceil() as i32;
         match self.cost.suite {

@@ -21,10 +21,9 @@ pub(super) const PROBABILITY_BOUND: f64 = 1.01;
 
 /// `e^(s - max)` stays below: the maximum is found to within 1.
 const EXPONENTIAL_BOUND: f64 = 4.0;
-/// Fraction bits of it, and of probabilities, that two parties alone use at most.
-const EXPONENTIAL_FRAC: u32 = 14;
 
-/// Relative error of a row's inverse sum in straight pieces: less than that of what it sums.
+/// Relative precision of a row's inverse sum, in bits, and its relative error in straight pieces: as good as what it sums.
+const SUM_BITS: i32 = 12;
 const SUM_ERROR: f64 = 1.0 / 8192.0;
 
 /// Groups of rows of similar lengths.
@@ -150,11 +149,6 @@ impl Lowering<'_> {
     fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
         let p = self.precision;
         let frac = p.attention_frac;
-        // Between two parties alone, where every bit costs, no finer than the exponential is good.
-        let probability_frac = match self.cost.suite {
-            Suite::Dealer => p.probability_frac,
-            Suite::TwoParty => p.probability_frac.min(EXPONENTIAL_FRAC),
-        };
         let coarse = self.builder.at_frac(s, 0);
         let largest = self.row_maxima(coarse, packing)?;
         let row_of = row_of_each(packing);
@@ -163,7 +157,7 @@ impl Lowering<'_> {
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let e = self.small_exponential(x, p.score_bits - 1, probability_frac)?;
+        let e = self.small_exponential(x, p.score_bits - 1, p.probability_frac)?;
         self.builder.set_bound(e, EXPONENTIAL_BOUND);
 
         let rows = packing.full / packing.keys;
@@ -179,10 +173,15 @@ impl Lowering<'_> {
         let sum = self.builder.sum(unpacked, 2);
         let sum = self.builder.movement(&Op::Reshape { shape: vec![packing.batch, rows] }, &[sum])?;
         let log2_max = (packing.keys as f64 * 3.0).log2().ceil() as i32;
-        let inverse =
-            self.positive(sum, &Domain { log2_min: -2, log2_max, pieces_error: SUM_ERROR }, |y| 1.0 / y)?;
+        let domain = match self.cost.suite {
+            Suite::Dealer => Domain::new(-2, log2_max),
+            Suite::TwoParty => {
+                Domain { log2_min: -2, log2_max, relative_bits: SUM_BITS, pieces_error: SUM_ERROR }
+            }
+        };
+        let inverse = self.positive(sum, &domain, |y| 1.0 / y)?;
         let factor = self.builder.open(inverse, Target::Both);
-        let operand = Operand::Narrow(signed_bits(EXPONENTIAL_BOUND, probability_frac));
+        let operand = Operand::Narrow(signed_bits(EXPONENTIAL_BOUND, p.probability_frac));
         let product = match self.cost.suite {
             Suite::Dealer => {
                 let rows_of_kept: Vec<usize> = packing.kept.iter().map(|&at| at / packing.keys).collect();
@@ -191,7 +190,7 @@ impl Lowering<'_> {
             }
             Suite::TwoParty => self.times_rows(masked, operand, factor, packing)?,
         };
-        Ok(self.builder.at_frac(product, probability_frac))
+        Ok(self.builder.at_frac(product, p.probability_frac))
     }
 
     /// Packed elements times one factor for each row. Two parties alone choose once for a whole row, so rows of about the

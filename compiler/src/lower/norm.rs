@@ -7,7 +7,7 @@
 use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
-use super::positive::{Domain, PIECED_ERROR};
+use super::positive::Domain;
 use super::{Lowering, Result, Value};
 use crate::ir::ValueId;
 
@@ -78,8 +78,7 @@ impl Lowering<'_> {
         let mean = self.builder.scale(sum, 1, ceil_log2(length));
         let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * coarse_frac));
         let log2_max = (2.0 * bound.log2()).ceil() as i32;
-        let domain =
-            Domain { log2_min: self.precision.least_variance_log2, log2_max, pieces_error: PIECED_ERROR };
+        let domain = Domain::new(self.precision.least_variance_log2, log2_max);
         let inverse = self.positive(mean, &domain, f)?;
         let factor = self.builder.open(inverse, Target::Both);
         // No element of a normalised row exceeds the root of its length.

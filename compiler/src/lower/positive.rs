@@ -24,10 +24,9 @@ const PIECED_OCTAVES: i32 = 2;
 /// Pieces of a region's table, as a power of two; the table spans twice the region's upper border.
 const INDEX_BITS: u32 = 7;
 const POSITION_FRAC: u32 = 14;
-/// Relative precision of results, in bits.
+/// Relative precision of results, in bits, and relative error of straight pieces, unless a domain says otherwise.
 const RELATIVE_BITS: i32 = 15;
-/// Relative error of straight pieces.
-pub(super) const PIECED_ERROR: f64 = 1.0 / 32768.0;
+const PIECES_ERROR: f64 = 1.0 / 32768.0;
 /// Relative step of a difference that stands for a derivative.
 const STEP: f64 = 1e-6;
 /// How far below its lower border a region is taken to reach: comparisons are good to within `2^-7`.
@@ -38,8 +37,17 @@ pub(super) struct Domain {
     /// Smallest and largest argument, as powers of two.
     pub log2_min: i32,
     pub log2_max: i32,
+    /// Bits that results have at the function's smallest value.
+    pub relative_bits: i32,
     /// Relative error of straight pieces.
     pub pieces_error: f64,
+}
+
+impl Domain {
+    /// From `2^log2_min` to `2^log2_max`, in full precision.
+    pub fn new(log2_min: i32, log2_max: i32) -> Domain {
+        Domain { log2_min, log2_max, relative_bits: RELATIVE_BITS, pieces_error: PIECES_ERROR }
+    }
 }
 
 impl Lowering<'_> {
@@ -58,10 +66,10 @@ impl Lowering<'_> {
         let frac = self.builder.frac(x).min(self.precision.hidden_frac + 2);
         let y = self.builder.at_frac(x, frac);
         let log2_max = self.precision.hidden_bound.log2().ceil() as i32;
-        self.positive(y, &Domain { log2_min: -8, log2_max, pieces_error: PIECED_ERROR }, f)
+        self.positive(y, &Domain::new(-8, log2_max), f)
     }
 
-    /// `f(y)` for y in the domain; results have [`RELATIVE_BITS`] bits at the function's smallest value.
+    /// `f(y)` for y in the domain; results have the domain's bits at the function's smallest value.
     pub(super) fn positive(&mut self, y: Id, domain: &Domain, f: impl Fn(f64) -> f64) -> Result<Id> {
         let frac = self.builder.frac(y) as i32;
         // What is smaller than a unit in the last place is zero.
@@ -69,7 +77,7 @@ impl Lowering<'_> {
         let (low, high) = (2f64.powi(log2_min), 2f64.powi(domain.log2_max));
         let (at_low, at_high) = (f(low), f(high));
         let smallest = at_low.min(at_high).log2().floor() as i32;
-        let result_frac = RELATIVE_BITS.saturating_sub(smallest).clamp(8, 30) as u32;
+        let result_frac = domain.relative_bits.saturating_sub(smallest).clamp(8, 30) as u32;
         // A region's table says anything up to twice the extremes outside its region, and cubics overshoot a little.
         let bound = 2.2 * at_low.max(at_high);
         self.builder.set_bound(y, high);
@@ -89,7 +97,7 @@ impl Lowering<'_> {
         tops.push(domain.log2_max);
         let region = |&top: &i32| match self.cost.suite {
             Suite::Dealer => Ok(self.cubics(opened, top, (low / 2.0, bound), result_frac, &f)),
-            Suite::TwoParty => self.region_pieces(opened, (top, domain.pieces_error), result_frac, &f),
+            Suite::TwoParty => self.region_pieces(opened, (top, domain), result_frac, &f),
         };
         let regions: Vec<Id> = tops.iter().map(region).collect::<Result<_>>()?;
         let full = signed_bits(high, frac as u32);
@@ -153,7 +161,7 @@ impl Lowering<'_> {
     fn region_pieces(
         &mut self,
         opened: Id,
-        (top, error): (i32, f64),
+        (top, domain): (i32, &Domain),
         result_frac: u32,
         f: &impl Fn(f64) -> f64,
     ) -> Result<Id> {
@@ -161,9 +169,9 @@ impl Lowering<'_> {
         let (floor, high) = (2f64.powi(top - PIECED_OCTAVES) * BORDER, 2f64.powi(top));
         let steepness = (f(floor * (1.0 + STEP)) - f(floor)) / (floor * STEP);
         let extended = |y: f64| if y < floor { f(floor) + steepness * (y - floor) } else { f(y) };
-        let pieces = Pieces::new(&extended, (top + 1, 0.0), -frac, error, extended);
+        let pieces = Pieces::new(&extended, (top + 1, 0.0), -frac, domain.pieces_error, extended);
         let smallest = f(floor).min(f(high)).log2().floor() as i32;
-        let own_frac = (RELATIVE_BITS - smallest).clamp(0, result_frac as i32) as u32;
+        let own_frac = (domain.relative_bits - smallest).clamp(0, result_frac as i32) as u32;
         let coarse = self.builder.coarser(opened, pieces.useful_frac());
         // In its own few bits: a product's ring would widen all that the value is made of.
         let operand = Operand::Narrow(signed_bits(self.builder.bound(coarse), self.builder.frac(coarse)));

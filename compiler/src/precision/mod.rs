@@ -7,6 +7,8 @@
 pub mod headroom;
 pub mod tensors;
 
+use marill_program::Suite;
+
 use crate::request::Numerics;
 
 /// Fraction bits and bounds by role.
@@ -39,18 +41,20 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// The bits and bounds that `numerics` stands for.
-    pub fn new(numerics: Numerics) -> Precision {
+    /// The bits and bounds that `numerics` stands for. Two parties alone pay for every bit of what attention and
+    /// activations work on, and for what is a little finer than their straight pieces are good, they do without.
+    pub fn new(numerics: Numerics, suite: Suite) -> Precision {
         let Numerics { frac_bits: f, range_bits: r, hidden_bits } = numerics;
         let h = hidden_bits.max(r);
         let bound = |bits: u32| 2f64.powi(bits as i32);
+        let spared = u32::from(suite == Suite::TwoParty);
         Precision {
             weight_frac: f,
             linear_frac: f,
             hidden_frac: (f + 2).saturating_sub(h.saturating_sub(7)),
-            attention_frac: f.saturating_sub(2),
-            activation_frac: f.saturating_sub(2),
-            probability_frac: f,
+            attention_frac: f.saturating_sub(2 + spared),
+            activation_frac: f.saturating_sub(2 + spared),
+            probability_frac: f.saturating_sub(2 * spared),
             output_frac: f,
             hidden_bound: bound(h),
             activation_bound: bound(r.saturating_sub(3)),

@@ -208,7 +208,7 @@ impl Lowering<'_> {
         };
         let above = test(shape.above, &|p| p > edge);
         let below = test(shape.below, &|p| p < -edge);
-        let table = BitTable { arg: opened, low_bits, index_bits, tables, step_bits: 0 };
+        let table = BitTable { arg: opened, low_bits, index_bits, tables };
         let looked_up = self.builder.bit_table(table, count);
         let bits = self.builder.open_bits(looked_up, count);
         let test = |bit| Test { bits, bit, holds: true };

@@ -501,6 +501,15 @@ impl Builder {
         self.push(Instruction::BitTable(table), Kind::Boolean { width: count }, shape, 0, 1.0)
     }
 
+    /// Lines over a masked value's pieces, opened: the slopes' bits, and above them as many of the values as the ring of
+    /// [`Self::bits_to_arithmetic`] has.
+    pub fn opened_lines(&mut self, lines: schema::Lines, operand: Operand) -> Id {
+        let shape = self.shape(lines.arg).to_vec();
+        let id = self.push(Instruction::Lines(lines), Kind::Boolean { width: 0 }, shape, 0, 1.0);
+        self.drafts[id as usize].operands = [operand; 2];
+        self.open_bits(id, 0)
+    }
+
     /// `x >= threshold` for each threshold, as opened-bits-ready shares of shape `[thresholds, ...]`.
     pub fn compare(&mut self, digits: schema::Digits) -> Id {
         let mut shape = self.shape(digits.arg).to_vec();
@@ -531,9 +540,26 @@ impl Builder {
 
     /// Bit `bit` of opened words as a number.
     pub fn bit_to_arithmetic(&mut self, bits: Id, bit: u32) -> Id {
-        let shape = self.shape(bits).to_vec();
-        let convert = schema::BitToArithmetic { bits, bit, width: 0 };
+        self.to_arithmetic(schema::BitToArithmetic { bits, bit, width: 0, count: 1 })
+    }
+
+    /// The number that the bits of opened words from `bit` on write, as many as its ring has.
+    pub fn bits_to_arithmetic(&mut self, bits: Id, bit: u32) -> Id {
+        self.to_arithmetic(schema::BitToArithmetic { bits, bit, width: 0, count: 0 })
+    }
+
+    fn to_arithmetic(&mut self, convert: schema::BitToArithmetic) -> Id {
+        let shape = self.shape(convert.bits).to_vec();
         self.push(Instruction::BitToArithmetic(convert), Kind::Arithmetic, shape, 0, 1.0)
+    }
+
+    /// The number that the lowest `count` bits of opened words write times what a masked value's mask takes away.
+    pub fn mask_product(&mut self, bits: Id, count: u32, arg: Id, operand: Operand) -> Id {
+        let (shape, frac, bound) = (self.shape(arg).to_vec(), self.frac(arg), self.bound(arg));
+        let product = schema::MaskProduct { bits, bit: 0, count, arg, width: 0 };
+        let id = self.push(Instruction::MaskProduct(product), Kind::Arithmetic, shape, frac, bound);
+        self.drafts[id as usize].operands = [operand; 2];
+        id
     }
 
     /// One-hot vectors of a masked index below `depth`.

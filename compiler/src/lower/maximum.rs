@@ -185,7 +185,7 @@ impl Lowering<'_> {
             self.bit_slice(positive, 0, opened)?
         } else {
             let tables = truth_table(index_bits, |p| p > 0);
-            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables, step_bits: 0 };
+            let table = BitTable { arg: opened, low_bits: 0, index_bits, tables };
             self.builder.bit_table(table, 1)
         };
         let bit = self.builder.open_bits(positive, 1);
@@ -227,7 +227,7 @@ impl Lowering<'_> {
 
         let sum = if self.cost.suite == Suite::TwoParty {
             let tables = truth_table(count_bits, |p| p > none);
-            let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables, step_bits: 0 };
+            let table = BitTable { arg: opened, low_bits: 0, index_bits: count_bits, tables };
             let any = self.builder.bit_table(table, 1);
             let bit = self.builder.open_bits(any, 1);
             let any = self.builder.bit_to_arithmetic(bit, 0);

@@ -1,13 +1,13 @@
 //! Straight pieces by bits: what suits correlations that the two parties make themselves.
 //!
-//! A piece's line is looked up bit by bit: the mask's unit vector, of which truth tables are linear functions, takes two
-//! bits of traffic for each piece, however many tables there are. The bits are opened under masks of their own, and
-//! select: a bit of the intercept counts as an integer, a bit of the slope times the argument.
+//! A piece's line is looked up: the mask's unit vector, in which it is linear, takes two bits of traffic for each piece.
+//! The line's value but for what the mask takes away, and its slope, come out in bits, which are opened under masks of
+//! their own: those of the value write a number, those of the slope select the mask.
 //!
 //! The opened value says how far into a piece it is, and the mask's low bits, which nobody knows, take away up to a whole
 //! piece: of every piece there are versions, each good on the interval that is left.
 
-use marill_program::schema::BitTable;
+use marill_program::schema::Lines;
 
 use super::draft::{Id, Operand};
 use super::{Lowering, Result};
@@ -23,6 +23,8 @@ const STEP_BITS: u32 = 3;
 const MOST_VERSIONS_LOG2: u32 = 12;
 /// Bits that tell where in a piece an argument is.
 const POSITION_BITS: i32 = 10;
+/// Fraction bits of values beyond the result's.
+const VALUE_GUARD_BITS: u32 = 1;
 /// Most pieces, as a power of two.
 const MOST_INDEX_BITS: u32 = 11;
 
@@ -157,43 +159,6 @@ impl<'f> Pieces<'f> {
     }
 }
 
-/// One number for each version of each piece in a few bits: `least + bits / 2^frac`.
-struct Column {
-    least: f64,
-    frac: u32,
-    numbers: Vec<u64>,
-    bits: u32,
-}
-
-impl Column {
-    fn new(values: &[f64], frac: u32) -> Column {
-        let scale = 2f64.powi(frac as i32);
-        let least = (values.iter().copied().fold(f64::INFINITY, f64::min) * scale).round() / scale;
-        let numbers: Vec<u64> = values.iter().map(|v| ((v - least) * scale).round() as u64).collect();
-        let bits = numbers.iter().map(|n| 64 - n.leading_zeros()).max().unwrap_or(0).max(1);
-        Column { least, frac, numbers, bits }
-    }
-
-    fn value(&self, at: usize) -> f64 {
-        self.least + self.numbers[at] as f64 / 2f64.powi(self.frac as i32)
-    }
-
-    /// Truth tables of the bits of versions of `count` pieces, the lowest bit first.
-    fn tables(&self, count: usize) -> Vec<u64> {
-        let words = count.div_ceil(64);
-        let size = self.numbers.len() / count * words;
-        let mut tables = vec![0; size * self.bits as usize];
-        for (at, number) in self.numbers.iter().enumerate() {
-            let (version, piece) = (at / count, at % count);
-            for bit in 0..self.bits as usize {
-                let word = &mut tables[bit * size + version * words + piece / 64];
-                *word |= ((number >> bit) & 1) << (piece % 64);
-            }
-        }
-        tables
-    }
-}
-
 impl Lowering<'_> {
     /// A function of a masked value whose low integer bits say where it is, with `result_frac` fraction bits. Where the
     /// others say that it is elsewhere, what comes out is some piece's line, however far out; if that is
@@ -207,15 +172,17 @@ impl Lowering<'_> {
     ) -> Result<Id> {
         let frac = self.builder.frac(opened);
         let intervals: Vec<(f64, f64)> = pieces.intervals().collect();
-        let slopes: Vec<f64> = intervals.iter().map(|&interval| pieces.slope(interval)).collect();
         let slope_frac = pieces.slope_frac.max(result_frac.saturating_sub(frac));
-        let slopes = Column::new(&slopes, slope_frac);
-        let intercept = |(at, interval): (usize, &(f64, f64))| pieces.mean_rest(*interval, slopes.value(at));
-        let intercepts: Vec<f64> = intervals.iter().enumerate().map(intercept).collect();
-        let intercepts = Column::new(&intercepts, result_frac);
+        let scale = 2f64.powi(slope_frac as i32);
+        let steps = |interval: &(f64, f64)| (pieces.slope(*interval) * scale).round() as i64;
+        let slopes: Vec<i64> = intervals.iter().map(steps).collect();
+        let least = slopes.iter().copied().min().unwrap_or(0);
+        let intercept =
+            |(interval, slope): (&(f64, f64), &i64)| pieces.mean_rest(*interval, *slope as f64 / scale);
+        let intercepts: Vec<f64> = intervals.iter().zip(&slopes).map(intercept).collect();
         let reach = self.builder.bound(opened);
-        let line = |(at, &(from, to)): (usize, &(f64, f64))| {
-            let (slope, intercept) = (slopes.value(at), intercepts.value(at));
+        let line = |((&(from, to), slope), intercept): ((&(f64, f64), &i64), &f64)| {
+            let slope = *slope as f64 / scale;
             match pieces.selected {
                 Some((low, high)) => {
                     let ends = [from, to].map(|x| (slope * x.clamp(low, high) + intercept).abs());
@@ -224,34 +191,36 @@ impl Lowering<'_> {
                 None => slope.abs() * reach + intercept.abs(),
             }
         };
-        let bound = intervals.iter().enumerate().map(line).fold(0.0, f64::max);
+        let bound = intervals.iter().zip(&slopes).zip(&intercepts).map(line).fold(0.0, f64::max);
 
-        let mut tables = slopes.tables(pieces.count());
-        tables.extend(intercepts.tables(pieces.count()));
-        let (index_bits, step_bits) = (pieces.index_bits, pieces.step_bits());
-        let low_bits = (pieces.range_log2 + frac as i32 - index_bits as i32).max(0) as u32;
-        let table = BitTable { arg: opened, low_bits, index_bits, tables, step_bits };
-        let total = slopes.bits + intercepts.bits;
-        let looked_up = self.builder.bit_table(table, total);
-        let bits = self.builder.open_bits(looked_up, total);
-
-        // All terms at the fraction bits of slope times argument.
+        // Everything at the fraction bits of slope times argument, but for what is dropped of the values in public.
         let whole = frac + slope_frac;
+        let shift = whole.saturating_sub(result_frac + VALUE_GUARD_BITS);
+        let half = if shift == 0 { 0 } else { 1i64 << (shift - 1) };
+        let fixed = |intercept: &f64| (intercept * 2f64.powi(whole as i32)).round() as i64 + half;
+        let slopes: Vec<u64> = slopes.iter().map(|slope| (slope - least) as u64).collect();
+        let slope_bits = slopes.iter().map(|s| 64 - s.leading_zeros()).max().unwrap_or(0).max(1);
+        let (index_bits, step_bits) = (pieces.index_bits, pieces.step_bits());
+        let lines = Lines {
+            arg: opened,
+            low_bits: (pieces.range_log2 + frac as i32 - index_bits as i32).max(0) as u32,
+            index_bits,
+            step_bits,
+            slopes,
+            intercepts: intercepts.iter().map(fixed).collect(),
+            slope_bits,
+            value_bits: 0,
+            shift,
+        };
+        let bits = self.builder.opened_lines(lines, operand);
+        let value = self.builder.bits_to_arithmetic(bits, slope_bits);
+        let value = self.builder.scale(value, 1 << shift, whole);
+        let masked = self.builder.mask_product(bits, slope_bits, opened, operand);
+        let masked = self.builder.scale(masked, 1, slope_frac);
+        let line = self.builder.sub(value, masked)?;
         let x = self.builder.lift(opened);
-        let least = (slopes.least * 2f64.powi(slope_frac as i32)).round() as i64;
-        let mut sum = self.builder.scale(x, least, slope_frac);
-        for bit in 0..slopes.bits {
-            let product = self.builder.bit_product(bits, bit, opened, operand);
-            let term = self.builder.scale(product, 1 << bit, slope_frac);
-            sum = self.builder.add(sum, term)?;
-        }
-        for bit in 0..intercepts.bits {
-            let one = self.builder.bit_to_arithmetic(bits, slopes.bits + bit);
-            let term = self.builder.scale(one, 1 << (bit + whole - result_frac), whole);
-            sum = self.builder.add(sum, term)?;
-        }
-        let constant = self.scalar(intercepts.least as f32, whole);
-        let sum = self.builder.add(sum, constant)?;
+        let x = self.builder.scale(x, least, slope_frac);
+        let sum = self.builder.add(line, x)?;
         self.builder.set_bound(sum, bound);
         let result = self.builder.at_frac(sum, result_frac);
         self.builder.set_bound(result, bound);

@@ -152,6 +152,17 @@ fn demands(builder: &Builder, at: Id, w: u32, demand: &mut dyn FnMut(Id, u32)) {
         Instruction::Lift(l) => demand(l.arg, operand(0)),
         Instruction::Table(t) => demand(t.arg, t.low_bits + t.index_bits),
         Instruction::BitTable(t) => demand(t.arg, t.low_bits + t.index_bits),
+        Instruction::Lines(l) => {
+            let value = w.saturating_sub(l.slope_bits) + l.shift;
+            let value = if let Operand::Narrow(bits) = draft.operands[0] { bits.min(value) } else { value };
+            demand(l.arg, value.max(l.low_bits + l.index_bits));
+        }
+        Instruction::MaskProduct(p) => {
+            demand(p.bits, p.bit + p.count);
+            demand(p.arg, operand(0));
+        }
+        Instruction::BitToArithmetic(b) => demand(b.bits, b.bit + if b.count == 0 { w } else { b.count }),
+        Instruction::OpenBits(o) => demand(o.arg, w),
         Instruction::Fourier(f) => demand(f.arg, f.period_bits),
         Instruction::Digits(d) => demand(d.arg, d.low_bits + d.width),
         Instruction::Reveal(r) => {
@@ -380,7 +391,13 @@ fn patch(builder: &mut Builder, needs: &[Need]) {
             Instruction::Table(t) => t.width = need,
             Instruction::Fourier(f) => f.width = need,
             Instruction::BitProduct(b) => b.width = need,
-            Instruction::BitToArithmetic(b) => b.width = need,
+            Instruction::BitToArithmetic(b) => {
+                b.width = need;
+                b.count = if b.count == 0 { need } else { b.count };
+            }
+            Instruction::OpenBits(o) if o.width == 0 => o.width = need,
+            Instruction::Lines(l) => l.value_bits = need.saturating_sub(l.slope_bits),
+            Instruction::MaskProduct(p) => p.width = need,
             Instruction::OneHot(o) => o.width = need,
             _ => {}
         }
@@ -417,6 +434,11 @@ fn for_each_argument(instruction: &mut Instruction, mut f: impl FnMut(&mut Id)) 
         Instruction::Table(t) => f(&mut t.arg),
         Instruction::Fourier(t) => f(&mut t.arg),
         Instruction::BitTable(t) => f(&mut t.arg),
+        Instruction::Lines(l) => f(&mut l.arg),
+        Instruction::MaskProduct(p) => {
+            f(&mut p.bits);
+            f(&mut p.arg);
+        }
         Instruction::Digits(d) => f(&mut d.arg),
         Instruction::OpenBits(o) => f(&mut o.arg),
         Instruction::Compare(c) => {

@@ -138,8 +138,12 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
             vec![additive(Kind::Trigonometric, len(f.arg) * 2 * f.cos.len(), f.width)]
         }
         Instruction::BitTable(t) => {
-            let (words, width) = table_words(t);
+            let (words, width) = unit_words(t.index_bits);
             vec![xor(Kind::UnitVector, len(t.arg) * words, width)]
+        }
+        Instruction::Lines(l) => {
+            let (words, width) = unit_words(l.index_bits);
+            vec![xor(Kind::UnitVector, len(l.arg) * words, width)]
         }
         Instruction::Digits(d) => {
             let digits = digit_count(d);
@@ -168,7 +172,21 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
             all
         }
         Instruction::BitToArithmetic(b) => {
-            vec![additive(Kind::Factor(Factor::Bit { bits: b.bits, bit: b.bit }), out, b.width)]
+            let bit = |i| Factor::Bit { bits: b.bits, bit: b.bit + i };
+            let count = b.count.min(b.width);
+            (0..count).map(|i| additive(Kind::Factor(bit(i)), out, b.width - i)).collect()
+        }
+        Instruction::MaskProduct(p) => {
+            let (n, k) = (len(p.arg), width_of(p.arg));
+            let mut all = lift_fields(p.arg, n, k, p.width);
+            for i in 0..p.count.min(p.width) {
+                let (bit, width) = (Factor::Bit { bits: p.bits, bit: p.bit + i }, p.width - i);
+                all.push(additive(Kind::Product(bit, Factor::Mask(p.arg)), n, width));
+                if k < width {
+                    all.push(additive(Kind::Product(bit, Factor::Msb(p.arg)), n, width - k));
+                }
+            }
+            all
         }
         Instruction::OneHot(o) => {
             vec![additive(Kind::OneHotEntries, len(o.arg) << width_of(o.arg), o.width)]
@@ -190,6 +208,7 @@ pub fn masked_operands(program: &ValidProgram, at: usize) -> BTreeSet<u32> {
         Instruction::Table(t) => Some(t.arg),
         Instruction::Fourier(f) => Some(f.arg),
         Instruction::BitTable(t) => Some(t.arg),
+        Instruction::Lines(l) => Some(l.arg),
         Instruction::Digits(d) => Some(d.arg),
         Instruction::OneHot(o) => Some(o.arg),
         Instruction::Compare(c) => Some(c.opened),
@@ -241,6 +260,7 @@ pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
             Instruction::Table(_)
             | Instruction::Fourier(_)
             | Instruction::BitTable(_)
+            | Instruction::Lines(_)
             | Instruction::Digits(_)
             | Instruction::OneHot(_) => false,
             _ if is_masked => needed[at],
@@ -253,9 +273,9 @@ pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
     needed
 }
 
-/// Words of a truth table, or of a unit vector of as many bits, and the bits of each.
-pub fn table_words(t: &schema::BitTable) -> (usize, u32) {
-    let entries = 1usize << t.index_bits;
+/// Words of a unit vector of `2^index_bits` entries, or of a truth table, and the bits of each.
+pub fn unit_words(index_bits: u32) -> (usize, u32) {
+    let entries = 1usize << index_bits;
     (entries.div_ceil(64), entries.min(64) as u32)
 }
 

@@ -243,6 +243,8 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
                 table(f.arg, f.window.log2() + f64::from(frac));
             }
             Instruction::BitTable(t) => table(t.arg, f64::from(t.low_bits + t.index_bits - 1)),
+            Instruction::MaskProduct(p) => lift(p.arg),
+            Instruction::Lines(l) => table(l.arg, f64::from(l.low_bits + l.index_bits - 1)),
             Instruction::Digits(d) => table(d.arg, f64::from(d.low_bits + d.width - 1)),
             Instruction::OneHot(o) => table(o.arg, f64::from(program.ty(o.arg).width().unwrap_or(64))),
             Instruction::Move(m) => {
@@ -447,6 +449,7 @@ fn step(
         Instruction::Table(t) => table(t, ring(t.arg)),
         Instruction::Fourier(f) => fourier(f, ring(f.arg)),
         Instruction::BitTable(t) => bit_table(t, ring(t.arg), width_of(t.arg)),
+        Instruction::Lines(l) => lines(l, ring(l.arg), width_of(l.arg)),
         Instruction::Digits(d) => {
             // The sign's part alone carries the result: the mask, which is known here, is taken away before.
             let sign = ty.width().unwrap_or(2) - 1;
@@ -468,7 +471,15 @@ fn step(
         Instruction::BitProduct(b) => {
             ring(b.bits).zip(ring(b.arg), &ty.shape, |bits, v| ((bits >> b.bit) & 1).wrapping_mul(v))
         }
-        Instruction::BitToArithmetic(b) => ring(b.bits).map(|v| (v >> b.bit) & 1),
+        Instruction::BitToArithmetic(b) => {
+            // A number of all bits of its ring wraps there, and is seen with its sign.
+            let wraps = b.count > 1 && b.count >= b.width;
+            ring(b.bits).map(|v| {
+                let number = (v >> b.bit) & crate::fixed::mask(b.count);
+                if wraps { signed(number, b.width) as u64 } else { number }
+            })
+        }
+        Instruction::MaskProduct(_) => Ring::zeros(&ty.shape),
         Instruction::OneHot(o) => {
             let depth = o.depth as usize;
             let mask = crate::fixed::mask(width_of(o.arg));
@@ -523,14 +534,27 @@ fn fourier(f: &schema::Fourier, x: &Ring) -> Ring {
 fn bit_table(t: &schema::BitTable, x: &Ring, width: u32) -> Ring {
     let words = (1usize << t.index_bits).div_ceil(64);
     let look_up = |(i, &v): (usize, &u64)| {
-        let (opened, mask) = masked(i, v, width);
-        let [(high, _), (low, _)] = [opened, mask].map(|v| tables::split(v, t.low_bits, t.index_bits));
-        let piece = high.wrapping_sub(low) & ((1 << t.index_bits) - 1);
-        let versions =
-            t.tables.chunks_exact(words).skip(tables::version(t, opened)).step_by(1 << t.step_bits);
-        versions.enumerate().fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
+        let (piece, _) = piece(i, v, width, (t.low_bits, t.index_bits));
+        let tables = t.tables.chunks_exact(words).enumerate();
+        tables.fold(0, |bits, (i, table)| bits | ((table[piece / 64] >> (piece % 64)) & 1) << i)
     };
     Ring::new(x.shape.clone(), x.data.iter().enumerate().map(look_up).collect())
+}
+
+/// The piece is taken under a mask, the line's value without one.
+fn lines(l: &schema::Lines, x: &Ring, width: u32) -> Ring {
+    let line = |(i, &v): (usize, &u64)| {
+        let (piece, opened) = piece(i, v, width, (l.low_bits, l.index_bits));
+        tables::line_word(l, tables::line_at(l, opened, piece), v)
+    };
+    Ring::new(x.shape.clone(), x.data.iter().enumerate().map(line).collect())
+}
+
+/// The piece that element `i` is taken to be in, and the element as opened.
+fn piece(i: usize, v: u64, width: u32, (low_bits, index_bits): (u32, u32)) -> (usize, u64) {
+    let (opened, mask) = masked(i, v, width);
+    let [(high, _), (low, _)] = [opened, mask].map(|v| tables::split(v, low_bits, index_bits));
+    (high.wrapping_sub(low) & ((1 << index_bits) - 1), opened)
 }
 
 /// Element `i` as opened under a mask, and the mask: which piece's neighbour is taken depends on its low bits, so they

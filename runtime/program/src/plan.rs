@@ -120,6 +120,8 @@ pub fn arguments(instruction: &Instruction) -> Vec<u32> {
         Instruction::Table(t) => vec![t.arg],
         Instruction::Fourier(f) => vec![f.arg],
         Instruction::BitTable(t) => vec![t.arg],
+        Instruction::Lines(l) => vec![l.arg],
+        Instruction::MaskProduct(p) => vec![p.bits, p.arg],
         Instruction::Digits(d) => vec![d.arg],
         Instruction::OpenBits(o) => vec![o.arg],
         Instruction::Compare(c) => vec![c.digits, c.opened],

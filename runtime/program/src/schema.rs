@@ -45,7 +45,7 @@ pub struct Dim {
 pub struct Step {
     #[prost(
         oneof = "Instruction",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
     )]
     pub instruction: Option<Instruction>,
     #[prost(uint32, tag = "100")]
@@ -125,6 +125,10 @@ pub enum Instruction {
     OneHot(OneHot),
     #[prost(message, tag = "28")]
     Reveal(Reveal),
+    #[prost(message, tag = "29")]
+    Lines(Lines),
+    #[prost(message, tag = "30")]
+    MaskProduct(MaskProduct),
 }
 
 /// A run-time input of `owner` -> `Plain`.
@@ -376,11 +380,8 @@ pub struct Fourier {
 
 /// Truth tables over the high bits of a `Masked` value opened to both -> `Boolean`, one bit per table.
 ///
-/// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one: soft at the pieces' borders. How far into a piece
-/// the opened value is, in steps of `2^-step_bits` of one, is public and chooses among `2^step_bits` versions of each
-/// table: where version `v` says piece `p`, x is above `p + v / 2^step_bits - 1` and below `p + (v + 1) / 2^step_bits`
-/// pieces. With `words = max(1, 2^index_bits / 64)`, bit `p` of version `v` of table `t` is bit `p % 64` of
-/// `tables[((t << step_bits) + v) * words + p / 64]`.
+/// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one: soft at the pieces' borders. Bit `p` of
+/// table `t` is bit `p % 64` of `tables[t * words + p / 64]`, `words = max(1, 2^index_bits / 64)`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BitTable {
     #[prost(uint32, tag = "1")]
@@ -391,9 +392,38 @@ pub struct BitTable {
     pub index_bits: u32,
     #[prost(fixed64, repeated, tag = "4")]
     pub tables: Vec<u64>,
+}
+
+/// A straight line for every piece of a `Masked` value opened to both -> `Boolean`: the line's slope, and what is public
+/// of its value.
+///
+/// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one. How far into a piece the opened value is, in steps
+/// of `2^-step_bits` of one, is public and chooses among versions: where version `v` says piece `p`, x is above
+/// `p + v / 2^step_bits - 1` and below `p + (v + 1) / 2^step_bits` pieces. With `at = v * 2^index_bits + p`, the word's
+/// low `slope_bits` bits are `s = slopes[at]`, and the `value_bits` above them
+/// `floor((intercepts[at] + s u) / 2^shift) mod 2^value_bits`, u being the opened value, lifted where it is narrower than
+/// `value_bits + shift`, for which |x| < 2^(k-2). [`MaskProduct`] makes `s (u - x)`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Lines {
+    #[prost(uint32, tag = "1")]
+    pub arg: u32,
+    #[prost(uint32, tag = "2")]
+    pub low_bits: u32,
+    #[prost(uint32, tag = "3")]
+    pub index_bits: u32,
     /// At most `low_bits` and 8.
-    #[prost(uint32, tag = "5")]
+    #[prost(uint32, tag = "4")]
     pub step_bits: u32,
+    #[prost(uint64, repeated, tag = "5")]
+    pub slopes: Vec<u64>,
+    #[prost(sint64, repeated, tag = "6")]
+    pub intercepts: Vec<i64>,
+    #[prost(uint32, tag = "7")]
+    pub slope_bits: u32,
+    #[prost(uint32, tag = "8")]
+    pub value_bits: u32,
+    #[prost(uint32, tag = "9")]
+    pub shift: u32,
 }
 
 /// The digits' part of `floor(x / 2^low_bits) >= threshold` for a `Masked` value opened to both with
@@ -450,7 +480,23 @@ pub struct BitProduct {
     pub width: u32,
 }
 
-/// Bit number `bit` of `MaskedBits` as the integer 0 or 1 -> `Arithmetic` with `frac` 0.
+/// `s (u - x)` for the number s that `count` bits of `MaskedBits`, from `bit` on, write, and a `Masked` value opened to both
+/// of the same shape: u is the opened value, lifted where it is narrower than `width` -> `Arithmetic`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MaskProduct {
+    #[prost(uint32, tag = "1")]
+    pub bits: u32,
+    #[prost(uint32, tag = "2")]
+    pub bit: u32,
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+    #[prost(uint32, tag = "4")]
+    pub arg: u32,
+    #[prost(uint32, tag = "5")]
+    pub width: u32,
+}
+
+/// The number that `count` bits of `MaskedBits`, from `bit` on, write -> `Arithmetic` with `frac` 0.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BitToArithmetic {
     #[prost(uint32, tag = "1")]
@@ -459,6 +505,8 @@ pub struct BitToArithmetic {
     pub bit: u32,
     #[prost(uint32, tag = "3")]
     pub width: u32,
+    #[prost(uint32, tag = "4")]
+    pub count: u32,
 }
 
 /// One-hot vectors of a `Masked` index (its width n bits, 0 <= x < 2^n, `frac` 0) -> `Arithmetic` of shape

@@ -3,9 +3,9 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
-use crate::correlation::table_words;
+use crate::correlation::unit_words;
 use crate::fixed::{self, Circle, exp, mask, power_of_two, round_to};
-use crate::schema::{Basis, BitTable, Digits, Fourier, Table};
+use crate::schema::{Basis, BitTable, Digits, Fourier, Lines, Table};
 
 /// Splits the low bits of an opened value or mask into piece index and position within the piece.
 pub fn split(value: u64, low_bits: u32, index_bits: u32) -> (usize, u64) {
@@ -135,16 +135,16 @@ pub fn fourier_constant(f: &Fourier) -> u64 {
 }
 
 /// Words of the unit vector of a mask's index, appended: bit `j` is 1 where `j` is the index.
-pub fn unit_vector(t: &BitTable, r: u64, words: &mut Vec<u64>) {
-    let (high, _) = split(r, t.low_bits, t.index_bits);
+pub fn unit_vector((low_bits, index_bits): (u32, u32), r: u64, words: &mut Vec<u64>) {
+    let (high, _) = split(r, low_bits, index_bits);
     let start = words.len();
-    words.resize(start + table_words(t).0, 0);
+    words.resize(start + unit_words(index_bits).0, 0);
     words[start + high / 64] = 1 << (high % 64);
 }
 
 /// Truth tables backwards: bit `q` of each is the table's bit `-q`.
 pub fn backwards(t: &BitTable) -> Vec<u64> {
-    let (words, _) = table_words(t);
+    let (words, _) = unit_words(t.index_bits);
     let last = (1usize << t.index_bits) - 1;
     let turned = |table: &[u64]| {
         let mut result = vec![0; words];
@@ -155,11 +155,6 @@ pub fn backwards(t: &BitTable) -> Vec<u64> {
         result
     };
     t.tables.chunks_exact(words).flat_map(turned).collect()
-}
-
-/// Which version of the tables an opened value takes.
-pub fn version(t: &BitTable, opened: u64) -> usize {
-    ((opened >> (t.low_bits - t.step_bits)) & mask(t.step_bits)) as usize
 }
 
 /// The tables' bits at an opened value, the first lowest, from shares of the unit vector of the mask's index: the
@@ -181,8 +176,36 @@ pub fn look_up(t: &BitTable, backwards: &[u64], opened: u64, unit: &[u64], turne
         let sum = table.iter().zip(&*turned).fold(0, |sum, (table, word)| sum ^ (table & word));
         u64::from(sum.count_ones() & 1)
     };
-    let versions = backwards.chunks_exact(unit.len()).skip(version(t, opened)).step_by(1 << t.step_bits);
-    versions.enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
+    backwards.chunks_exact(unit.len()).enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
+}
+
+/// Where the line of piece `p` is for an opened value.
+pub fn line_at(l: &Lines, opened: u64, p: usize) -> usize {
+    let version = (opened >> (l.low_bits - l.step_bits)) & mask(l.step_bits);
+    ((version as usize) << l.index_bits) + p
+}
+
+/// The word of line `at` for the opened or lifted value `u`.
+pub fn line_word(l: &Lines, at: usize, u: u64) -> u64 {
+    let value = (l.intercepts[at] as u64).wrapping_add(l.slopes[at].wrapping_mul(u));
+    l.slopes[at] | ((value >> l.shift) & mask(l.value_bits)) << l.slope_bits
+}
+
+/// A line's word at an opened value, whose lifted form is `u`, from shares of the unit vector of the mask's index: the
+/// exclusive or over all `h` of the word of piece `X - h` where bit `h` is 1.
+pub fn line_share(l: &Lines, opened: u64, u: u64, unit: &[u64]) -> u64 {
+    let (high, _) = split(opened, l.low_bits, l.index_bits);
+    let all = line_at(l, opened, 0)..line_at(l, opened, 1 << l.index_bits);
+    let (slopes, intercepts) = (&l.slopes[all.clone()], &l.intercepts[all]);
+    let (mut slope, mut value) = (0, 0);
+    let mut add = |h: usize, p: usize| {
+        let chosen = ((unit[h / 64] >> (h % 64)) & 1).wrapping_neg();
+        slope ^= slopes[p] & chosen;
+        value ^= (intercepts[p] as u64).wrapping_add(slopes[p].wrapping_mul(u)) & chosen;
+    };
+    (0..=high).for_each(|p| add(high - p, p));
+    (high + 1..slopes.len()).for_each(|p| add(high + slopes.len() - p, p));
+    slope | ((value >> l.shift) & mask(l.value_bits)) << l.slope_bits
 }
 
 /// Digit `digit` of a compared value, from [`shifted`], whose sign bit (bit `d.width - 1`) is left out.

@@ -66,6 +66,8 @@ pub fn name(instruction: &Instruction) -> &'static str {
         Instruction::Table(_) => "table",
         Instruction::Fourier(_) => "fourier",
         Instruction::BitTable(_) => "bit_table",
+        Instruction::Lines(_) => "lines",
+        Instruction::MaskProduct(_) => "mask_product",
         Instruction::Digits(_) => "digits",
         Instruction::OpenBits(_) => "open_bits",
         Instruction::Compare(_) => "compare",
@@ -92,15 +94,18 @@ fn attributes(instruction: &Instruction) -> String {
             format!(" low={} index={} {basis}", t.low_bits, t.index_bits)
         }
         Instruction::Fourier(f) => format!(" period={} terms={}", f.period_bits, f.cos.len()),
-        Instruction::BitTable(t) => {
-            let steps = if t.step_bits == 0 { String::new() } else { format!(" step={}", t.step_bits) };
-            format!(" low={} index={}{steps}", t.low_bits, t.index_bits)
-        }
+        Instruction::BitTable(t) => format!(" low={} index={}", t.low_bits, t.index_bits),
+        Instruction::Lines(l) => format!(
+            " low={} index={} step={} slope={} value={}",
+            l.low_bits, l.index_bits, l.step_bits, l.slope_bits, l.value_bits
+        ),
         Instruction::Digits(d) => {
             format!(" thresholds={:?} low={} digit={}", d.thresholds, d.low_bits, d.digit_bits)
         }
         Instruction::BitProduct(b) => format!(" bit={}", b.bit),
-        Instruction::BitToArithmetic(b) => format!(" bit={}", b.bit),
+        Instruction::BitToArithmetic(b) if b.count == 1 => format!(" bit={}", b.bit),
+        Instruction::BitToArithmetic(b) => format!(" bit={} count={}", b.bit, b.count),
+        Instruction::MaskProduct(p) => format!(" bit={} count={}", p.bit, p.count),
         Instruction::OneHot(o) => format!(" depth={}", o.depth),
         _ => String::new(),
     }

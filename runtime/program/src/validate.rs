@@ -259,11 +259,17 @@ impl Checker {
         }
     }
 
-    fn bits(&self, value: u32, bit: u32) -> Result<Vec<usize>, ProgramError> {
+    /// The shape of opened words in which there are `count` bits from `first` on.
+    fn bits(&self, value: u32, first: u32, count: u32) -> Result<Vec<usize>, ProgramError> {
         let ty = self.get(value)?;
         match ty.form {
-            Form::MaskedBits { width } if bit < width => Ok(ty.shape.clone()),
-            Form::MaskedBits { .. } => Err(self.bounds("bit", bit.into(), "below the word's width")),
+            Form::MaskedBits { width } if first < width && (1..=width - first).contains(&count) => {
+                Ok(ty.shape.clone())
+            }
+            Form::MaskedBits { width } if first < width => {
+                Err(self.bounds("bits", count.into(), "1 to those of the word"))
+            }
+            Form::MaskedBits { .. } => Err(self.bounds("bit", first.into(), "below the word's width")),
             _ => Err(self.wrong(value, "opened bits")),
         }
     }
@@ -423,16 +429,14 @@ impl Checker {
             Instruction::BitTable(t) => {
                 let ((width, _), shape) = self.masked(t.arg)?;
                 self.piece_bits(t.low_bits, t.index_bits, width)?;
-                if t.step_bits > t.low_bits.min(MAX_STEP_BITS) {
-                    return Err(self.bounds("step bits", t.step_bits.into(), "0 to 8 and to the low bits"));
-                }
-                let words = (1usize << t.index_bits).div_ceil(64) << t.step_bits;
+                let words = (1usize << t.index_bits).div_ceil(64);
                 if t.tables.is_empty() || !t.tables.len().is_multiple_of(words) || t.tables.len() / words > 64
                 {
                     return Err(self.bounds("tables", t.tables.len() as i64, "1 to 64 whole tables"));
                 }
                 (Form::Boolean { width: (t.tables.len() / words) as u32 }, shape)
             }
+            Instruction::Lines(l) => self.lines(l)?,
             Instruction::Digits(d) => {
                 let ((width, _), mut shape) = self.masked(d.arg)?;
                 if !(1..=5).contains(&d.digit_bits) {
@@ -466,13 +470,19 @@ impl Checker {
             },
             Instruction::Compare(c) => self.compare(c)?,
             Instruction::BitProduct(b) => {
-                let bits = self.bits(b.bits, b.bit)?;
+                let bits = self.bits(b.bits, b.bit, 1)?;
                 let ((_, frac), shape) = self.masked(b.arg)?;
                 self.equal("shapes", bits, shape.clone())?;
                 (Form::Arithmetic { width: self.width("width", b.width)?, frac }, shape)
             }
+            Instruction::MaskProduct(p) => {
+                let bits = self.bits(p.bits, p.bit, p.count)?;
+                let ((_, frac), shape) = self.masked(p.arg)?;
+                self.equal("shapes", bits, shape.clone())?;
+                (Form::Arithmetic { width: self.width("width", p.width)?, frac }, shape)
+            }
             Instruction::BitToArithmetic(b) => {
-                let shape = self.bits(b.bits, b.bit)?;
+                let shape = self.bits(b.bits, b.bit, b.count)?;
                 (Form::Arithmetic { width: self.width("width", b.width)?, frac: 0 }, shape)
             }
             Instruction::OneHot(o) => {

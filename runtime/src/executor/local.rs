@@ -120,6 +120,11 @@ impl Executor<'_> {
                 let unit = fields.first().ok_or_else(missing)?;
                 return Ok(Value::Boolean(bits::tables(t, self.opened(at, t.arg)?, unit)));
             }
+            Instruction::Lines(l) => {
+                let fields = self.source.fields(at)?;
+                let unit = fields.first().ok_or_else(missing)?;
+                return Ok(Value::Boolean(bits::lines(l, self.opened(at, l.arg)?, self.width(l.arg), unit)));
+            }
             Instruction::Digits(d) => {
                 let fields = self.source.fields(at)?;
                 let words = compare::digits(party, d, self.opened(at, d.arg)?, &ty.shape, &fields);
@@ -170,8 +175,14 @@ impl Executor<'_> {
                 bits::product(party, bits, b.bit, &x, &mut fields).ok_or_else(missing)?
             }
             Instruction::BitToArithmetic(b) => {
-                let beta = self.fields(at)?.next().ok_or_else(missing)?;
-                bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, &beta)
+                let fields = self.fields(at)?;
+                bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, fields)
+            }
+            Instruction::MaskProduct(p) => {
+                let mut fields = self.fields(at)?;
+                let x = self.operand(at, p.arg, p.width, &mut fields)?;
+                let (bits, widths) = (self.masked_bits(at, p.bits)?, (self.width(p.arg), p.width));
+                bits::mask_product(bits, (p.bit, p.count), &x, widths, &mut fields).ok_or_else(missing)?
             }
             Instruction::OneHot(o) => {
                 let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;

@@ -9,22 +9,21 @@
 //! Reference: Ishai et al. (TCC 2013) for tables; daBits, Rotaru and Wood (INDOCRYPT 2019), for `b = B + (1 - 2 B) beta`.
 
 use marill_program::Ring;
-use marill_program::correlation::table_words;
-use marill_program::schema::BitTable;
-use marill_program::tables::{backwards, look_up};
+use marill_program::correlation::unit_words;
+use marill_program::schema::{BitTable, Lines};
+use marill_program::tables::{backwards, line_share, look_up};
 
 use super::blocks::by_blocks;
-use super::lift::Operand;
+use super::lift::{Operand, centred};
 use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
 
 /// One bit per table from shares of the mask's unit vector.
 pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
-    let (words, _) = table_words(t);
+    let (words, _) = unit_words(t.index_bits);
     let tables = backwards(t);
     let scratch = || (Vec::new(), vec![0; words]);
-    let work = words + (tables.len() >> t.step_bits);
-    let data = by_blocks(opened.len(), work, scratch, |(numbers, turned), range, out| {
+    let data = by_blocks(opened.len(), words + tables.len(), scratch, |(numbers, turned), range, out| {
         unit.read(range.start * words..range.end * words, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
         for (out, (x, unit)) in out.iter_mut().zip(elements) {
@@ -32,6 +31,44 @@ pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
         }
     });
     BitShare::new(Ring::new(opened.shape.clone(), data))
+}
+
+/// A line's word per element, of `width` bits as opened, from shares of the mask's unit vector.
+pub fn lines(l: &Lines, opened: &Ring, width: u32, unit: &Shares) -> BitShare {
+    let (words, _) = unit_words(l.index_bits);
+    let is_lifted = width < l.value_bits + l.shift;
+    let data = by_blocks(opened.len(), 1 << l.index_bits, Vec::new, |numbers, range, out| {
+        unit.read(range.start * words..range.end * words, numbers);
+        let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
+        for (out, (x, unit)) in out.iter_mut().zip(elements) {
+            *out = line_share(l, *x, if is_lifted { centred(*x, width) } else { *x }, unit);
+        }
+    });
+    BitShare::new(Ring::new(opened.shape.clone(), data))
+}
+
+/// `s (u - x)` for the number s of `count` bits from `first` on: for each from shares of beta times the mask and, where
+/// the operand is lifted, times its top bit. `None` if a field is missing.
+pub fn mask_product(
+    bits: &MaskedBits,
+    (first, count): (u32, u32),
+    x: &Operand,
+    (from, to): (u32, u32),
+    fields: &mut std::vec::IntoIter<Vec<u64>>,
+) -> Option<Share> {
+    let mut sum = vec![0u64; x.public.len()];
+    for i in 0..count.min(to) {
+        let beta_mask = fields.next()?;
+        let beta_top = if from < to - i { Some(fields.next()?) } else { None };
+        for (at, sum) in sum.iter_mut().enumerate() {
+            let opened = (bits.opened.data[at] >> (first + i)) & 1;
+            let top = beta_top.as_ref().map_or(0, |top| x.wrap.data[at].wrapping_mul(top[at]));
+            let flipped = 1u64.wrapping_sub(2 * opened).wrapping_mul(beta_mask[at].wrapping_sub(top));
+            let product = flipped.wrapping_sub(opened.wrapping_mul(x.secret.data[at]));
+            *sum = sum.wrapping_add(product << i);
+        }
+    }
+    Some(Share::new(Ring::new(x.public.shape.clone(), sum)))
 }
 
 /// `b x` from shares of beta, of `beta r` and, for a lifted operand, of `beta m`. `None` if a field is missing.
@@ -56,12 +93,20 @@ pub fn product(
     Some(Share::new(Ring::new(x.public.shape.clone(), (0..x.public.len()).map(value).collect())))
 }
 
-/// The bit as an integer.
-pub fn to_arithmetic(party: Party, bits: &MaskedBits, bit: u32, beta: &[u64]) -> Share {
-    let value = |(word, beta): (&u64, &u64)| {
-        let opened = (word >> bit) & 1;
-        party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta))
-    };
-    let data = bits.opened.data.iter().zip(beta).map(value).collect();
-    Share::new(Ring::new(bits.opened.shape.clone(), data))
+/// The number that the bits from `first` on write, one for each field: shares of its beta.
+pub fn to_arithmetic(
+    party: Party,
+    bits: &MaskedBits,
+    first: u32,
+    fields: impl Iterator<Item = Vec<u64>>,
+) -> Share {
+    let mut sum = vec![0u64; bits.opened.len()];
+    for (i, beta) in fields.enumerate() {
+        for (sum, (word, beta)) in sum.iter_mut().zip(bits.opened.data.iter().zip(&beta)) {
+            let opened = (word >> (first + i as u32)) & 1;
+            let bit = party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta));
+            *sum = sum.wrapping_add(bit << i);
+        }
+    }
+    Share::new(Ring::new(bits.opened.shape.clone(), sum))
 }

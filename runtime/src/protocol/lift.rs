@@ -32,7 +32,7 @@ impl Operand {
 }
 
 /// `u` of an opened value.
-fn centred(opened: u64, width: u32) -> u64 {
+pub fn centred(opened: u64, width: u32) -> u64 {
     let quarter = if width >= 2 { 1u64 << (width - 2) } else { 0 };
     (opened.wrapping_add(quarter) & mask(width)).wrapping_sub(quarter)
 }

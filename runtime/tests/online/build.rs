@@ -84,7 +84,7 @@ impl Builder {
 
     /// One bit of opened words as an integer.
     pub fn bit(&mut self, bits: u32, bit: u32, width: u32) -> u32 {
-        self.push(Instruction::BitToArithmetic(BitToArithmetic { bits, bit, width }))
+        self.push(Instruction::BitToArithmetic(BitToArithmetic { bits, bit, width, count: 1 }))
     }
 
     pub fn output(&mut self, name: &str, value: u32, to: Target) {

@@ -157,7 +157,7 @@ fn truth_tables_and_what_follows_from_bits() {
         let mut b = Builder::new();
         let input = b.input("x", Owner::Client, &format!("i64[{count}]"));
         let value = b.masked(input, width, 0);
-        let table = BitTable { arg: value, low_bits, index_bits, tables: tables.clone(), step_bits: 0 };
+        let table = BitTable { arg: value, low_bits, index_bits, tables: tables.clone() };
         let word = b.push(Instruction::BitTable(table));
         let bits = b.open_bits(word, 3);
         for t in 0..3 {
@@ -298,7 +298,6 @@ fn exclusive_or_of_bits() {
             low_bits: 0,
             index_bits: 3,
             tables: vec![table],
-            step_bits: 0,
         }))
     });
     let either = b.push(Instruction::Add(Binary { a: odd, b: negative }));

@@ -155,7 +155,6 @@ fn movements_carry_every_form() {
         low_bits: 0,
         index_bits: 6,
         tables: vec![0x0123_4567_89ab_cdef, !0 << 32],
-        step_bits: 0,
     }));
     let bits = b.open_bits(words, 2);
     for (form, value) in

@@ -245,6 +245,11 @@ impl Tracer<'_> {
             Instruction::Fourier(f) => hidden(Held::Additive, self.opened_to(f.arg, Target::Both)?),
             Instruction::OneHot(o) => hidden(Held::Additive, self.opened_to(o.arg, Target::Both)?),
             Instruction::BitTable(t) => hidden(Held::Xor, self.opened_to(t.arg, Target::Both)?),
+            Instruction::Lines(l) => hidden(Held::Xor, self.opened_to(l.arg, Target::Both)?),
+            Instruction::MaskProduct(p) => {
+                let bits = self.opened_bits(p.bits)?;
+                hidden(Held::Additive, bits.join(self.opened_to(p.arg, Target::Both)?))
+            }
             Instruction::Digits(d) => hidden(Held::Xor, self.opened_to(d.arg, Target::Both)?),
             Instruction::Compare(c) => self.compare(c)?,
             Instruction::BitProduct(b) => {

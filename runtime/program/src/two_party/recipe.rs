@@ -114,6 +114,7 @@ impl<'a> Recipe<'a> {
         match self.program.instruction(at as usize) {
             Instruction::Table(t) => self.need_carry(segment, t.arg, t.low_bits + t.index_bits - 1),
             Instruction::BitTable(t) => self.need_carry(segment, t.arg, t.low_bits + t.index_bits - 1),
+            Instruction::Lines(l) => self.need_carry(segment, l.arg, l.low_bits + l.index_bits - 1),
             Instruction::Digits(d) => self.need_carry(segment, d.arg, d.low_bits + d.width - 1),
             Instruction::OneHot(o) => self.need_carry(segment, o.arg, self.width(o.arg) - 1),
             _ => {}
@@ -145,6 +146,7 @@ impl<'a> Recipe<'a> {
         match self.program.instruction(at as usize) {
             Instruction::Table(t) => unit(0, t.arg, t.low_bits, t.index_bits),
             Instruction::BitTable(t) => unit(0, t.arg, t.low_bits, t.index_bits),
+            Instruction::Lines(l) => unit(0, l.arg, l.low_bits, l.index_bits),
             Instruction::OneHot(o) => unit(0, o.arg, 0, self.width(o.arg)),
             Instruction::Digits(d) => {
                 for digit in 0..digit_count(d) as u32 {
@@ -271,6 +273,7 @@ impl<'a> Recipe<'a> {
                 Made::Sum(sum)
             }
             (Kind::UnitVector, Instruction::BitTable(t)) => Made::Words(unit_words(unit, lanes(t.arg))),
+            (Kind::UnitVector, Instruction::Lines(l)) => Made::Words(unit_words(unit, lanes(l.arg))),
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
                 let unit = segment.entries((at, *digit as u32));
                 Made::Words(digit_words(d, unit, lanes(d.arg)))

@@ -1,6 +1,6 @@
 //! Functions of masked values: tables, series, comparisons.
 
-use super::{Checker, MAX_DIGITS};
+use super::{Checker, MAX_DIGITS, MAX_STEP_BITS};
 use crate::error::ProgramError;
 use crate::schema::{self, Basis};
 use crate::value::Form;
@@ -18,6 +18,30 @@ impl Checker {
             ));
         }
         Ok(())
+    }
+
+    pub(super) fn lines(&self, l: &schema::Lines) -> Result<(Form, Vec<usize>), ProgramError> {
+        let ((width, _), shape) = self.masked(l.arg)?;
+        self.piece_bits(l.low_bits, l.index_bits, width)?;
+        if l.step_bits > l.low_bits.min(MAX_STEP_BITS) {
+            return Err(self.bounds("step bits", l.step_bits.into(), "0 to 8 and to the low bits"));
+        }
+        for (what, count) in [("slopes", l.slopes.len()), ("intercepts", l.intercepts.len())] {
+            if count != 1 << (l.step_bits + l.index_bits) {
+                return Err(self.bounds(what, count as i64, "one for every version of every piece"));
+            }
+        }
+        let bits = [l.slope_bits, l.value_bits];
+        if bits.iter().any(|bits| !(1..64).contains(bits)) || bits.iter().sum::<u32>() > 64 {
+            return Err(self.bounds("slope bits", l.slope_bits.into(), "with the value bits 2 to 64"));
+        }
+        if l.shift > 62 || l.value_bits + l.shift > 64 {
+            return Err(self.bounds("shift", l.shift.into(), "with the value bits at most 64"));
+        }
+        if let Some(slope) = l.slopes.iter().find(|slope| **slope >> l.slope_bits != 0) {
+            return Err(self.bounds("slope", *slope as i64, "at most the slope bits"));
+        }
+        Ok((Form::Boolean { width: l.slope_bits + l.value_bits }, shape))
     }
 
     pub(super) fn entry_fracs(&self, entry: u32, power: u32) -> Result<u32, ProgramError> {

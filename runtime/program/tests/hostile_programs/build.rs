@@ -91,7 +91,7 @@ impl Builder {
     }
 
     pub fn bit(&mut self, bits: u32) -> u32 {
-        self.push(I::BitToArithmetic(BitToArithmetic { bits, bit: 0, width: 40 }))
+        self.push(I::BitToArithmetic(BitToArithmetic { bits, bit: 0, width: 40, count: 1 }))
     }
 
     /// A reveal that no output declares.

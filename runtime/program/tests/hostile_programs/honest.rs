@@ -68,13 +68,7 @@ pub fn everything() -> Builder {
         width: 40,
         window: 0.0,
     }));
-    let bits = b.push(I::BitTable(BitTable {
-        arg: masked,
-        low_bits: 4,
-        index_bits: 2,
-        tables: vec![5],
-        step_bits: 0,
-    }));
+    let bits = b.push(I::BitTable(BitTable { arg: masked, low_bits: 4, index_bits: 2, tables: vec![5] }));
     let bits = b.open_bits(bits, 1);
     let chosen = b.push(I::BitProduct(BitProduct { bits, bit: 0, arg: masked, width: 40 }));
     let digits = b.digits(masked);

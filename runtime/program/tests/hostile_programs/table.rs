@@ -560,7 +560,7 @@ const CASES: &[Case] = &[
         |t| {
             let x = prompt(t);
             let x = t.b.open(x, Target::Both);
-            let table = BitTable { arg: x, low_bits: 4, index_bits: 2, tables: vec![1, 2], step_bits: 0 };
+            let table = BitTable { arg: x, low_bits: 4, index_bits: 2, tables: vec![1, 2] };
             let bits = t.b.push(I::BitTable(table));
             let opened = t.b.open_bits(bits, 1);
             t.b.push(I::Compare(Compare { digits: bits, opened }));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use marill_kernels::matmul::MatShape;
 use marill_kernels::{Prg, Seed};
-use marill_program::correlation::{Factor, Field, Kind};
+use marill_program::correlation::{Factor, Field, Kind, unit_words};
 use marill_program::schema::{Compare, Digits};
 use marill_program::{Form, Instruction, Ring, ValidProgram};
 use marill_program::{fixed, tables};
@@ -98,8 +98,10 @@ impl<'a> Known<'a> {
                 each(self.mask(at, f.arg)?, 2 * f.cos.len(), |r, out| tables::fourier_entries(f, r, out))
             }
             (Kind::UnitVector, Instruction::BitTable(t)) => {
-                let (words, _) = marill_program::correlation::table_words(t);
-                each(self.mask(at, t.arg)?, words, |r, out| tables::unit_vector(t, r, out))
+                self.unit_vector(at, t.arg, (t.low_bits, t.index_bits))?
+            }
+            (Kind::UnitVector, Instruction::Lines(l)) => {
+                self.unit_vector(at, l.arg, (l.low_bits, l.index_bits))?
             }
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
                 let digit = *digit;
@@ -130,6 +132,11 @@ impl<'a> Known<'a> {
             }
             _ => Values::Whole(vec![0; field.len]),
         })
+    }
+
+    fn unit_vector(&self, at: u32, arg: u32, bits: (u32, u32)) -> Result<Values<'a>, RunError> {
+        let (words, _) = unit_words(bits.1);
+        Ok(each(self.mask(at, arg)?, words, move |r, out| tables::unit_vector(bits, r, out)))
     }
 
     fn digits(&self, c: &Compare) -> usize {

@@ -223,7 +223,15 @@ impl Lowering<'_> {
         let low_bits = (window - index_bits as i32).max(0) as u32;
         let width = ring - low_bits;
         let thresholds = vec![-half, half];
-        let digits = Digits { arg: opened, digit_bits: COMPARED_DIGIT_BITS, thresholds, low_bits, width };
+        // The lowest digit is the piece, whose unit vector is there.
+        let digits = Digits {
+            arg: opened,
+            digit_bits: COMPARED_DIGIT_BITS,
+            thresholds,
+            low_bits,
+            width,
+            lowest_bits: index_bits,
+        };
         let reached = self.builder.compare(digits);
         let [low, high] = [0, 1].map(|i| self.bit_slice(reached, i, opened));
         let (low, high) = (low?, high?);
@@ -372,6 +380,7 @@ impl Lowering<'_> {
         let digits = Digits {
             arg: opened,
             digit_bits: COMPARED_DIGIT_BITS,
+            lowest_bits: 0,
             thresholds: vec![EXPONENTIAL_LOW / 2 + 1],
             low_bits: frac + 1,
             width: integer_bits - 1,

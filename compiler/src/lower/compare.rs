@@ -67,8 +67,14 @@ impl Lowering<'_> {
         self.builder.set_bound(x, bound);
         let opened = self.builder.open(x, Target::Both);
         let width = signed_bits(bound, self.builder.frac(x)) - 1;
-        let digits =
-            Digits { arg: opened, digit_bits: digit_bits(width), thresholds: vec![0], low_bits: 0, width };
+        let digits = Digits {
+            arg: opened,
+            digit_bits: digit_bits(width),
+            thresholds: vec![0],
+            low_bits: 0,
+            width,
+            lowest_bits: 0,
+        };
         let positive = self.builder.compare(digits);
         let bits = self.builder.open_bits(positive, 1);
         let bit = self.bit_slice(bits, 0, x)?;

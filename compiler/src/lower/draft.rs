@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use marill_plaintext::{DType, Op, TensorType, infer};
+use marill_program::correlation::digit_count;
 use marill_program::schema::{self, Instruction};
 use marill_program::{Owner, Target};
 
@@ -514,7 +515,7 @@ impl Builder {
     pub fn compare(&mut self, digits: schema::Digits) -> Id {
         let mut shape = self.shape(digits.arg).to_vec();
         shape.insert(0, digits.thresholds.len());
-        let width = 2 * (digits.width - 1).div_ceil(digits.digit_bits);
+        let width = 2 * digit_count(&digits) as u32;
         let kind = Kind::Boolean { width };
         let digits = self.push(Instruction::Digits(digits), kind, shape.clone(), 0, 1.0);
         let opened = self.open_bits(digits, width - 1);

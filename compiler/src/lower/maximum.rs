@@ -177,6 +177,7 @@ impl Lowering<'_> {
             let digits = Digits {
                 arg: opened,
                 digit_bits: COMPARED_DIGIT_BITS,
+                lowest_bits: 0,
                 thresholds: vec![1],
                 low_bits: 0,
                 width: index_bits,

@@ -13,7 +13,7 @@ use super::draft::{Id, Operand};
 use super::{Lowering, Result};
 
 /// Fraction bits of slopes, at most.
-const MOST_SLOPE_FRAC: u32 = 20;
+const MOST_SLOPE_FRAC: u32 = 32;
 /// By how much slopes of few bits may raise the error.
 const SLOPE_ERROR: f64 = 4.0 / 3.0;
 /// Points of an interval, less one, that its line is fitted to; even.
@@ -24,7 +24,7 @@ const MOST_VERSIONS_LOG2: u32 = 12;
 /// Bits that tell where in a piece an argument is.
 const POSITION_BITS: i32 = 10;
 /// Fraction bits of values beyond the result's.
-const VALUE_GUARD_BITS: u32 = 1;
+const VALUE_GUARD_BITS: u32 = 0;
 /// Most pieces, as a power of two.
 const MOST_INDEX_BITS: u32 = 11;
 
@@ -68,12 +68,14 @@ impl<'f> Pieces<'f> {
             all.index_bits += 1;
         }
         // An argument is at most an interval from where a line's intercept makes up for its slope.
-        let enough = (all.step() / error).log2().ceil().clamp(0.0, f64::from(MOST_SLOPE_FRAC)) as u32;
-        all.slope_frac = enough.saturating_sub(2);
+        let smallest = (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
+        let enough =
+            (all.step() / (error * smallest)).log2().ceil().clamp(0.0, f64::from(MOST_SLOPE_FRAC)) as u32;
+        all.slope_frac = enough.saturating_sub(4);
         while all.slope_frac < enough && !all.keeps(error * SLOPE_ERROR, &scale) {
             all.slope_frac += 1;
         }
-        all.error *= (0..all.count()).map(|piece| scale(all.start(piece))).fold(f64::MAX, f64::min);
+        all.error *= smallest;
         all
     }
 

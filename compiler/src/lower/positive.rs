@@ -111,7 +111,14 @@ impl Lowering<'_> {
             let count = (1..=borders.len()).rev().find(|&n| width(n) <= MAX_COMPARED).unwrap_or(1);
             let width = width(count);
             let thresholds = borders[..count].iter().map(|&t| 1i64 << (t + frac - low_bits as i32)).collect();
-            let digits = Digits { arg: opened, digit_bits: digit_bits(width), thresholds, low_bits, width };
+            let digits = Digits {
+                arg: opened,
+                digit_bits: digit_bits(width),
+                thresholds,
+                low_bits,
+                width,
+                lowest_bits: 0,
+            };
             let is_above = self.builder.compare(digits);
             let bits = self.builder.open_bits(is_above, 1);
             let below = result;

@@ -26,7 +26,8 @@ impl Builder {
     }
 
     fn compare(&mut self, arg: u32, width: u32) -> u32 {
-        let digits = Digits { arg, digit_bits: 4, thresholds: vec![-4096, 4096], low_bits: 0, width };
+        let digits =
+            Digits { arg, digit_bits: 4, thresholds: vec![-4096, 4096], low_bits: 0, width, lowest_bits: 0 };
         let digits = self.push(Instruction::Digits(digits));
         let opened = 2 * (width - 1).div_ceil(4) - 1;
         let opened = self.push(Instruction::OpenBits(OpenBits { arg: digits, width: opened }));

@@ -148,8 +148,14 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
         Instruction::Digits(d) => {
             let digits = digit_count(d);
             let word = 2u32 << d.digit_bits;
-            let tables = (0..digits).map(|digit| xor(Kind::DigitTable { digit }, len(d.arg), word));
-            tables.chain([xor(Kind::SignBit, len(d.arg), 1)]).collect()
+            let mut tables: Vec<Field> =
+                (0..digits).map(|digit| xor(Kind::DigitTable { digit }, len(d.arg), word)).collect();
+            if d.lowest_bits != 0 {
+                let (words, width) = unit_words(d.lowest_bits);
+                tables[0] = xor(Kind::UnitVector, len(d.arg) * words, width);
+            }
+            tables.push(xor(Kind::SignBit, len(d.arg), 1));
+            tables
         }
         Instruction::Compare(c) => {
             let subsets = 1u32 << (width_of(c.digits) / 2 - 1);
@@ -281,7 +287,20 @@ pub fn unit_words(index_bits: u32) -> (usize, u32) {
 
 /// Digits of a comparison.
 pub fn digit_count(d: &schema::Digits) -> usize {
-    (d.width - 1).div_ceil(d.digit_bits) as usize
+    let rest = (d.width - 1).saturating_sub(lowest_digit_bits(d));
+    1 + rest.div_ceil(d.digit_bits) as usize
+}
+
+/// The first bit of a digit, and how many it has at most.
+pub fn digit_bits(d: &schema::Digits, digit: usize) -> (u32, u32) {
+    match digit {
+        0 => (0, lowest_digit_bits(d)),
+        _ => (lowest_digit_bits(d) + (digit as u32 - 1) * d.digit_bits, d.digit_bits),
+    }
+}
+
+fn lowest_digit_bits(d: &schema::Digits) -> u32 {
+    if d.lowest_bits == 0 { d.digit_bits } else { d.lowest_bits }
 }
 
 /// `r` at `width` bits and `m` at the bits above the operand's, where the operand must be lifted.

@@ -430,9 +430,10 @@ pub struct Lines {
 /// |x / 2^low_bits - threshold| < 2^(k-1) -> `Boolean` of shape `[thresholds, ...shape]`. Exact for `low_bits` 0;
 /// otherwise the floor may come out one higher.
 ///
-/// With k = `width` (at most the operand's less `low_bits`) and m = ceil((k - 1) / digit_bits) digits (at most 7 of
-/// at most 5 bits), words have 2m bits: bit j the "less" of digit j (0 is lowest), bit m + j - 1 the "equal" of digit j >= 1,
-/// bit 2m - 1 the sign's part.
+/// With k = `width` (at most the operand's less `low_bits`) and m digits (at most 7) of `digit_bits` (at most 5) bits, but for
+/// the lowest of `lowest_bits` (at most 14) where that is not 0, words have 2m bits: bit j the "less" of digit j (0 is
+/// lowest), bit m + j - 1 the "equal" of digit j >= 1, bit 2m - 1 the sign's part. A lowest digit that is the index of
+/// [`Lines`] of the same operand shares their unit vector.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Digits {
     #[prost(uint32, tag = "1")]
@@ -446,6 +447,8 @@ pub struct Digits {
     /// Bits of the operand that are compared, counted from bit `low_bits`; higher ones are dropped.
     #[prost(uint32, tag = "5")]
     pub width: u32,
+    #[prost(uint32, tag = "6")]
+    pub lowest_bits: u32,
 }
 
 /// Opens the low `width` bits of `Boolean` words under fresh masks -> `MaskedBits`. Communicates.

@@ -3,7 +3,7 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
-use crate::correlation::unit_words;
+use crate::correlation::{digit_bits, unit_words};
 use crate::fixed::{self, Circle, exp, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Lines, Table};
 
@@ -210,13 +210,22 @@ pub fn line_share(l: &Lines, opened: u64, u: u64, unit: &[u64]) -> u64 {
 
 /// Digit `digit` of a compared value, from [`shifted`], whose sign bit (bit `d.width - 1`) is left out.
 pub fn digit(d: &Digits, value: u64, digit: usize) -> u32 {
-    (((value & mask(d.width - 1)) >> (d.digit_bits * digit as u32)) & mask(d.digit_bits)) as u32
+    let (first, count) = digit_bits(d, digit);
+    (((value & mask(d.width - 1)) >> first) & mask(count)) as u32
 }
 
 /// One digit's word at the mask's digit `d`: "c less than d" for every c, then "c equal to d".
 pub fn digit_word(digit_bits: u32, d: u32) -> u64 {
     let less = mask(d);
     less | (1u64 << d) << (1u32 << digit_bits)
+}
+
+/// Whether the lowest digit `c` is less than the mask's, from shares of the unit vector of that.
+pub fn less_than_unit(c: u32, unit: &[u64]) -> u64 {
+    let (word, bit) = ((c / 64) as usize, c % 64);
+    let above = unit[word] & !mask(bit + 1);
+    let sum = unit[word + 1..].iter().fold(above, |sum, word| sum ^ word);
+    u64::from(sum.count_ones() & 1)
 }
 
 /// The value whose digits are compared with the mask's for threshold `t`: `(X >> low_bits) - t` in the comparison's ring.

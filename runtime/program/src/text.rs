@@ -100,7 +100,9 @@ fn attributes(instruction: &Instruction) -> String {
             l.low_bits, l.index_bits, l.step_bits, l.slope_bits, l.value_bits
         ),
         Instruction::Digits(d) => {
-            format!(" thresholds={:?} low={} digit={}", d.thresholds, d.low_bits, d.digit_bits)
+            let lowest =
+                if d.lowest_bits == 0 { String::new() } else { format!(" lowest={}", d.lowest_bits) };
+            format!(" thresholds={:?} low={} digit={}{lowest}", d.thresholds, d.low_bits, d.digit_bits)
         }
         Instruction::BitProduct(b) => format!(" bit={}", b.bit),
         Instruction::BitToArithmetic(b) if b.count == 1 => format!(" bit={}", b.bit),

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use marill_plaintext::{DType, Op, TensorType, infer};
 use prost::Message;
 
+use crate::correlation::digit_count;
 use crate::error::ProgramError;
 use crate::schema::{self, Instruction, Program};
 use crate::two_party::effort::Link;
@@ -449,7 +450,14 @@ impl Checker {
                         "2 to the operand's width less the low bits",
                     ));
                 }
-                let digits = (d.width - 1).div_ceil(d.digit_bits);
+                if d.lowest_bits > 14 || d.lowest_bits >= d.width {
+                    return Err(self.bounds(
+                        "lowest bits",
+                        d.lowest_bits.into(),
+                        "0 to 14 and below the width",
+                    ));
+                }
+                let digits = digit_count(d) as u32;
                 if digits > MAX_DIGITS {
                     return Err(self.bounds("digits", digits.into(), "1 to 7"));
                 }

@@ -1,8 +1,8 @@
 //! Functionality: masked x -> `[floor(x / 2^low) >= t]`, exact for low = 0, else the floor may be one higher; in two
 //! steps, digits of the comparison and, once these are opened under masks, their combination.
 //! Requires: |x / 2^low - t| < 2^(k - 1) with k the compared bits.
-//! Consumes: per element and digit of d bits 2^(d + 1) bits (shared by all thresholds) and the mask's top bit; per
-//! result `3 2^(m - 1) - 1` bits of products of the masks of the m digits' opened bits.
+//! Consumes: per element and digit of d bits 2^(d + 1) bits (shared by all thresholds), or 2^d for a lowest digit of a size
+//! of its own, and the mask's top bit; per result `3 2^(m - 1) - 1` bits of products of the masks of the m digits' opened bits.
 //! Online: digits 0 bytes; their opening `ceil(n (2 m - 1) / 8)` bytes each way, 1 round; combination 0 bytes.
 //! Preprocessing: `m ceil(n 2^(d + 1) / 8) + ceil(n / 8)` bytes, and for the combination `2 ceil(n 2^(m - 1) / 8)` and
 //! `ceil(n (2^(m - 1) - 1) / 8)`.
@@ -11,9 +11,9 @@
 //! (CCS 2020), section 3.1, with tables for public Z and a wide AND by masks of products (ABY2.0, section 3.2).
 
 use marill_program::Ring;
-use marill_program::correlation::digit_count;
+use marill_program::correlation::{digit_count, unit_words};
 use marill_program::schema::Digits;
-use marill_program::tables::{digit, shifted};
+use marill_program::tables::{digit, less_than_unit, shifted};
 
 use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
@@ -35,6 +35,14 @@ pub fn digits(
         words.extend(by_blocks(opened.len(), count + 1, Vec::new, |numbers, range, out| {
             let opened = &opened.data[range.clone()];
             for (j, table) in tables.iter().enumerate() {
+                if j == 0 && d.lowest_bits != 0 {
+                    let (words, _) = unit_words(d.lowest_bits);
+                    table.read(range.start * words..range.end * words, numbers);
+                    for ((out, x), unit) in out.iter_mut().zip(opened).zip(numbers.chunks_exact(words)) {
+                        *out |= less_than_unit(digit(d, shifted(d, *x, threshold), 0), unit);
+                    }
+                    continue;
+                }
                 table.read(range.clone(), numbers);
                 for ((out, x), share) in out.iter_mut().zip(opened).zip(&*numbers) {
                     let c = digit(d, shifted(d, *x, threshold), j);

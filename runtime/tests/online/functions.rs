@@ -213,6 +213,7 @@ fn compare(width: u32, low_bits: u32, compared: u32, digit_bits: u32, random: &m
     let digits = b.push(Instruction::Digits(Digits {
         arg: value,
         digit_bits,
+        lowest_bits: 0,
         thresholds: thresholds.clone(),
         low_bits,
         width: compared,

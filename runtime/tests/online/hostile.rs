@@ -384,7 +384,14 @@ fn nobody_runs_a_program_whose_flow_is_not_sound() {
     let x = b.input("x", Owner::Client, "f32[10]");
     let opened = b.masked(x, 30, 8);
     let digits = |b: &mut Builder| {
-        let digits = Digits { arg: opened, digit_bits: 4, thresholds: vec![0], low_bits: 0, width: 21 };
+        let digits = Digits {
+            arg: opened,
+            digit_bits: 4,
+            thresholds: vec![0],
+            low_bits: 0,
+            width: 21,
+            lowest_bits: 0,
+        };
         b.push(Instruction::Digits(digits))
     };
     let (one, other) = (digits(&mut b), digits(&mut b));

@@ -194,7 +194,14 @@ fn empty_axes_are_no_obstacle() {
         let local = b.matmul(shared, public, 30);
         let opened = b.open(local, Target::Both, 30);
         let square = b.push(Instruction::Square(Square { arg: opened, width: 30 }));
-        let digits = Digits { arg: opened, digit_bits: 4, thresholds: vec![0, 1], low_bits: 0, width: 20 };
+        let digits = Digits {
+            arg: opened,
+            digit_bits: 4,
+            thresholds: vec![0, 1],
+            low_bits: 0,
+            width: 20,
+            lowest_bits: 0,
+        };
         let digits = b.push(Instruction::Digits(digits));
         let bits = b.open_bits(digits, 9);
         let bit = b.push(Instruction::Compare(Compare { digits, opened: bits }));

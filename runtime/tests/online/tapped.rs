@@ -22,6 +22,7 @@ pub fn program() -> ValidProgram {
     let digits = b.push(Instruction::Digits(Digits {
         arg: opened,
         digit_bits: 4,
+        lowest_bits: 0,
         thresholds: vec![3],
         low_bits: 0,
         width: 24,

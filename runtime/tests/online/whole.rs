@@ -33,6 +33,7 @@ fn layer(rows: usize) -> (ValidProgram, Data) {
     let digits = b.push(Instruction::Digits(Digits {
         arg: h,
         digit_bits: 4,
+        lowest_bits: 0,
         thresholds: vec![-(1 << 12)],
         low_bits: 0,
         width: 18,
@@ -131,6 +132,7 @@ fn many() -> (ValidProgram, Data, Vec<i64>) {
     let digits = b.push(Instruction::Digits(Digits {
         arg: value,
         digit_bits: 4,
+        lowest_bits: 0,
         thresholds: vec![100],
         low_bits: 0,
         width: 13,

@@ -6,7 +6,7 @@ use super::planes::{Plane, numbers_of, planes_of};
 use super::positions::{self, Moments, Waves};
 use super::segment::{Growth, Segment};
 use super::sums::{Lanes, Sums, To, reduced};
-use crate::correlation::{Factor, Field, Kind, Sharing, digit_count, fields};
+use crate::correlation::{Factor, Field, Kind, Sharing, digit_bits, digit_count, fields};
 use crate::fixed::mask;
 use crate::ring::Ring;
 use crate::schema::{Digits, Instruction};
@@ -139,20 +139,19 @@ impl<'a> Recipe<'a> {
     }
 
     fn grow(&self, at: u32, segment: &mut Segment) {
-        let mut unit = |number, arg: u32, first, count| {
+        let mut unit = |arg: u32, first, count| {
             let bits = self.bits(segment, arg, first, count);
-            segment.grow((at, number), Growth::Unit, self.lanes(arg), bits);
+            segment.grow(unit_key(arg, first, count), Growth::Unit, self.lanes(arg), bits);
         };
         match self.program.instruction(at as usize) {
-            Instruction::Table(t) => unit(0, t.arg, t.low_bits, t.index_bits),
-            Instruction::BitTable(t) => unit(0, t.arg, t.low_bits, t.index_bits),
-            Instruction::Lines(l) => unit(0, l.arg, l.low_bits, l.index_bits),
-            Instruction::OneHot(o) => unit(0, o.arg, 0, self.width(o.arg)),
+            Instruction::Table(t) => unit(t.arg, t.low_bits, t.index_bits),
+            Instruction::BitTable(t) => unit(t.arg, t.low_bits, t.index_bits),
+            Instruction::Lines(l) => unit(l.arg, l.low_bits, l.index_bits),
+            Instruction::OneHot(o) => unit(o.arg, 0, self.width(o.arg)),
             Instruction::Digits(d) => {
-                for digit in 0..digit_count(d) as u32 {
-                    let first = digit * d.digit_bits;
-                    let count = d.digit_bits.min(d.width - 1 - first);
-                    unit(digit, d.arg, d.low_bits + first, count);
+                for digit in 0..digit_count(d) {
+                    let (first, count) = digit_place(d, digit);
+                    unit(d.arg, first, count);
                 }
             }
             Instruction::Compare(c) => {
@@ -238,7 +237,7 @@ impl<'a> Recipe<'a> {
         sums: &mut Sums<'_, E>,
     ) -> Result<Made, E::Error> {
         let at = key.0;
-        let unit = segment.entries((at, 0));
+        let unit = |arg, first, count| segment.entries(unit_key(arg, first, count));
         let lanes = |arg: u32| self.lanes(arg);
         Ok(match (&field.kind, self.program.instruction(at as usize)) {
             (Kind::Factor(a), _) => Made::Sum(self.factor(*a, field, segment, sums)?),
@@ -256,6 +255,7 @@ impl<'a> Recipe<'a> {
             (Kind::TableEntries, Instruction::Table(t)) => {
                 let overflow = segment.mask(t.arg).map(|m| m.carry(t.low_bits)).unwrap_or_default();
                 let part = (self.parts)(t.arg);
+                let unit = unit(t.arg, t.low_bits, t.index_bits);
                 Made::Moments(Moments::begin(t, lanes(t.arg), unit, overflow, &part, sums)?)
             }
             (Kind::Trigonometric, Instruction::Fourier(f)) => {
@@ -263,6 +263,7 @@ impl<'a> Recipe<'a> {
                 Made::Waves(positions::Trigonometric::begin(f, lanes(f.arg), &part, sums)?)
             }
             (Kind::OneHotEntries, Instruction::OneHot(o)) => {
+                let unit = unit(o.arg, 0, self.width(o.arg));
                 let (count, entries) = (lanes(o.arg), unit.len());
                 let sum = sums.begin(Vec::new());
                 let to = To { sum, factor: 1, width: field.width };
@@ -272,11 +273,19 @@ impl<'a> Recipe<'a> {
                 sums.bit(to, count * entries, &flat)?;
                 Made::Sum(sum)
             }
-            (Kind::UnitVector, Instruction::BitTable(t)) => Made::Words(unit_words(unit, lanes(t.arg))),
-            (Kind::UnitVector, Instruction::Lines(l)) => Made::Words(unit_words(unit, lanes(l.arg))),
+            (Kind::UnitVector, Instruction::BitTable(t)) => {
+                Made::Words(unit_words(unit(t.arg, t.low_bits, t.index_bits), lanes(t.arg)))
+            }
+            (Kind::UnitVector, Instruction::Lines(l)) => {
+                Made::Words(unit_words(unit(l.arg, l.low_bits, l.index_bits), lanes(l.arg)))
+            }
+            (Kind::UnitVector, Instruction::Digits(d)) => {
+                let (first, count) = digit_place(d, 0);
+                Made::Words(unit_words(unit(d.arg, first, count), lanes(d.arg)))
+            }
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
-                let unit = segment.entries((at, *digit as u32));
-                Made::Words(digit_words(d, unit, lanes(d.arg)))
+                let (first, count) = digit_place(d, *digit);
+                Made::Words(digit_words(d, unit(d.arg, first, count), lanes(d.arg)))
             }
             (Kind::SignBit, Instruction::Digits(d)) => {
                 let top = self.bits(segment, d.arg, d.low_bits + d.width - 1, 1);
@@ -288,12 +297,13 @@ impl<'a> Recipe<'a> {
             ) => {
                 let less = planes_of(&(self.parts)(c.opened), 0, self.width(c.digits) as usize / 2);
                 let with_less = |j: usize| {
-                    let above = above_digit(unit, j).len();
+                    let above = above_digit(segment.entries((at, 0)), j).len();
                     let products = (1..above).map(move |s| segment.product((at, j as u32), s as u32 - 1));
                     std::iter::once(less[j].clone()).chain(products)
                 };
+                let subsets = segment.entries((at, 0));
                 let planes: Vec<Plane> = match field.kind {
-                    Kind::EqualProducts => unit.to_vec(),
+                    Kind::EqualProducts => subsets.to_vec(),
                     Kind::LessProductsLow => with_less(0).collect(),
                     _ => (1..less.len()).flat_map(with_less).collect(),
                 };
@@ -465,6 +475,17 @@ impl<'a> Recipe<'a> {
         }
         Ring::new(self.shape(value), part).broadcast(out).data
     }
+}
+
+/// By which a unit vector of bits `first .. first + count` of a mask is found: whoever needs the same shares it.
+fn unit_key(arg: u32, first: u32, count: u32) -> (u32, u32) {
+    (arg, first << 8 | count)
+}
+
+/// Which bits of the operand's mask a digit is, those that there are.
+fn digit_place(d: &Digits, digit: usize) -> (u32, u32) {
+    let (first, count) = digit_bits(d, digit);
+    (d.low_bits + first, count.min(d.width - 1 - first))
 }
 
 fn minus_power(bits: u32) -> u64 {

@@ -103,13 +103,14 @@ impl Segment {
         Ok(())
     }
 
-    /// Lets planes grow from shared bits; `key` is the instruction and a number of the caller's.
+    /// Lets planes grow from shared bits; `key` is a value or an instruction and a number of the caller's, and who comes
+    /// with the same shares what grows.
     pub fn grow(&mut self, key: (u32, u32), growth: Growth, lanes: usize, bits: Vec<Plane>) {
         let one = match self.side {
             Side::Client => Plane::ones(lanes),
             Side::Server => Plane::default(),
         };
-        self.grown.insert(key, Growing { growth, lanes, bits, entries: vec![one] });
+        self.grown.entry(key).or_insert(Growing { growth, lanes, bits, entries: vec![one] });
     }
 
     /// What has grown.

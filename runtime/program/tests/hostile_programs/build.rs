@@ -83,7 +83,14 @@ impl Builder {
     }
 
     pub fn digits(&mut self, arg: u32) -> u32 {
-        self.push(I::Digits(Digits { arg, digit_bits: 4, thresholds: vec![0], low_bits: 0, width: 21 }))
+        self.push(I::Digits(Digits {
+            arg,
+            digit_bits: 4,
+            thresholds: vec![0],
+            low_bits: 0,
+            width: 21,
+            lowest_bits: 0,
+        }))
     }
 
     pub fn open_bits(&mut self, arg: u32, width: u32) -> u32 {

@@ -103,6 +103,9 @@ impl<'a> Known<'a> {
             (Kind::UnitVector, Instruction::Lines(l)) => {
                 self.unit_vector(at, l.arg, (l.low_bits, l.index_bits))?
             }
+            (Kind::UnitVector, Instruction::Digits(d)) => {
+                self.unit_vector(at, d.arg, (d.low_bits, d.lowest_bits))?
+            }
             (Kind::DigitTable { digit }, Instruction::Digits(d)) => {
                 let digit = *digit;
                 each(self.mask(at, d.arg)?, 1, move |r, out| out.push(digit_word(d, digit, r)))

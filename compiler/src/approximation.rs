@@ -34,8 +34,8 @@ impl Approximate {
     /// Largest error of straight pieces, but for what few bits of slopes add.
     pub fn pieces_error(self) -> f64 {
         match self {
-            Approximate::Exact => 2.5e-4,
-            Approximate::Balanced | Approximate::Quad => 4e-3,
+            Approximate::Exact => 2.8e-4,
+            Approximate::Balanced | Approximate::Quad => 4.4e-3,
         }
     }
 }

@@ -351,7 +351,7 @@ impl Lowering<'_> {
 }
 
 /// Relative error of `e^x` in straight pieces.
-const EXPONENTIAL_ERROR: f64 = 3.2e-4;
+const EXPONENTIAL_ERROR: f64 = 3.6e-4;
 /// They span `2^4` values, of which so many are below 0; what is below is 0.
 const EXPONENTIAL_RANGE_LOG2: i32 = 4;
 const EXPONENTIAL_LOW: i64 = -14;

@@ -7,6 +7,7 @@
 //! The opened value says how far into a piece it is, and the mask's low bits, which nobody knows, take away up to a whole
 //! piece: of every piece there are versions, each good on the interval that is left.
 
+use marill_program::correlation::UNSEEN_LOG2;
 use marill_program::schema::Lines;
 
 use super::draft::{Id, Operand};
@@ -18,6 +19,8 @@ const MOST_SLOPE_FRAC: u32 = 32;
 const SLOPE_ERROR: f64 = 4.0 / 3.0;
 /// Points of an interval, less one, that its line is fitted to; even.
 const SAMPLES: usize = 8;
+/// Part of a piece by which an argument may count as more.
+const UNSEEN: f64 = 1.0 / (1 << UNSEEN_LOG2) as f64;
 /// Versions of a piece, and of all pieces, as powers of two, at most.
 const STEP_BITS: u32 = 3;
 const MOST_VERSIONS_LOG2: u32 = 12;
@@ -122,7 +125,7 @@ impl<'f> Pieces<'f> {
         (0..versions).flat_map(move |version| {
             (0..self.count()).map(move |piece| {
                 let end = self.start(piece) + f64::from(version + 1) * part;
-                (end - self.step() - part, end)
+                (end - part - self.step() * (1.0 + UNSEEN), end)
             })
         })
     }
@@ -140,8 +143,10 @@ impl<'f> Pieces<'f> {
     }
 
     /// What a line of slope `b` leaves on average, by Simpson's rule. Where in its interval an argument is depends on the
-    /// mask, so with that for an intercept lines are right on average.
+    /// mask, so with that for an intercept lines are right on average. What it counts as more is half of the most on average.
     fn mean_rest(&self, (from, to): (f64, f64), b: f64) -> f64 {
+        let unseen = self.step() * UNSEEN / 2.0;
+        let (from, to) = (from + unseen, to - unseen);
         let weighted = |i: usize| {
             let x = from + (to - from) * i as f64 / SAMPLES as f64;
             let weight = if i == 0 || i == SAMPLES { 1 } else { 2 + 2 * (i % 2) };

@@ -279,6 +279,16 @@ pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
     needed
 }
 
+/// An argument counts as up to this part of a piece more where two parties spare the carries of a mask's lowest bits, as a
+/// negative power of two.
+pub const UNSEEN_LOG2: u32 = 4;
+
+/// The lowest bit of a mask whose carry counts for a piece of `2^low_bits` arguments: two parts without those below add up
+/// to less than the mask, by less than `2^-UNSEEN_LOG2` of a piece.
+pub fn first_carry(low_bits: u32) -> u32 {
+    low_bits.saturating_sub(UNSEEN_LOG2 + 1)
+}
+
 /// Words of a unit vector of `2^index_bits` entries, or of a truth table, and the bits of each.
 pub fn unit_words(index_bits: u32) -> (usize, u32) {
     let entries = 1usize << index_bits;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use marill_kernels::matmul::{Layout, MatShape, Path, matmul_with, threads};
 use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
+use crate::correlation::first_carry;
 use crate::fixed::{decode, encode, signed};
 use crate::plan::{Plan, arguments};
 use crate::ring::{Ring, movement};
@@ -456,7 +457,7 @@ fn step(
             let mut data = Vec::with_capacity(ty.len());
             for &threshold in &d.thresholds {
                 data.extend(ring(d.arg).data.iter().enumerate().map(|(i, &v)| {
-                    let (opened, mask) = masked(i, v, width_of(d.arg));
+                    let (opened, mask) = masked(i, v, width_of(d.arg), d.low_bits);
                     let z = tables::shifted(d, opened, threshold).wrapping_sub(tables::shifted(d, mask, 0));
                     u64::from((z >> (d.width - 1)) & 1 == 0) << sign
                 }));
@@ -552,14 +553,17 @@ fn lines(l: &schema::Lines, x: &Ring, width: u32) -> Ring {
 
 /// The piece that element `i` is taken to be in, and the element as opened.
 fn piece(i: usize, v: u64, width: u32, (low_bits, index_bits): (u32, u32)) -> (usize, u64) {
-    let (opened, mask) = masked(i, v, width);
+    let (opened, mask) = masked(i, v, width, low_bits);
     let [(high, _), (low, _)] = [opened, mask].map(|v| tables::split(v, low_bits, index_bits));
     (high.wrapping_sub(low) & ((1 << index_bits) - 1), opened)
 }
 
-/// Element `i` as opened under a mask, and the mask: which piece's neighbour is taken depends on its low bits, so they
-/// are spread evenly.
-fn masked(i: usize, v: u64, width: u32) -> (u64, u64) {
-    let r = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & crate::fixed::mask(width);
-    (v.wrapping_add(r) & crate::fixed::mask(width), r)
+/// Element `i` as opened under a mask, and the mask, of which pieces of `2^low_bits` arguments see no more than they must.
+/// Which piece's neighbour is taken depends on its low bits, so they are spread evenly.
+fn masked(i: usize, v: u64, width: u32, low_bits: u32) -> (u64, u64) {
+    let spread = |by: u64| (i as u64).wrapping_mul(by) & crate::fixed::mask(width);
+    let parts = [spread(0x9e37_79b9_7f4a_7c15), spread(0xd1b5_4a32_d192_ed03)];
+    let seen = !crate::fixed::mask(first_carry(low_bits));
+    let sum = |parts: [u64; 2]| parts[0].wrapping_add(parts[1]) & crate::fixed::mask(width);
+    (v.wrapping_add(sum(parts)) & crate::fixed::mask(width), sum(parts.map(|part| part & seen)))
 }

@@ -399,7 +399,7 @@ pub struct BitTable {
 ///
 /// Piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the next one. How far into a piece the opened value is, in steps
 /// of `2^-step_bits` of one, is public and chooses among versions: where version `v` says piece `p`, x is above
-/// `p + v / 2^step_bits - 1` and below `p + (v + 1) / 2^step_bits` pieces. With `at = v * 2^index_bits + p`, the word's
+/// `p + v / 2^step_bits - 1 - 1/16` and below `p + (v + 1) / 2^step_bits` pieces. With `at = v * 2^index_bits + p`, the word's
 /// low `slope_bits` bits are `s = slopes[at]`, and the `value_bits` above them
 /// `floor((intercepts[at] + s u) / 2^shift) mod 2^value_bits`, u being the opened value, lifted where it is narrower than
 /// `value_bits + shift`, for which |x| < 2^(k-2). [`MaskProduct`] makes `s (u - x)`.
@@ -428,7 +428,7 @@ pub struct Lines {
 
 /// The digits' part of `floor(x / 2^low_bits) >= threshold` for a `Masked` value opened to both with
 /// |x / 2^low_bits - threshold| < 2^(k-1) -> `Boolean` of shape `[thresholds, ...shape]`. Exact for `low_bits` 0;
-/// otherwise the floor may come out one higher.
+/// otherwise x may count as up to `1/16 2^low_bits` more, and the floor may come out one higher.
 ///
 /// With k = `width` (at most the operand's less `low_bits`) and m digits (at most 7) of `digit_bits` (at most 5) bits, but for
 /// the lowest of `lowest_bits` (at most 14) where that is not 0, words have 2m bits: bit j the "less" of digit j (0 is

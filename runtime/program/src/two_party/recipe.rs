@@ -6,7 +6,7 @@ use super::planes::{Plane, numbers_of, planes_of};
 use super::positions::{self, Moments, Waves};
 use super::segment::{Growth, Segment};
 use super::sums::{Lanes, Sums, To, reduced};
-use crate::correlation::{Factor, Field, Kind, Sharing, digit_bits, digit_count, fields};
+use crate::correlation::{Factor, Field, Kind, Sharing, digit_bits, digit_count, fields, first_carry};
 use crate::fixed::mask;
 use crate::ring::Ring;
 use crate::schema::{Digits, Instruction};
@@ -106,7 +106,12 @@ impl<'a> Recipe<'a> {
     }
 
     fn need_carry(&self, segment: &mut Segment, value: u32, step: u32) {
-        segment.need(value, self.lanes(value), self.width(value), step, || (self.parts)(value));
+        self.need_carry_from(segment, value, 0, step);
+    }
+
+    fn need_carry_from(&self, segment: &mut Segment, value: u32, start: u32, step: u32) {
+        let (size, bits) = ((self.lanes(value), self.width(value)), (start, step));
+        segment.need(value, size, bits, || (self.parts)(value));
     }
 
     /// The bits of masks that an instruction's fields are made of.
@@ -114,8 +119,14 @@ impl<'a> Recipe<'a> {
         match self.program.instruction(at as usize) {
             Instruction::Table(t) => self.need_carry(segment, t.arg, t.low_bits + t.index_bits - 1),
             Instruction::BitTable(t) => self.need_carry(segment, t.arg, t.low_bits + t.index_bits - 1),
-            Instruction::Lines(l) => self.need_carry(segment, l.arg, l.low_bits + l.index_bits - 1),
-            Instruction::Digits(d) => self.need_carry(segment, d.arg, d.low_bits + d.width - 1),
+            Instruction::Lines(l) => {
+                let (start, last) = (first_carry(l.low_bits), l.low_bits + l.index_bits - 1);
+                self.need_carry_from(segment, l.arg, start, last);
+            }
+            Instruction::Digits(d) => {
+                let (start, last) = (first_carry(d.low_bits), d.low_bits + d.width - 1);
+                self.need_carry_from(segment, d.arg, start, last);
+            }
             Instruction::OneHot(o) => self.need_carry(segment, o.arg, self.width(o.arg) - 1),
             _ => {}
         }

@@ -12,17 +12,24 @@ pub(super) struct MaskBits {
     width: u32,
     /// This party's part.
     part: Vec<u64>,
+    /// The lowest bit whose carry counts: what those below would carry is left out.
+    start: u32,
     /// The highest bit into which a carry is needed.
     steps: u32,
-    /// This party's shares of the carries into bits 1, 2, ...
+    /// This party's shares of the carries into the bits above `start`.
     carries: Vec<Plane>,
     planes: Vec<Plane>,
 }
 
 impl MaskBits {
+    fn adds(&self, i: u32) -> bool {
+        (self.start..self.steps).contains(&i)
+    }
+
     /// Shares of the carry into bit `i`; into bit `width` it says that the parts' sum leaves the ring.
     pub fn carry(&self, i: u32) -> Plane {
-        (i as usize).checked_sub(1).and_then(|at| self.carries.get(at)).cloned().unwrap_or_default()
+        let at = i.checked_sub(self.start + 1);
+        at.and_then(|at| self.carries.get(at as usize)).cloned().unwrap_or_default()
     }
 
     /// Shares of bit `i` of the mask.
@@ -60,14 +67,22 @@ impl Segment {
         Segment { side, masks: BTreeMap::new(), grown: BTreeMap::new(), products: BTreeMap::new() }
     }
 
-    /// Asks for the carry into bit `step` of a mask and for all bits below.
-    pub fn need(&mut self, value: u32, lanes: usize, width: u32, step: u32, part: impl FnOnce() -> Vec<u64>) {
+    /// Asks for the carry into bit `step` of a mask and for all bits below, from `start` on: whoever starts lowest decides.
+    pub fn need(
+        &mut self,
+        value: u32,
+        (lanes, width): (usize, u32),
+        (start, step): (u32, u32),
+        part: impl FnOnce() -> Vec<u64>,
+    ) {
         let mask = self.masks.entry(value).or_insert_with(|| MaskBits {
             lanes,
             width,
+            start,
             part: part(),
             ..MaskBits::default()
         });
+        mask.start = mask.start.min(start);
         mask.steps = mask.steps.max(step.min(width));
     }
 
@@ -84,7 +99,7 @@ impl Segment {
         let longest = self.masks.values().map(|mask| mask.steps).max().unwrap_or(0);
         for i in 0..longest {
             let mut gates = Vec::new();
-            for mask in self.masks.values().filter(|mask| mask.steps > i) {
+            for mask in self.masks.values().filter(|mask| mask.adds(i)) {
                 // carry' = (a + carry)(b + carry) + carry, a the client's bit and b the server's.
                 let (own, carry) = (&mask.planes[i as usize], mask.carry(i));
                 let (bit, by) = match self.side {
@@ -93,8 +108,11 @@ impl Segment {
                 };
                 gates.push(And { lanes: mask.lanes, bit, by: vec![by] });
             }
+            if gates.is_empty() {
+                continue;
+            }
             let made = engine.and(&gates)?;
-            for (mask, product) in self.masks.values_mut().filter(|mask| mask.steps > i).zip(made) {
+            for (mask, product) in self.masks.values_mut().filter(|mask| mask.adds(i)).zip(made) {
                 let carry = mask.carry(i);
                 let product = product.into_iter().next().unwrap_or_default();
                 mask.carries.push(product.xor(&carry));

@@ -192,8 +192,93 @@ fn truth_tables_and_what_follows_from_bits() {
     }
 }
 
+#[test]
+fn lines_over_pieces() {
+    let mut random = Random(26);
+    // Where the operand's ring is narrower than the result's it is lifted.
+    for (width, low_bits, index_bits, step_bits, to, shift) in [
+        (12, 4, 6, 2, 12, 0),
+        (12, 4, 6, 4, 10, 3),
+        (16, 7, 8, 3, 14, 2),
+        (9, 3, 3, 0, 20, 4),
+        (11, 4, 7, 1, 40, 6),
+        (10, 0, 8, 0, 24, 5),
+    ] {
+        let (count, slope_bits) = (400, 5);
+        let lines = 1usize << (index_bits + step_bits);
+        let slopes: Vec<u64> = (0..lines).map(|_| random.next() % 32).collect();
+        let intercepts = random.integers(lines, -300, 300);
+        // The pieces are not all of the ring: what is beyond takes some line of theirs.
+        let limit = (1i64 << (width - 2)) - 1;
+        let x = random.integers(count, -limit, limit);
+        let mut b = Builder::new();
+        let input = b.input("x", Owner::Client, &format!("i64[{count}]"));
+        let value = b.masked(input, width, 0);
+        let value_bits = to - shift;
+        let words = b.push(Instruction::Lines(Lines {
+            arg: value,
+            low_bits,
+            index_bits,
+            step_bits,
+            slopes: slopes.clone(),
+            intercepts: intercepts.clone(),
+            slope_bits,
+            value_bits,
+            shift,
+        }));
+        let bits = b.open_bits(words, slope_bits + value_bits);
+        let upper = b.push(Instruction::BitToArithmetic(BitToArithmetic {
+            bits,
+            bit: slope_bits,
+            width: value_bits,
+            count: value_bits,
+        }));
+        let upper = b.push(Instruction::Scale(Scale { arg: upper, factor: 1 << shift, frac: 0 }));
+        let masked = b.push(Instruction::MaskProduct(MaskProduct {
+            bits,
+            bit: 0,
+            count: slope_bits,
+            arg: value,
+            width: to,
+        }));
+        let line = b.push(Instruction::Sub(Binary { a: upper, b: masked }));
+        b.reveal("out", line, Target::Client, true);
+        let program = b.finish();
+        let pieces = 1i64 << index_bits;
+        for _ in 0..3 {
+            let found = out(&program, &client_integers(&x));
+            for (x, found) in x.iter().zip(&found) {
+                // Any version of any piece that may say so; all of them are left where there is one argument to a piece.
+                let part = 2f64.powi(-(step_bits as i32));
+                let position = *x as f64 / 2f64.powi(low_bits as i32);
+                let may_be = |version: i64, piece: i64| {
+                    let end = piece as f64 + (version + 1) as f64 * part;
+                    (low_bits == 0 && piece == *x)
+                        || (end - part - 1.0 - 1.0 / 16.0 < position && position < end)
+                };
+                let nearest = position.floor() as i64;
+                let candidates = (0..1i64 << step_bits)
+                    .flat_map(|version| (nearest..nearest + 3).map(move |piece| (version, piece)))
+                    .filter(|(version, piece)| may_be(*version, *piece));
+                let ring = 2f64.powi(to as i32);
+                let is_right = |(version, piece): (i64, i64)| {
+                    let at = (version << index_bits) as usize + piece.rem_euclid(pieces) as usize;
+                    let exact = (intercepts[at] + slopes[at] as i64 * x) as f64;
+                    (0..1i64 << shift).any(|dropped| (exact - dropped as f64 - found).rem_euclid(ring) == 0.0)
+                };
+                let mut right = candidates.filter(|candidate| is_right(*candidate));
+                assert!(right.next().is_some(), "{width} {low_bits} {to}: {x} becomes {found}");
+            }
+        }
+    }
+}
+
 /// `x >= t` for every threshold and element, and how the run must answer.
-fn compare(width: u32, low_bits: u32, compared: u32, digit_bits: u32, random: &mut Random) {
+fn compare(
+    (width, low_bits, compared): (u32, u32, u32),
+    (digit_bits, lowest_bits): (u32, u32),
+    random: &mut Random,
+) {
     // |x / 2^low_bits - t| must stay below 2^(compared - 1), also one higher.
     let reach = (1i64 << (compared - 1)) - 1;
     let small = (reach / 4).min(3);
@@ -213,12 +298,13 @@ fn compare(width: u32, low_bits: u32, compared: u32, digit_bits: u32, random: &m
     let digits = b.push(Instruction::Digits(Digits {
         arg: value,
         digit_bits,
-        lowest_bits: 0,
+        lowest_bits,
         thresholds: thresholds.clone(),
         low_bits,
         width: compared,
     }));
-    let count = (compared - 1).div_ceil(digit_bits);
+    let lowest = if lowest_bits == 0 { digit_bits } else { lowest_bits };
+    let count = 1 + (compared - 1).saturating_sub(lowest).div_ceil(digit_bits);
     let opened = b.open_bits(digits, 2 * count - 1);
     let bit = b.push(Instruction::Compare(Compare { digits, opened }));
     let bit = b.open_bits(bit, 1);
@@ -260,9 +346,24 @@ fn comparisons_with_every_number_of_digits() {
     ] {
         for digit_bits in 1..=5 {
             if (compared - 1u32).div_ceil(digit_bits) <= 7 {
-                compare(width, low_bits, compared, digit_bits, &mut random);
+                compare((width, low_bits, compared), (digit_bits, 0), &mut random);
             }
         }
+    }
+}
+
+#[test]
+fn comparisons_with_a_lowest_digit_of_its_own_size() {
+    let mut random = Random(27);
+    for (widths, digits) in [
+        ((20, 7, 13), (3, 7)),
+        ((30, 10, 12), (3, 9)),
+        ((13, 0, 13), (2, 6)),
+        ((22, 0, 22), (5, 8)),
+        ((10, 2, 8), (3, 7)),
+        ((24, 9, 10), (3, 1)),
+    ] {
+        compare(widths, digits, &mut random);
     }
 }
 

@@ -138,6 +138,8 @@ pub fn arguments_mut(instruction: &mut I) -> Vec<&mut u32> {
         I::Table(t) => vec![&mut t.arg],
         I::Fourier(f) => vec![&mut f.arg],
         I::BitTable(t) => vec![&mut t.arg],
+        I::Lines(l) => vec![&mut l.arg],
+        I::MaskProduct(p) => vec![&mut p.bits, &mut p.arg],
         I::Digits(d) => vec![&mut d.arg],
         I::OpenBits(o) => vec![&mut o.arg],
         I::Compare(c) => vec![&mut c.digits, &mut c.opened],

@@ -71,6 +71,19 @@ pub fn everything() -> Builder {
     let bits = b.push(I::BitTable(BitTable { arg: masked, low_bits: 4, index_bits: 2, tables: vec![5] }));
     let bits = b.open_bits(bits, 1);
     let chosen = b.push(I::BitProduct(BitProduct { bits, bit: 0, arg: masked, width: 40 }));
+    let lines = b.push(I::Lines(Lines {
+        arg: masked,
+        low_bits: 4,
+        index_bits: 1,
+        step_bits: 0,
+        slopes: vec![0, 3],
+        intercepts: vec![-5, 7],
+        slope_bits: 2,
+        value_bits: 20,
+        shift: 0,
+    }));
+    let line = b.open_bits(lines, 22);
+    let line = b.push(I::MaskProduct(MaskProduct { bits: line, bit: 0, count: 2, arg: masked, width: 40 }));
     let digits = b.digits(masked);
     let lower = b.open_bits(digits, 9);
     let above = b.push(I::Compare(Compare { digits, opened: lower }));
@@ -88,6 +101,7 @@ pub fn everything() -> Builder {
     for (name, value) in [("square", square), ("both", both), ("table", table), ("waves", waves)] {
         b.reveal(name, value, Target::Client);
     }
+    b.reveal("line", line, Target::Client);
     for (name, value) in [("chosen", chosen), ("above", above), ("hot", hot), ("placed", placed)] {
         b.reveal(name, value, Target::Client);
     }
@@ -133,7 +147,7 @@ fn every_instruction_is_there() {
         (0..valid.len()).map(|at| marill_program::text::name(valid.instruction(at))).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 28, "{names:?}");
+    assert_eq!(names.len(), 30, "{names:?}");
 }
 
 /// What is computed from a reveal runs after the last round: its failure is seen by nobody.

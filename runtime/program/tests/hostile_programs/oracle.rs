@@ -184,9 +184,10 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
             | I::Fourier(_)
             | I::OneHot(_)
             | I::BitTable(_)
+            | I::Lines(_)
             | I::Digits(_) => {
                 let v = marill_program::plan::arguments(instruction)[0];
-                let bits = matches!(instruction, I::BitTable(_) | I::Digits(_));
+                let bits = matches!(instruction, I::BitTable(_) | I::Lines(_) | I::Digits(_));
                 correlated(if bits { Kind::Bits } else { Kind::Shares }, at_both(v, Kind::Masked)?.truth)
             }
             I::Move(m) => {
@@ -239,6 +240,10 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
             }
             I::BitProduct(b) => {
                 let (bits, x) = (at_both(b.bits, Kind::MaskedBits)?, at_both(b.arg, Kind::Masked)?);
+                correlated(Kind::Shares, bits.truth.union(&x.truth).copied().collect())
+            }
+            I::MaskProduct(p) => {
+                let (bits, x) = (at_both(p.bits, Kind::MaskedBits)?, at_both(p.arg, Kind::Masked)?);
                 correlated(Kind::Shares, bits.truth.union(&x.truth).copied().collect())
             }
             I::BitToArithmetic(b) => correlated(Kind::Shares, at_both(b.bits, Kind::MaskedBits)?.truth),

@@ -309,6 +309,14 @@ impl Builder {
         id
     }
 
+    /// Sum of squares of a masked value along its last axis, which stays with length 1.
+    pub fn square_sum(&mut self, arg: Id) -> Id {
+        let (mut shape, frac, bound) = (self.shape(arg).to_vec(), 2 * self.frac(arg), self.bound(arg));
+        let length = shape.last_mut().map_or(1, |last| std::mem::replace(last, 1));
+        let sum = schema::SquareSum { arg, width: 0 };
+        self.push(Instruction::SquareSum(sum), Kind::Arithmetic, shape, frac, bound * bound * length as f64)
+    }
+
     /// Sum along an axis, which stays with length 1.
     pub fn sum(&mut self, arg: Id, axis: usize) -> Id {
         let mut shape = self.shape(arg).to_vec();

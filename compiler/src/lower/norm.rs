@@ -73,8 +73,14 @@ impl Lowering<'_> {
             Suite::TwoParty => frac.min((ROOT_BITS - self.precision.least_variance_log2 / 2) as u32),
         };
         let coarse = self.builder.coarser(opened, coarse_frac);
-        let square = self.builder.square(coarse, Operand::Narrow(signed_bits(bound, coarse_frac)));
-        let sum = self.builder.sum(square, axis);
+        let sum = match self.cost.suite {
+            Suite::Dealer => {
+                let square = self.builder.square(coarse, Operand::Narrow(signed_bits(bound, coarse_frac)));
+                self.builder.sum(square, axis)
+            }
+            // In a ring that needs no lift: a row's masks are multiplied under encryption, whatever their length.
+            Suite::TwoParty => self.builder.square_sum(coarse),
+        };
         let mean = self.builder.scale(sum, 1, ceil_log2(length));
         let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * coarse_frac));
         let log2_max = (2.0 * bound.log2()).ceil() as i32;

@@ -26,8 +26,6 @@ const STEP_BITS: u32 = 3;
 const MOST_VERSIONS_LOG2: u32 = 12;
 /// Bits that tell where in a piece an argument is.
 const POSITION_BITS: i32 = 10;
-/// Fraction bits of values beyond the result's.
-const VALUE_GUARD_BITS: u32 = 0;
 /// Most pieces, as a power of two.
 const MOST_INDEX_BITS: u32 = 11;
 
@@ -202,7 +200,7 @@ impl Lowering<'_> {
 
         // Everything at the fraction bits of slope times argument, but for what is dropped of the values in public.
         let whole = frac + slope_frac;
-        let shift = whole.saturating_sub(result_frac + VALUE_GUARD_BITS);
+        let shift = whole.saturating_sub(result_frac);
         let half = if shift == 0 { 0 } else { 1i64 << (shift - 1) };
         let fixed = |intercept: &f64| (intercept * 2f64.powi(whole as i32)).round() as i64 + half;
         let slopes: Vec<u64> = slopes.iter().map(|slope| (slope - least) as u64).collect();

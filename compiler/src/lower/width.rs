@@ -148,6 +148,7 @@ fn demands(builder: &Builder, at: Id, w: u32, demand: &mut dyn FnMut(Id, u32)) {
             demand(p.b, operand(1));
         }
         Instruction::Square(s) => demand(s.arg, operand(0)),
+        Instruction::SquareSum(s) => demand(s.arg, w),
         Instruction::BitProduct(b) => demand(b.arg, operand(0)),
         Instruction::Lift(l) => demand(l.arg, operand(0)),
         Instruction::Table(t) => demand(t.arg, t.low_bits + t.index_bits),
@@ -386,6 +387,7 @@ fn patch(builder: &mut Builder, needs: &[Need]) {
             Instruction::Weight(w) => w.width = need,
             Instruction::Mul(p) | Instruction::MatMul(p) => p.width = need,
             Instruction::Square(s) => s.width = need,
+            Instruction::SquareSum(s) => s.width = need,
             Instruction::Open(o) => o.width = need,
             Instruction::Lift(l) => l.width = need.max(lifted),
             Instruction::Table(t) => t.width = need,
@@ -423,6 +425,7 @@ fn for_each_argument(instruction: &mut Instruction, mut f: impl FnMut(&mut Id)) 
             f(&mut p.b);
         }
         Instruction::Square(s) => f(&mut s.arg),
+        Instruction::SquareSum(s) => f(&mut s.arg),
         Instruction::Sum(s) => f(&mut s.arg),
         Instruction::Place(p) => {
             f(&mut p.arg);

@@ -49,6 +49,8 @@ pub enum Kind {
     Product(Factor, Factor),
     /// The matrix product.
     MatrixProduct(Factor, Factor),
+    /// The sum of `r^2` along the last axis.
+    SquareSum(Factor),
     /// Per element, per piece `j`, per power `e` up to the degree: with `r' = r mod 2^(low_bits + index_bits)` and
     /// `t = (r' mod 2^low_bits) / 2^low_bits`, `round(2^entry_frac t^e)` (1 for `e` = 0) where `j = r' >> low_bits`, else 0;
     /// with the exponential basis `round(2^entry_frac e^-t)`. The functions' coefficients are not in it.
@@ -78,7 +80,7 @@ impl Kind {
     /// The factors of which it is the product.
     pub fn factors(&self) -> impl Iterator<Item = Factor> + use<> {
         let [a, b] = match *self {
-            Kind::Factor(a) => [Some(a), None],
+            Kind::Factor(a) | Kind::SquareSum(a) => [Some(a), None],
             Kind::Product(a, b) | Kind::MatrixProduct(a, b) => [Some(a), Some(b)],
             _ => [None, None],
         };
@@ -130,6 +132,7 @@ pub fn fields(program: &ValidProgram, at: usize) -> Vec<Field> {
             }
             all
         }
+        Instruction::SquareSum(s) => vec![additive(Kind::SquareSum(Factor::Mask(s.arg)), out, s.width)],
         Instruction::Table(t) => {
             let entries = len(t.arg) * (1usize << t.index_bits) * (t.degree as usize + 1);
             vec![additive(Kind::TableEntries, entries, t.width)]

@@ -225,6 +225,7 @@ fn limits(program: &ValidProgram) -> Vec<Option<f64>> {
         match instruction {
             Instruction::Lift(l) => lift(l.arg),
             Instruction::Square(s) => lift(s.arg),
+            Instruction::SquareSum(s) => lift(s.arg),
             Instruction::Truncate(t) => {
                 let shift = f64::from(t.shift);
                 let (lift, table) = (lifts[at] + shift, tables[at] + shift);
@@ -428,6 +429,10 @@ fn step(
             None => ring(p.a).matmul(ring(p.b), &ty.shape),
         },
         Instruction::Square(s) => ring(s.arg).map(|v| v.wrapping_mul(v)),
+        Instruction::SquareSum(s) => {
+            let x = ring(s.arg);
+            x.map(|v| v.wrapping_mul(v)).sum(x.shape.len() - 1)
+        }
         Instruction::Sum(s) => ring(s.arg).sum(s.axis as usize),
         Instruction::Move(m) => {
             let op = program.op(at).expect("validation parsed it");

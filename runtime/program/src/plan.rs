@@ -112,6 +112,7 @@ pub fn arguments(instruction: &Instruction) -> Vec<u32> {
         Instruction::Scale(s) => vec![s.arg],
         Instruction::Mul(p) | Instruction::MatMul(p) => vec![p.a, p.b],
         Instruction::Square(s) => vec![s.arg],
+        Instruction::SquareSum(s) => vec![s.arg],
         Instruction::Sum(s) => vec![s.arg],
         Instruction::Place(p) => vec![p.arg, p.indices],
         Instruction::Truncate(t) => vec![t.arg],

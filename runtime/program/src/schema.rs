@@ -45,7 +45,7 @@ pub struct Dim {
 pub struct Step {
     #[prost(
         oneof = "Instruction",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31"
     )]
     pub instruction: Option<Instruction>,
     #[prost(uint32, tag = "100")]
@@ -129,6 +129,8 @@ pub enum Instruction {
     Lines(Lines),
     #[prost(message, tag = "30")]
     MaskProduct(MaskProduct),
+    #[prost(message, tag = "31")]
+    SquareSum(SquareSum),
 }
 
 /// A run-time input of `owner` -> `Plain`.
@@ -245,6 +247,16 @@ pub struct Product {
 /// `x^2` of a `Masked` value opened to both, lifted where narrower than `width` -> `Arithmetic`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Square {
+    #[prost(uint32, tag = "1")]
+    pub arg: u32,
+    #[prost(uint32, tag = "2")]
+    pub width: u32,
+}
+
+/// Sum of `x^2` along the last axis, which stays with length 1, of a `Masked` value opened to both in a ring of at least
+/// `width` bits -> `Arithmetic`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SquareSum {
     #[prost(uint32, tag = "1")]
     pub arg: u32,
     #[prost(uint32, tag = "2")]

@@ -57,6 +57,7 @@ pub fn name(instruction: &Instruction) -> &'static str {
         Instruction::Mul(_) => "mul",
         Instruction::MatMul(_) => "matmul",
         Instruction::Square(_) => "square",
+        Instruction::SquareSum(_) => "square_sum",
         Instruction::Sum(_) => "sum",
         Instruction::Move(_) => "move",
         Instruction::Place(_) => "place",

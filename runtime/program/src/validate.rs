@@ -380,6 +380,17 @@ impl Checker {
                 let ((_, frac), shape) = self.masked(s.arg)?;
                 (Form::Arithmetic { width: self.width("width", s.width)?, frac: self.frac(2 * frac)? }, shape)
             }
+            Instruction::SquareSum(s) => {
+                let ((width, frac), mut shape) = self.masked(s.arg)?;
+                if s.width == 0 || s.width > width {
+                    return Err(self.bounds("width", s.width.into(), "1 to the operand's width"));
+                }
+                match shape.last_mut() {
+                    Some(last) => *last = 1,
+                    None => return Err(self.wrong(s.arg, "a value with an axis")),
+                }
+                (Form::Arithmetic { width: s.width, frac: self.frac(2 * frac)? }, shape)
+            }
             Instruction::Sum(s) => {
                 let ((width, frac), shape) = self.arithmetic(s.arg)?;
                 let reduce = Op::ReduceSum { axes: vec![s.axis as usize], keepdims: true };

@@ -153,6 +153,11 @@ impl Executor<'_> {
                 let x = self.operand(at, s.arg, s.width, &mut fields)?;
                 product::square(party, &x, &mut fields).ok_or_else(missing)?
             }
+            Instruction::SquareSum(s) => {
+                let mut fields = self.fields(at)?;
+                let x = self.operand(at, s.arg, s.width, &mut fields)?;
+                product::square_sum(party, &x, &ty.shape, &mut fields).ok_or_else(missing)?
+            }
             Instruction::Truncate(t) => {
                 truncate::truncate(party, &*self.share(at, t.arg)?, self.width(t.arg), t.shift)
             }

@@ -67,6 +67,27 @@ pub fn square(party: Party, x: &Operand, fields: &mut std::vec::IntoIter<Vec<u64
     Some(Share::new(Ring::new(x.public.shape.clone(), data)))
 }
 
+/// The sum of squares of each row of a value masked in a ring at least as wide as the result's. `None` if a field is
+/// missing.
+pub fn square_sum(
+    party: Party,
+    x: &Operand,
+    shape: &[usize],
+    fields: &mut std::vec::IntoIter<Vec<u64>>,
+) -> Option<Share> {
+    let mut data = fields.next()?;
+    let length = x.public.len() / data.len().max(1);
+    let rows = x.public.data.chunks(length.max(1)).zip(x.secret.data.chunks(length.max(1)));
+    for (sum, (public, secret)) in data.iter_mut().zip(rows) {
+        for (u, s) in public.iter().zip(secret) {
+            *sum = sum
+                .wrapping_add(party.public(u.wrapping_mul(*u)))
+                .wrapping_add(u.wrapping_mul(*s).wrapping_mul(2));
+        }
+    }
+    Some(Share::new(Ring::new(shape, data)))
+}
+
 /// Matrix product of two values masked in rings at least as wide as the result's. `None` if either is not opened to
 /// this party or the field is missing.
 pub fn matrix(

@@ -62,6 +62,29 @@ fn element_products_and_squares_with_and_without_lifts() {
     }
 }
 
+/// By gates, and by encryption of whole rows, several to a ciphertext.
+#[test]
+fn sums_of_squares() {
+    let mut random = Random(28);
+    for (rows, length, k, w) in [(3, 5, 20, 20), (2, 7, 40, 33), (70, 150, 52, 48), (300, 60, 64, 64)] {
+        let limit = 1i64 << (k - 2).min(24);
+        let x = random.integers(rows * length, -limit, limit);
+        let mut b = Builder::new();
+        let xs = b.input("x", Owner::Client, &format!("i64[{rows},{length}]"));
+        let masked = b.masked(xs, k, 0);
+        let sum = b.push(Instruction::SquareSum(SquareSum { arg: masked, width: w }));
+        b.reveal("out", sum, Target::Client, true);
+        let program = b.finish();
+        let data = Data::default().client("x", i64s(&[rows, length], &x));
+        let square = |row: &[i64]| wrapped(row.iter().map(|v| i128::from(*v) * i128::from(*v)).sum(), w);
+        let expected: Vec<f64> = x.chunks(length).map(square).collect();
+        for _ in 0..2 {
+            let (outputs, _) = run(&program, &data);
+            assert_eq!(numbers(&outputs, "out"), expected, "{rows} rows of {length}");
+        }
+    }
+}
+
 /// `[batch, n, k] x [batch, k, m]`, exact.
 fn matmul(a: &[i64], b: &[i64], [batch, n, k, m]: [usize; 4], b_batched: bool) -> Vec<f64> {
     let mut result = Vec::new();

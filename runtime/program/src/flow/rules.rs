@@ -240,6 +240,7 @@ impl Tracer<'_> {
                 _ => return Err(self.form(o.arg, "shared bits")),
             },
             Instruction::Square(s) => hidden(Held::Additive, self.opened_to(s.arg, Target::Both)?),
+            Instruction::SquareSum(s) => hidden(Held::Additive, self.opened_to(s.arg, Target::Both)?),
             Instruction::Lift(l) => hidden(Held::Additive, self.opened_to(l.arg, Target::Both)?),
             Instruction::Table(t) => hidden(Held::Additive, self.opened_to(t.arg, Target::Both)?),
             Instruction::Fourier(f) => hidden(Held::Additive, self.opened_to(f.arg, Target::Both)?),

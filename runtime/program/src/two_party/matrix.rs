@@ -37,6 +37,7 @@ pub(super) fn batch(program: &ValidProgram, at: u32, a: u32, b: u32) -> Batch {
 pub fn operand(program: &ValidProgram, at: u32, value: u32, numbers: &[u64]) -> Vec<u64> {
     match program.instruction(at as usize) {
         Instruction::MatMul(p) => repeated(program, at, value, numbers, &batch(program, at, p.a, p.b)),
+        Instruction::SquareSum(_) => numbers.to_vec(),
         _ => Vec::new(),
     }
 }

@@ -1,11 +1,12 @@
 //! Which matrix products of masks are made by homomorphic encryption, and which by gates.
 
 use super::digits::private_bytes;
-use super::effort::{MULTIPLY_ADD_PS, TRANSFORM_PS};
+use super::effort::{MULTIPLY_ADD_PS, NUMBER_PS, TRANSFER_PS, TRANSFORM_PS};
 use super::matrix::batch;
+use super::recipe::row_length;
 use super::rlwe::{Cross, PairShape, WideShape, pair_key, wide_setup_bytes};
 use crate::correlation::fields;
-use crate::schema::Instruction;
+use crate::schema::{Instruction, SquareSum};
 use crate::validate::ValidProgram;
 use crate::value::Form;
 
@@ -25,9 +26,13 @@ pub enum Method {
     Pairs(PairShape),
 }
 
-/// How the field of instruction `at` is made, if it is a matrix product's.
+/// How the field of instruction `at` is made, if it is a matrix product's or a sum of squares.
 pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
-    let Instruction::MatMul(p) = program.instruction(at as usize) else { return None };
+    let p = match program.instruction(at as usize) {
+        Instruction::MatMul(p) => p,
+        Instruction::SquareSum(s) => return Some(square_sum(program, s)),
+        _ => return None,
+    };
     if fields(program, at as usize).is_empty() {
         return None;
     }
@@ -64,6 +69,23 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
         return Some(Method::Pairs(pair));
     }
     Some(Method::Wide { shape: wide, rows: shape.n })
+}
+
+/// Rows of one party's mask times rows of the other's: few numbers that are encrypted densely, or bit by bit.
+fn square_sum(program: &ValidProgram, s: &SquareSum) -> Method {
+    let (shape, link) = (&program.ty(s.arg).shape, program.link());
+    let (length, elements) = (row_length(shape), program.ty(s.arg).len() as u64);
+    let gates_bytes = elements * private_bytes(link, s.width, 1, s.width);
+    if gates_bytes <= GATES_BYTES {
+        return Method::Gates;
+    }
+    let transfers = elements * u64::from(s.width);
+    let gates_ps =
+        link.bytes_ps(gates_bytes).saturating_add(transfers.saturating_mul(TRANSFER_PS + NUMBER_PS));
+    let rows = elements as usize / length;
+    let pair = PairShape::new(rows, [1, length, 1], [s.width; 2], Cross::Left, link);
+    let pair_ps = pair.halves().map(|half| half.cost(&half.plan())).fold(0, u64::saturating_add);
+    if gates_ps <= pair_ps { Method::Gates } else { Method::Pairs(pair) }
 }
 
 /// Whether instruction `at` needs gates.

@@ -263,6 +263,14 @@ impl<'a> Recipe<'a> {
                 matrix::product(self.program, at, &parts, to, sums)?;
                 Made::Sum(sum)
             }
+            (Kind::SquareSum(Factor::Mask(v)), _) => {
+                let (part, length) = ((self.parts)(*v), row_length(self.shape(*v)));
+                let sum = sums.begin(square_sums(&part, length));
+                let to = To { sum, factor: 2, width: field.width.saturating_sub(1) };
+                let (lanes, bits) = (Lanes::single(self.lanes(*v)), self.width(*v));
+                sums.private_terms(to, lanes, length, Side::Server, bits, &part)?;
+                Made::Sum(sum)
+            }
             (Kind::TableEntries, Instruction::Table(t)) => {
                 let overflow = segment.mask(t.arg).map(|m| m.carry(t.low_bits)).unwrap_or_default();
                 let part = (self.parts)(t.arg);
@@ -497,6 +505,17 @@ fn unit_key(arg: u32, first: u32, count: u32) -> (u32, u32) {
 fn digit_place(d: &Digits, digit: usize) -> (u32, u32) {
     let (first, count) = digit_bits(d, digit);
     (d.low_bits + first, count.min(d.width - 1 - first))
+}
+
+/// Elements of a value's last axis.
+pub fn row_length(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1).max(1)
+}
+
+/// The sum of the squares of each row of one party's part.
+pub fn square_sums(part: &[u64], length: usize) -> Vec<u64> {
+    let sum = |row: &[u64]| row.iter().fold(0u64, |sum, v| sum.wrapping_add(v.wrapping_mul(*v)));
+    part.chunks(length).map(sum).collect()
 }
 
 fn minus_power(bits: u32) -> u64 {

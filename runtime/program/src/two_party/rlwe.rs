@@ -250,9 +250,12 @@ pub struct HalfShape {
     pub link: Link,
 }
 
-/// How a half is cut into blocks `[rows, 2^log_terms] x [2^log_terms, columns]`, one ciphertext each.
+/// How a half is cut into blocks `[rows, 2^log_terms] x [2^log_terms, columns]`, one ciphertext each; or, where the batch's
+/// products are of a row by a column, how many of these rows there are whole in one ciphertext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalfPlan {
+    /// Rows of different products of the batch in a ciphertext of the request; 1 where it is cut into blocks.
+    pub together: usize,
     pub modulus: Modulus,
     /// Rows of a block.
     pub rows: usize,
@@ -273,8 +276,21 @@ impl HalfShape {
         });
         let plans = plans.filter(|(_, room, columns)| columns <= room);
         let plans = plans.map(|(log_terms, room, columns)| self.block(log_terms, room / columns, columns));
-        let best = plans.min_by_key(|plan| self.cost(plan));
+        let best = plans.chain(self.whole_rows()).min_by_key(|plan| self.cost(plan));
         best.unwrap_or_else(|| self.block(0, DEGREE, 1))
+    }
+
+    /// The plan with whole rows, where products are of a row by a column and several rows fit a ciphertext. What is wanted
+    /// of each product is one coefficient, so there is room for others between all multiples of the stride.
+    fn whole_rows(&self) -> Option<HalfPlan> {
+        let together = (DEGREE / self.k.max(1)).min(self.batch);
+        if self.rows != 1 || self.columns != 1 || together < 2 {
+            return None;
+        }
+        let log_terms = ceil_log2(self.batch).min(PAIR_LEVELS);
+        let error = ErrorBits::new(self.plain_bits, self.k, log_terms);
+        let modulus = Modulus::new(self.width, error, ceil_log2(self.batch));
+        Some(HalfPlan { together, modulus, rows: 1, log_terms, columns: 1 })
     }
 
     fn block(&self, log_terms: u32, rows: usize, columns: usize) -> HalfPlan {
@@ -282,24 +298,30 @@ impl HalfShape {
         let error = ErrorBits::new(self.plain_bits, terms, log_terms);
         let coefficient_bits = ceil_log2(self.batch * self.rows * self.columns);
         let modulus = Modulus::new(self.width, error, coefficient_bits);
-        HalfPlan { modulus, rows: rows.min(self.rows.max(1)), log_terms, columns }
+        HalfPlan { together: 1, modulus, rows: rows.min(self.rows.max(1)), log_terms, columns }
     }
 
-    fn cost(&self, plan: &HalfPlan) -> u64 {
+    /// Picoseconds that a plan takes on the link and on one core.
+    pub fn cost(&self, plan: &HalfPlan) -> u64 {
         let limbs = plan.modulus.limbs;
         let results = self.results(plan);
         let (whole, rest) = (results >> plan.log_terms, results % (1 << plan.log_terms));
         let switched = whole * switches(1 << plan.log_terms) + if rest > 0 { switches(rest) } else { 0 };
-        let products = results * self.k.div_ceil(1 << plan.log_terms);
+        let products = results * self.terms(plan);
         let transforms = switched * limbs * (limbs + 2) + products * limbs + results * limbs;
         self.link
             .bytes_ps(self.request_bytes(plan) + self.reply_bytes(plan))
             .saturating_add((transforms as u64).saturating_mul(TRANSFORM_PS))
     }
 
+    /// Products of ciphertexts by plain polynomials that one result sums.
+    pub fn terms(&self, plan: &HalfPlan) -> usize {
+        if plan.together > 1 { 1 } else { self.k.div_ceil(1 << plan.log_terms) }
+    }
+
     /// Ciphertexts of a request.
     pub fn requests(&self, plan: &HalfPlan) -> usize {
-        self.batch * self.rows.div_ceil(plan.rows) * self.k.div_ceil(1 << plan.log_terms)
+        self.batch.div_ceil(plan.together) * self.rows.div_ceil(plan.rows) * self.terms(plan)
     }
 
     /// Ciphertexts of the result before they are packed.

@@ -34,8 +34,7 @@ impl Work {
         let halves = encrypted.pairs.iter().flat_map(|(_, shape)| shape.halves());
         let pairs = halves.map(|half| {
             let plan = half.plan();
-            let (terms, columns) =
-                (half.k.div_ceil(1 << plan.log_terms), half.columns.div_ceil(plan.columns));
+            let (terms, columns) = (half.terms(&plan), half.columns.div_ceil(plan.columns));
             let rows = half.rows.div_ceil(plan.rows.max(1));
             let transforms = half.requests(&plan) + half.batch * terms * columns + 8 * half.results(&plan);
             let products = 2 * half.batch * terms * columns * rows;

@@ -130,6 +130,7 @@ pub fn arguments_mut(instruction: &mut I) -> Vec<&mut u32> {
         I::Scale(s) => vec![&mut s.arg],
         I::Mul(p) | I::MatMul(p) => vec![&mut p.a, &mut p.b],
         I::Square(s) => vec![&mut s.arg],
+        I::SquareSum(s) => vec![&mut s.arg],
         I::Sum(s) => vec![&mut s.arg],
         I::Place(p) => vec![&mut p.arg, &mut p.indices],
         I::Truncate(t) => vec![&mut t.arg],

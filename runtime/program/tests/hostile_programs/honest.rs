@@ -41,6 +41,7 @@ pub fn everything() -> Builder {
     let flat = b.movement("reshape{shape=[4]}", &[narrow]);
     let masked = b.push(I::Open(Open { arg: flat, to: Target::Both as i32, width: 29 }));
     let wide = b.lift(masked);
+    let squares = b.push(I::SquareSum(SquareSum { arg: masked, width: 20 }));
     let square = b.push(I::Square(Square { arg: masked, width: 40 }));
     let picked = b.movement("gather{axis=0}", &[masked, places]);
     let both = b.mul(masked, picked);
@@ -102,6 +103,7 @@ pub fn everything() -> Builder {
         b.reveal(name, value, Target::Client);
     }
     b.reveal("line", line, Target::Client);
+    b.reveal("squares", squares, Target::Client);
     for (name, value) in [("chosen", chosen), ("above", above), ("hot", hot), ("placed", placed)] {
         b.reveal(name, value, Target::Client);
     }
@@ -147,7 +149,7 @@ fn every_instruction_is_there() {
         (0..valid.len()).map(|at| marill_program::text::name(valid.instruction(at))).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 30, "{names:?}");
+    assert_eq!(names.len(), 31, "{names:?}");
 }
 
 /// What is computed from a reveal runs after the last round: its failure is seen by nobody.

@@ -179,6 +179,7 @@ pub fn interpret(program: &Program) -> Result<Vec<Told>, String> {
                 }
             }
             I::Square(_)
+            | I::SquareSum(_)
             | I::Lift(_)
             | I::Table(_)
             | I::Fourier(_)

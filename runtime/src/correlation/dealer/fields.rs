@@ -6,6 +6,7 @@ use marill_kernels::matmul::MatShape;
 use marill_kernels::{Prg, Seed};
 use marill_program::correlation::{Factor, Field, Kind, unit_words};
 use marill_program::schema::{Compare, Digits};
+use marill_program::two_party::recipe::{row_length, square_sums};
 use marill_program::{Form, Instruction, Ring, ValidProgram};
 use marill_program::{fixed, tables};
 
@@ -90,6 +91,10 @@ impl<'a> Known<'a> {
                 Values::Whole(a.mul(&b, &self.program.ty(at).shape).data)
             }
             (Kind::MatrixProduct(a, b), _) => Values::Whole(self.matrix_product(at, *a, *b)?),
+            (Kind::SquareSum(factor), _) => {
+                let r = self.factor(at, *factor)?;
+                Values::Whole(square_sums(&r.data, row_length(&r.shape)))
+            }
             (Kind::TableEntries, Instruction::Table(t)) => {
                 let per = (1usize << t.index_bits) * (t.degree as usize + 1);
                 each(self.mask(at, t.arg)?, per, |r, out| tables::table_entries(t, r, out))

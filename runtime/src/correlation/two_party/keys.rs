@@ -7,6 +7,7 @@ use marill_program::two_party::effort::Link;
 use marill_program::two_party::gates::Side;
 use marill_program::two_party::matrix::operand;
 use marill_program::two_party::products::{Encrypted, Method, method};
+use marill_program::two_party::recipe::square_sums;
 use marill_program::two_party::rlwe::Cross;
 use marill_program::{Form, Instruction, Ring};
 
@@ -96,10 +97,14 @@ impl ProductKeys {
         at: u32,
         part: &dyn Fn(u32) -> Vec<u64>,
     ) -> Result<Option<Vec<u64>>, RunError> {
-        let Instruction::MatMul(p) = program.instruction(at as usize) else { return Ok(None) };
+        let (first, second) = match program.instruction(at as usize) {
+            Instruction::MatMul(p) => (p.a, p.b),
+            Instruction::SquareSum(s) => (s.arg, s.arg),
+            _ => return Ok(None),
+        };
         let share = match (method(program, at), &self.end) {
             (Some(Method::Wide { rows, .. }), End::Client { wide: Some(key), .. }) => {
-                let r = whole(part(p.a), program.ty(p.a).len());
+                let r = whole(part(first), program.ty(first).len());
                 let (message, share) = key.product(self.wide_job(at), &r, rows, &fresh_seed()?)?;
                 channel.send(&message)?;
                 share
@@ -110,7 +115,7 @@ impl ProductKeys {
             }
             (Some(Method::Pairs(shape)), end) => {
                 // Of a mask both have a part; a weight is the server's alone.
-                let own = [p.a, p.b].map(|value| {
+                let own = [first, second].map(|value| {
                     let ty = program.ty(value);
                     let absent = matches!((ty.form, end), (Form::Weight { .. }, End::Client { .. }));
                     (!absent).then(|| whole(part(value), ty.len()))
@@ -119,7 +124,7 @@ impl ProductKeys {
                 let repeated = |which: usize, value: u32| {
                     own[which].as_ref().map(|numbers| operand(program, at, value, numbers))
                 };
-                let (a, b) = (repeated(0, p.a), repeated(1, p.b));
+                let (a, b) = (repeated(0, first), repeated(1, second));
                 let mut share = match end {
                     End::Client { pairs: Some(key), .. } => {
                         pairs::ask(channel, key, &shape, a.as_deref(), b.as_deref(), &seed)?
@@ -129,8 +134,14 @@ impl ProductKeys {
                     }
                     _ => return Ok(None),
                 };
+                if let (Instruction::SquareSum(_), [Some(part), _]) = (program.instruction(at as usize), &own)
+                {
+                    let squares = square_sums(part, shape.k);
+                    share.iter_mut().zip(squares).for_each(|(s, q)| *s = s.wrapping_mul(2).wrapping_add(q));
+                }
                 if let (Cross::Both, [Some(a), Some(b)]) = (shape.cross, own) {
-                    let [a, b] = [(p.a, a), (p.b, b)].map(|(v, x)| Ring::new(program.ty(v).shape.clone(), x));
+                    let [a, b] =
+                        [(first, a), (second, b)].map(|(v, x)| Ring::new(program.ty(v).shape.clone(), x));
                     let local = a.matmul(&b, &program.ty(at).shape);
                     share.iter_mut().zip(&local.data).for_each(|(s, l)| *s = s.wrapping_add(*l));
                 }

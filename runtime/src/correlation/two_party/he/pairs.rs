@@ -16,6 +16,10 @@
 //! the plain side entry (j, l) at `l T + j`, for `T` terms and `C` columns, so that the product has entry (i, l) at
 //! `(i C + l) T`. What stands at multiples of `T` is packed by automorphisms, `T` results to a ciphertext.
 //!
+//! Batches of a row by a column have whole rows of several products in one ciphertext, and each of them meets a plain
+//! polynomial of its own, of which coefficient 0 of the product is wanted. Other multiples of `T` hold products of others'
+//! rows: as all that stands at no position, they are never sent.
+//!
 //! The client's view is the reply: `a` hidden by a fresh encryption of zero under its own public key, the phase drowned
 //! in flooding, other coefficients never sent ([`marill_kernels::rlwe::reply`]); the simulator draws them from its share
 //! as for [`super::wide`], with the parties exchanged, to within `2^-40` for a whole message. The server's view is the
@@ -252,6 +256,13 @@ fn block(
     left: &[u64],
     encoder: &Encoder,
 ) -> Zeroizing<Vec<i64>> {
+    if plan.together > 1 {
+        let mut rests = Zeroizing::new(vec![0; DEGREE]);
+        let from = at * plan.together * half.k;
+        let values = &left[from..(from + plan.together * half.k).min(left.len())];
+        rests.iter_mut().zip(values).for_each(|(rest, value)| *rest = encoder.rest(*value));
+        return rests;
+    }
     let terms = 1 << plan.log_terms;
     let (inner, down) = (half.k.div_ceil(terms), half.rows.div_ceil(plan.rows));
     let (term, row, batch) = (at % inner * terms, at / inner % down * plan.rows, at / inner / down);
@@ -333,14 +344,27 @@ impl Requests {
 
     /// Result `at` of a half, over `2^joins`, which packing multiplies by.
     fn times(&self, half: &HalfShape, plan: &HalfPlan, at: usize, right: &[u64], joins: u32) -> Ciphertext {
+        let mut result = Ciphertext::zero(self.limbs);
+        if plan.together > 1 {
+            // The coefficient 0 of a row at `from` times the other one backwards is the product. `2^63` and `-2^63` are the
+            // same modulo `2^64`.
+            let mut plain = Zeroizing::new(vec![0_i64; DEGREE]);
+            let from = at % plan.together * half.k;
+            for (j, value) in right[at * half.k..][..half.k].iter().enumerate() {
+                let value = sign_extend(*value, half.plain_bits);
+                match from + j {
+                    0 => plain[0] = value,
+                    place => plain[DEGREE - place] = value.wrapping_neg(),
+                }
+            }
+            self.add_product(at / plan.together, &plain, joins, true, &mut result);
+            return result;
+        }
         let extent = half.extent(plan, at);
         let terms = 1 << plan.log_terms;
         let inner = half.k.div_ceil(terms);
         let first = (extent.batch * half.rows.div_ceil(plan.rows) + extent.row / plan.rows) * inner;
-        let mut result = Ciphertext::zero(self.limbs);
         let mut plain = Zeroizing::new(vec![0_i64; extent.columns << plan.log_terms]);
-        let mut coefficients = Zeroizing::new(vec![0.0; plain.len()]);
-        let mut values = Zeroizing::new(vec![0.0; DEGREE]);
         for block in 0..inner {
             plain.fill(0);
             for j in 0..terms.min(half.k - block * terms) {
@@ -350,29 +374,38 @@ impl Requests {
                 let row = &row[extent.column..extent.column + extent.columns];
                 places.zip(row).for_each(|(place, value)| *place = sign_extend(*value, half.plain_bits));
             }
-            let (a, b) = &self.ciphertexts[first + block];
-            for (limb, modulus) in MODULI.into_iter().enumerate().take(self.limbs) {
-                let range = limb * DEGREE..(limb + 1) * DEGREE;
-                let factor = modulus.invert(f64::from(1_u32 << joins));
-                for (place, value) in coefficients.iter_mut().zip(plain.iter()) {
-                    *place = modulus.reduce(modulus.residue(*value) * factor);
-                }
-                if coefficients.len() <= ntt::SHORT {
-                    ntt::forward_short(limb, &coefficients, &mut values);
-                } else {
-                    values.fill(0.0);
-                    values[..coefficients.len()].copy_from_slice(&coefficients);
-                    ntt::forward(limb, &mut values);
-                }
-                product::add_narrow_products(&values, &a[range.clone()], &mut result.a[range.clone()]);
-                product::add_narrow_products(&values, &b[range.clone()], &mut result.b[range.clone()]);
-                if block % (TERMS / 2) == TERMS / 2 - 1 || block + 1 == inner {
-                    product::reduce(modulus, &mut result.a[range.clone()]);
-                    product::reduce(modulus, &mut result.b[range]);
-                }
-            }
+            let is_full = block % (TERMS / 2) == TERMS / 2 - 1 || block + 1 == inner;
+            self.add_product(first + block, &plain, joins, is_full, &mut result);
         }
         result
+    }
+
+    /// Adds ciphertext `number` times the first coefficients of a plain polynomial over `2^joins`, and reduces the sum
+    /// where it is full.
+    fn add_product(&self, number: usize, plain: &[i64], joins: u32, is_full: bool, result: &mut Ciphertext) {
+        let mut coefficients = Zeroizing::new(vec![0.0; plain.len()]);
+        let mut values = Zeroizing::new(vec![0.0; DEGREE]);
+        let (a, b) = &self.ciphertexts[number];
+        for (limb, modulus) in MODULI.into_iter().enumerate().take(self.limbs) {
+            let range = limb * DEGREE..(limb + 1) * DEGREE;
+            let factor = modulus.invert(f64::from(1_u32 << joins));
+            for (place, value) in coefficients.iter_mut().zip(plain) {
+                *place = modulus.reduce(modulus.residue(*value) * factor);
+            }
+            if coefficients.len() <= ntt::SHORT {
+                ntt::forward_short(limb, &coefficients, &mut values);
+            } else {
+                values.fill(0.0);
+                values[..coefficients.len()].copy_from_slice(&coefficients);
+                ntt::forward(limb, &mut values);
+            }
+            product::add_narrow_products(&values, &a[range.clone()], &mut result.a[range.clone()]);
+            product::add_narrow_products(&values, &b[range.clone()], &mut result.b[range.clone()]);
+            if is_full {
+                product::reduce(modulus, &mut result.a[range.clone()]);
+                product::reduce(modulus, &mut result.b[range]);
+            }
+        }
     }
 }
 

@@ -135,6 +135,9 @@ fn pairs_are_exact() {
         PairShape::new(1, [40, 768, 8], [53, 18], Cross::Left, Link::new(0)),
         PairShape::new(1, [20, 8, 768], [37, 18], Cross::Left, Link::new(0)),
         PairShape::new(2, [3, 500, 4], [64, 64], Cross::Right, Link::new(0)),
+        PairShape::new(300, [1, 100, 1], [54, 54], Cross::Left, Link::new(0)),
+        PairShape::new(5, [1, 768, 1], [40, 40], Cross::Both, Link::new(0)),
+        PairShape::new(2, [1, 4096, 1], [64, 64], Cross::Right, Link::new(0)),
     ];
     let (client, server) = pair_keys(&shapes);
     for (at, s) in shapes.iter().enumerate() {

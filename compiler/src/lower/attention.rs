@@ -27,7 +27,7 @@ const SUM_BITS: i32 = 12;
 const SUM_ERROR: f64 = 1.0 / 8192.0;
 
 /// Groups of rows of similar lengths.
-const ROW_GROUPS: usize = 8;
+const ROW_GROUPS: usize = 16;
 
 /// Which positions of the score matrices are kept.
 pub(super) struct Packing {

@@ -13,6 +13,8 @@ use crate::ir::ValueId;
 
 /// Fraction bits of a row's mean square.
 const SQUARE_FRAC: u32 = 24;
+/// Relative precision of a row's factor between two parties alone, in bits: each chooses for a whole row.
+const FACTOR_BITS: i32 = 14;
 /// Bits of the root of the least mean square.
 const ROOT_BITS: i32 = 8;
 
@@ -84,7 +86,11 @@ impl Lowering<'_> {
         let mean = self.builder.scale(sum, 1, ceil_log2(length));
         let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * coarse_frac));
         let log2_max = (2.0 * bound.log2()).ceil() as i32;
-        let domain = Domain::new(self.precision.least_variance_log2, log2_max);
+        let full = Domain::new(self.precision.least_variance_log2, log2_max);
+        let domain = match self.cost.suite {
+            Suite::Dealer => full,
+            Suite::TwoParty => Domain { relative_bits: FACTOR_BITS, ..full },
+        };
         let inverse = self.positive(mean, &domain, f)?;
         let factor = self.builder.open(inverse, Target::Both);
         // No element of a normalised row exceeds the root of its length.

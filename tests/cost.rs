@@ -87,7 +87,7 @@ fn gpt2_small_block_without_a_dealer() {
         least = bytes;
         writeln!(table, "{name}\n{}", two_party_row(&compiled)).unwrap();
     }
-    assert!(least <= 280_000_000, "{least}");
+    assert!(least <= 170_000_000, "{least}");
     insta::assert_snapshot!(table);
 }
 

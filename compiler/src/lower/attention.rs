@@ -23,7 +23,7 @@ pub(super) const PROBABILITY_BOUND: f64 = 1.01;
 const EXPONENTIAL_BOUND: f64 = 4.0;
 
 /// Relative precision of a row's inverse sum, in bits, and its relative error in straight pieces: as good as what it sums.
-const SUM_BITS: i32 = 12;
+const SUM_BITS: i32 = 11;
 const SUM_ERROR: f64 = 1.0 / 8192.0;
 
 /// Groups of rows of similar lengths.

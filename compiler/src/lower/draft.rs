@@ -549,15 +549,15 @@ impl Builder {
 
     /// Bit `bit` of opened words as a number.
     pub fn bit_to_arithmetic(&mut self, bits: Id, bit: u32) -> Id {
-        self.to_arithmetic(schema::BitToArithmetic { bits, bit, width: 0, count: 1 })
+        self.arithmetic_of(schema::BitToArithmetic { bits, bit, width: 0, count: 1 })
     }
 
     /// The number that the bits of opened words from `bit` on write, as many as its ring has.
     pub fn bits_to_arithmetic(&mut self, bits: Id, bit: u32) -> Id {
-        self.to_arithmetic(schema::BitToArithmetic { bits, bit, width: 0, count: 0 })
+        self.arithmetic_of(schema::BitToArithmetic { bits, bit, width: 0, count: 0 })
     }
 
-    fn to_arithmetic(&mut self, convert: schema::BitToArithmetic) -> Id {
+    fn arithmetic_of(&mut self, convert: schema::BitToArithmetic) -> Id {
         let shape = self.shape(convert.bits).to_vec();
         self.push(Instruction::BitToArithmetic(convert), Kind::Arithmetic, shape, 0, 1.0)
     }

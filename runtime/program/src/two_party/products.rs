@@ -85,7 +85,8 @@ fn square_sum(program: &ValidProgram, s: &SquareSum) -> Method {
     let rows = elements as usize / length;
     let pair = PairShape::new(rows, [1, length, 1], [s.width; 2], Cross::Left, link);
     let pair_ps = pair.halves().map(|half| half.cost(&half.plan())).fold(0, u64::saturating_add);
-    if gates_ps <= pair_ps { Method::Gates } else { Method::Pairs(pair) }
+    // Few replies keep few cores busy, gates all of them.
+    if gates_ps <= pair_ps.saturating_mul(2) { Method::Gates } else { Method::Pairs(pair) }
 }
 
 /// Whether instruction `at` needs gates.

@@ -1,10 +1,14 @@
-//! Functionality: masked x -> `[b]` for truth tables over x's high bits, the piece possibly the next one at borders;
-//! opened bits and masked x -> `[b x]`; opened bits -> `[b]` as integer. No other error.
-//! Requires: for the product |x| < 2^(k - 2) where it is lifted.
-//! Consumes: tables, however many: per element the unit vector of the mask's piece, 2^index_bits bits; product: the
-//! lift's fields, beta, beta r at w bits, and beta m at w - k bits where lifted; integer: beta at w bits.
-//! Online: 0 bytes, 0 rounds. Preprocessing: tables `ceil(n 2^index_bits / 8)` bytes; product
-//! `2 ceil(n w / 8)` and, lifted, the lift's and `ceil(n (w - k) / 8)`; integer `ceil(n w / 8)`.
+//! Functionality: masked x -> `[b]` for truth tables over x's high bits, the piece possibly the next one at borders, or the
+//! bits of a line's slope and of the public part of its value; opened bits and masked x -> `[b x]`, and `[s (u - x)]` for
+//! the number s that several bits write; opened bits -> the number that they write. No other error.
+//! Requires: for the products |x| < 2^(k - 2) where it is lifted.
+//! Consumes: tables and lines, however many: per element the unit vector of the mask's piece, 2^index_bits bits; product:
+//! the lift's fields, beta, beta r at w bits, and beta m at w - k bits where lifted; product with a mask: the lift's
+//! fields, for bit i of s beta r at w - i bits, and beta m at w - i - k bits where lifted; number: beta of bit i at w - i
+//! bits.
+//! Online: 0 bytes, 0 rounds. Preprocessing: tables and lines `ceil(n 2^index_bits / 8)` bytes; product
+//! `2 ceil(n w / 8)` and, lifted, the lift's and `ceil(n (w - k) / 8)`; product with a mask and number `ceil(n (w - i) / 8)`
+//! for each bit, the former lifted the lift's and `ceil(n (w - i - k) / 8)` for each.
 //! Fails: never.
 //! Reference: Ishai et al. (TCC 2013) for tables; daBits, Rotaru and Wood (INDOCRYPT 2019), for `b = B + (1 - 2 B) beta`.
 

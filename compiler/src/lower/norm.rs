@@ -4,6 +4,8 @@
 //! row times rho = d / 2^L. The norm does not mind the factor, but for epsilon. The squares' sum is opened per row,
 //! its inverse root comes from tables, and the row is multiplied by it.
 
+use marill_program::two_party::effort::Link;
+use marill_program::two_party::products::encrypted_squares;
 use marill_program::{Suite, Target};
 
 use super::draft::{Id, Operand, signed_bits};
@@ -13,6 +15,8 @@ use crate::ir::ValueId;
 
 /// Fraction bits of a row's mean square.
 const SQUARE_FRAC: u32 = 24;
+/// Bits of the ring of a sum of squares, about.
+const SQUARE_SUM_BITS: u32 = 54;
 /// Relative precision of a row's factor between two parties alone, in bits: each chooses for a whole row.
 const FACTOR_BITS: i32 = 14;
 /// Bits of the root of the least mean square.
@@ -75,13 +79,16 @@ impl Lowering<'_> {
             Suite::TwoParty => frac.min((ROOT_BITS - self.precision.least_variance_log2 / 2) as u32),
         };
         let coarse = self.builder.coarser(opened, coarse_frac);
-        let sum = match self.cost.suite {
-            Suite::Dealer => {
-                let square = self.builder.square(coarse, Operand::Narrow(signed_bits(bound, coarse_frac)));
-                self.builder.sum(square, axis)
-            }
-            // In a ring that needs no lift: a row's masks are multiplied under encryption, whatever their length.
-            Suite::TwoParty => self.builder.square_sum(coarse),
+        // Under encryption a row's masks are multiplied in a ring that needs no lift.
+        let rows = self.builder.get(c).len() / length.max(1);
+        let link = Link::new(self.cost.network.kbits_per_second());
+        let is_encrypted = self.cost.suite == Suite::TwoParty
+            && encrypted_squares(link, [rows, length], SQUARE_SUM_BITS).is_some();
+        let sum = if is_encrypted {
+            self.builder.square_sum(coarse)
+        } else {
+            let square = self.builder.square(coarse, Operand::Narrow(signed_bits(bound, coarse_frac)));
+            self.builder.sum(square, axis)
         };
         let mean = self.builder.scale(sum, 1, ceil_log2(length));
         let mean = self.builder.at_frac(mean, SQUARE_FRAC.min(2 * coarse_frac));

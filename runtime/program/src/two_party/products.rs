@@ -1,7 +1,7 @@
 //! Which matrix products of masks are made by homomorphic encryption, and which by gates.
 
 use super::digits::private_bytes;
-use super::effort::{MULTIPLY_ADD_PS, NUMBER_PS, TRANSFER_PS, TRANSFORM_PS};
+use super::effort::{Link, MULTIPLY_ADD_PS, NUMBER_PS, TRANSFER_PS, TRANSFORM_PS};
 use super::matrix::batch;
 use super::recipe::row_length;
 use super::rlwe::{Cross, PairShape, WideShape, pair_key, wide_setup_bytes};
@@ -71,22 +71,27 @@ pub fn method(program: &ValidProgram, at: u32) -> Option<Method> {
     Some(Method::Wide { shape: wide, rows: shape.n })
 }
 
-/// Rows of one party's mask times rows of the other's: few numbers that are encrypted densely, or bit by bit.
 fn square_sum(program: &ValidProgram, s: &SquareSum) -> Method {
-    let (shape, link) = (&program.ty(s.arg).shape, program.link());
-    let (length, elements) = (row_length(shape), program.ty(s.arg).len() as u64);
-    let gates_bytes = elements * private_bytes(link, s.width, 1, s.width);
+    let length = row_length(&program.ty(s.arg).shape);
+    let rows = program.ty(s.arg).len() / length;
+    encrypted_squares(program.link(), [rows, length], s.width).map_or(Method::Gates, Method::Pairs)
+}
+
+/// Rows of one party's mask times rows of the other's, few numbers that are encrypted densely, where that takes less time than
+/// bit by bit.
+pub fn encrypted_squares(link: Link, [rows, length]: [usize; 2], width: u32) -> Option<PairShape> {
+    let elements = (rows * length) as u64;
+    let gates_bytes = elements * private_bytes(link, width, 1, width);
     if gates_bytes <= GATES_BYTES {
-        return Method::Gates;
+        return None;
     }
-    let transfers = elements * u64::from(s.width);
+    let transfers = elements * u64::from(width);
     let gates_ps =
         link.bytes_ps(gates_bytes).saturating_add(transfers.saturating_mul(TRANSFER_PS + NUMBER_PS));
-    let rows = elements as usize / length;
-    let pair = PairShape::new(rows, [1, length, 1], [s.width; 2], Cross::Left, link);
+    let pair = PairShape::new(rows, [1, length, 1], [width; 2], Cross::Left, link);
     let pair_ps = pair.halves().map(|half| half.cost(&half.plan())).fold(0, u64::saturating_add);
     // Few replies keep few cores busy, gates all of them.
-    if gates_ps <= pair_ps.saturating_mul(2) { Method::Gates } else { Method::Pairs(pair) }
+    (gates_ps > pair_ps.saturating_mul(2)).then_some(pair)
 }
 
 /// Whether instruction `at` needs gates.

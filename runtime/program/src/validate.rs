@@ -386,8 +386,8 @@ impl Checker {
                     return Err(self.bounds("width", s.width.into(), "1 to the operand's width"));
                 }
                 match shape.last_mut() {
-                    Some(last) => *last = 1,
-                    None => return Err(self.wrong(s.arg, "a value with an axis")),
+                    Some(last) if *last > 0 => *last = 1,
+                    _ => return Err(self.wrong(s.arg, "a value with a last axis that is not empty")),
                 }
                 (Form::Arithmetic { width: s.width, frac: self.frac(2 * frac)? }, shape)
             }

@@ -268,7 +268,9 @@ impl<'a> Recipe<'a> {
                 let sum = sums.begin(square_sums(&part, length));
                 let to = To { sum, factor: 2, width: field.width.saturating_sub(1) };
                 let (lanes, bits) = (Lanes::single(self.lanes(*v)), self.width(*v));
-                sums.private_terms(to, lanes, length, Side::Server, bits, &part)?;
+                if lanes.count > 0 {
+                    sums.private_terms(to, lanes, length, Side::Server, bits, &part)?;
+                }
                 Made::Sum(sum)
             }
             (Kind::TableEntries, Instruction::Table(t)) => {

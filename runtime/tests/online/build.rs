@@ -13,6 +13,11 @@ impl Builder {
         Builder { program: Program { version: VERSION, name: "test".to_owned(), ..Program::default() } }
     }
 
+    /// What preprocessing is planned for; 100 Mbit/s otherwise.
+    pub fn planned_for(&mut self, kbits_per_second: u64) {
+        self.program.kbits_per_second = kbits_per_second;
+    }
+
     pub fn push(&mut self, instruction: Instruction) -> u32 {
         self.program.instructions.push(Step { instruction: Some(instruction), group: 0 });
         self.program.instructions.len() as u32 - 1

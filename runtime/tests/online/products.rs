@@ -2,6 +2,8 @@
 
 use marill_plaintext::Tensor;
 use marill_program::schema::*;
+use marill_program::two_party::effort::Link;
+use marill_program::two_party::products::encrypted_squares;
 use marill_program::{Owner, Target};
 
 use crate::build::Builder;
@@ -66,10 +68,14 @@ fn element_products_and_squares_with_and_without_lifts() {
 #[test]
 fn sums_of_squares() {
     let mut random = Random(28);
-    for (rows, length, k, w) in [(3, 5, 20, 20), (2, 7, 40, 33), (70, 150, 52, 48), (300, 60, 64, 64)] {
+    for (rows, length, k, w, encrypted) in
+        [(3, 5, 20, 20, false), (2, 7, 40, 33, false), (70, 150, 52, 48, true), (300, 60, 64, 64, true)]
+    {
         let limit = 1i64 << (k - 2).min(24);
         let x = random.integers(rows * length, -limit, limit);
         let mut b = Builder::new();
+        b.planned_for(1000);
+        assert_eq!(encrypted_squares(Link::new(1000), [rows, length], w).is_some(), encrypted);
         let xs = b.input("x", Owner::Client, &format!("i64[{rows},{length}]"));
         let masked = b.masked(xs, k, 0);
         let sum = b.push(Instruction::SquareSum(SquareSum { arg: masked, width: w }));

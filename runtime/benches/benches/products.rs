@@ -1,11 +1,14 @@
 //! Private matrix products by encryption, each party's own work, checked once. `MARILL_THREADS=1` keeps to one core.
 
+use std::sync::Arc;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use marill_benches::{brief, words};
 use marill_kernels::bits::mask;
 use marill_kernels::{MatShape, matmul};
 use marill_program::two_party::effort::Link;
 use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, wide_setup_bytes};
+use marill_runtime::correlation::arrivals::Arrivals;
 use marill_runtime::correlation::fresh_seed;
 use marill_runtime::correlation::two_party::he::{pairs, wide};
 use marill_runtime::transport::memory_pair;
@@ -26,8 +29,9 @@ fn fixed_weights(c: &mut Criterion) {
         let seed = fresh_seed().expect("randomness");
         let mut setup = || wide::send(&mut server, &[shape], &seed, |_| Ok(weights.clone()));
         setup().expect("a channel in memory");
-        let spool = wide::receive(&mut client, &[shape]).expect("a temporary file");
-        let key = wide::ClientKey::new(&[shape], spool).expect("an honest key");
+        let theirs = Arc::new(Arrivals::new().expect("a temporary file"));
+        wide::receive(&mut client, &[shape], &theirs).expect("a temporary file");
+        let key = wide::ClientKey::new(&[shape], theirs).expect("an honest key");
         let own = wide::ServerKey::new(&[shape], &seed);
         let r = words(1, n * k, shape.width);
         let product = || key.product(0, &r, n, &fresh_seed().expect("randomness")).expect("an honest server");
@@ -63,8 +67,9 @@ fn fresh_pairs(c: &mut Criterion) {
         let seed = fresh_seed().expect("randomness");
         pairs::send(&mut client, &[shape], &seed).expect("a channel in memory");
         let own = pairs::ClientKey::new(&seed);
-        let spool = pairs::receive(&mut server, &[shape]).expect("a temporary file");
-        let key = pairs::ServerKey::new(&[shape], spool).expect("an honest key");
+        let theirs = Arrivals::new().expect("a temporary file");
+        pairs::receive(&mut server, &[shape], &theirs).expect("a temporary file");
+        let key = pairs::ServerKey::new(&[shape], &theirs).expect("an honest key");
         let (a0, b0) = (words(1, batch * n * k, width), words(2, batch * k * m, width));
         let (a1, b1) = (words(3, batch * n * k, plain_bits - 1), words(4, batch * k * m, plain_bits - 1));
         let ask = || own.request(&shape, Some(&a0), Some(&b0), &fresh_seed().expect("randomness"));

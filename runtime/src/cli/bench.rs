@@ -119,6 +119,7 @@ fn median(
         allow: &arguments.allow,
         waits: &arguments.waits,
         network: Some(network),
+        in_turn: true,
     };
     let mut reports = Vec::new();
     for _ in 0..arguments.runs {

@@ -33,6 +33,10 @@ pub(super) struct Arguments {
     /// Who makes the correlations
     #[arg(long, value_enum, default_value = "two-party")]
     suite: Suite,
+    /// Let the rounds begin when all correlations are there, not while they are made, so that every phase's seconds are
+    /// its own
+    #[arg(long)]
+    in_turn: bool,
     /// Go without TLS
     #[arg(long)]
     insecure_plaintext: bool,
@@ -51,6 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         allow: &arguments.allow,
         waits: &arguments.pace.waits,
         network: arguments.pace.network,
+        in_turn: arguments.in_turn,
     };
     let (program, _) = read_program(&arguments.directory.join(Role::Client.to_string()).join(PROGRAM_FILE))?;
     let statement = arguments.allow.agree(&program)?;

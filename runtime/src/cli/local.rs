@@ -27,6 +27,8 @@ pub(super) struct Local<'a> {
     pub waits: &'a Waits,
     /// What the links are slowed down to.
     pub network: Option<Network>,
+    /// Rounds begin when all correlations are there.
+    pub in_turn: bool,
 }
 
 /// What came of it, all processes taken together.
@@ -98,6 +100,9 @@ impl Local<'_> {
                 .with("--suite", if self.has_dealer() { "dealer" } else { "two-party" })
                 .with("--input", desk.of(role, "input.npz"))
                 .with("--output", desk.of(role, "output.npz"));
+        }
+        if self.in_turn && role != Role::Dealer {
+            line.0.push("--in-turn".into());
         }
         let options = match role {
             Role::Client => vec![

@@ -13,7 +13,7 @@ use marill_runtime::correlation::store::{SetupFile, Store, StoreKey};
 use marill_runtime::error::{Role, RunError};
 use marill_runtime::inputs;
 use marill_runtime::report::{Report, check_reference, compare};
-use marill_runtime::session::{Origin, admit, consents, trace};
+use marill_runtime::session::{Order, Origin, admit, consents, trace};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::{Channel, Ends, Listener, Protection};
 
@@ -86,12 +86,22 @@ struct LinkOptions {
     /// The other party's certificate.pem
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Let the rounds begin when all correlations are there, not while they are made, so that every phase's seconds are
+    /// its own; at both parties
+    #[arg(long)]
+    in_turn: bool,
     /// The dealer's address, with --suite dealer
     #[arg(long, value_name = "ADDRESS")]
     dealer: Option<String>,
     /// The dealer's certificate.pem, with --suite dealer
     #[arg(long, value_name = "FILE")]
     trust_dealer: Option<PathBuf>,
+}
+
+impl LinkOptions {
+    fn order(&self) -> Order {
+        if self.in_turn { Order::InTurn } else { Order::Streamed }
+    }
 }
 
 /// What was kept.
@@ -109,10 +119,13 @@ struct KeptOptions {
 }
 
 impl KeptOptions {
-    /// What is kept, or `None`, looked at before anybody is called.
-    fn open(&self, suite: Suite, party: Party, bundle: &Bundle) -> Result<Option<Origin>> {
-        let Some(key) = &self.key else { return Ok(None) };
-        if suite == Suite::Dealer {
+    /// Where correlations come from, looked at before anybody is called; `None` if it is a dealer.
+    fn open(&self, links: &LinkOptions, party: Party, bundle: &Bundle) -> Result<Option<Origin>> {
+        let order = links.order();
+        let Some(key) = &self.key else {
+            return Ok((links.suite == Suite::TwoParty).then_some(Origin::Peer { keep: None, order }));
+        };
+        if links.suite == Suite::Dealer {
             bail!(
                 "the dealer's correlations are not kept: leave out --store, --setup and --key, or --suite dealer"
             );
@@ -121,7 +134,8 @@ impl KeptOptions {
         Ok(match (&self.store, &self.setup) {
             (Some(store), _) => Some(Origin::Store(Box::new(Store::open(store, &key, party, program)?))),
             (None, Some(setup)) => {
-                Some(Origin::Peer(Some(Box::new(SetupFile::open(setup, key, party, program)?))))
+                let keep = Some(Box::new(SetupFile::open(setup, key, party, program)?));
+                Some(Origin::Peer { keep, order })
             }
             (None, None) => None,
         })
@@ -234,7 +248,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
             prepare(&arguments.directory, Party::Server, consent, arguments.input.as_deref())?;
         // Everything that can be wrong on this machine is found before anybody is called.
         let admitted = admit(&bundle, Party::Server, inputs)?;
-        let kept = arguments.kept.open(arguments.links.suite, Party::Server, &bundle)?;
+        let kept = arguments.kept.open(&arguments.links, Party::Server, &bundle)?;
         let ends = |peer| Ends { me: Role::Server, peer };
         let listener = Listener::bind(&arguments.listen, ends(Role::Client))?;
         // The dealer hears the server first: the client calls it only after it has reached the server.
@@ -273,7 +287,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         }
         let mask = inputs.get(print::MASK).cloned();
         let admitted = admit(&bundle, Party::Client, inputs)?;
-        let kept = arguments.kept.open(arguments.links.suite, Party::Client, &bundle)?;
+        let kept = arguments.kept.open(&arguments.links, Party::Client, &bundle)?;
         let ends = Ends { me: Role::Client, peer: Role::Server };
         let server = wire.connect(&arguments.connect, ends, &links.peer)?;
         let dealer = links.call_dealer(wire, Role::Client)?;

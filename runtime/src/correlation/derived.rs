@@ -67,14 +67,4 @@ impl Derived {
     pub fn get(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
         if self.shelf.lacks(at) { Ok(None) } else { self.shelf.numbers(at, len).map(Some) }
     }
-
-    /// Those that were kept.
-    pub fn of(shelf: Shelf) -> Derived {
-        Derived { shelf }
-    }
-
-    /// To be kept.
-    pub fn shelf(&mut self) -> &mut Shelf {
-        &mut self.shelf
-    }
 }

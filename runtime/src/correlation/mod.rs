@@ -4,6 +4,7 @@
 //! its masks and its shares of those fields, whoever made them: the [`dealer`], or the two parties between them
 //! ([`two_party`]).
 
+pub mod arrivals;
 pub mod dealer;
 pub mod derived;
 pub mod masks;
@@ -30,6 +31,31 @@ pub trait Source: Send {
     /// # Errors
     /// Of the store that holds them.
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
+}
+
+/// What one party's rounds take of its correlations, be they still being made.
+pub trait Correlations: Send {
+    /// As [`Source::mask`].
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64>;
+
+    /// As [`Source::fields`].
+    ///
+    /// # Errors
+    /// Of the store that holds them.
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
+
+    /// This party's mask of the `len` values that instruction `at` makes of masked ones, if it is needed.
+    ///
+    /// # Errors
+    /// Of the store that holds it.
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError>;
+
+    /// The client's share of the `len` values of the product with a weight that instruction `at` is; the server has
+    /// none.
+    ///
+    /// # Errors
+    /// Of the store that holds it.
+    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError>;
 }
 
 /// The stream of a seed that masks what instruction `at` opens.

@@ -78,7 +78,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Computes them all. Without masked weights, the fields are `r W` whole.
+    /// Computes them all.
     ///
     /// # Errors
     /// Of the temporary files, and `BadProgram` where masks cannot be moved.
@@ -86,16 +86,13 @@ impl Prepared {
         program: &ValidProgram,
         indices: &BTreeMap<u32, Tensor>,
         source: &mut dyn Source,
-        mut weights: Option<&mut MaskedWeights>,
+        weights: &mut MaskedWeights,
     ) -> Result<Prepared, RunError> {
         let mut shelf = Shelf::new()?;
         let mut masks = Masks::new(program, indices, None);
         for at in 0..program.len() as u32 {
             if let Some((a, weight)) = weighted(program, at) {
-                let mut share = match &mut weights {
-                    Some(weights) => contribution(program, at, &masks, a, weight, weights)?,
-                    None => vec![0; program.ty(at).len()],
-                };
+                let mut share = contribution(program, at, &masks, a, weight, weights)?;
                 let correction =
                     source.fields(at)?.into_iter().next().map(Shares::into_values).unwrap_or_default();
                 share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));
@@ -118,16 +115,6 @@ impl Prepared {
     /// Of the temporary file.
     pub fn get(&mut self, at: u32, len: usize) -> Result<Vec<u64>, RunError> {
         self.shelf.numbers(at, len)
-    }
-
-    /// Those that were kept.
-    pub fn of(shelf: Shelf) -> Prepared {
-        Prepared { shelf }
-    }
-
-    /// To be kept.
-    pub fn shelf(&mut self) -> &mut Shelf {
-        &mut self.shelf
     }
 }
 

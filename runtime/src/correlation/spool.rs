@@ -111,14 +111,28 @@ impl Spool {
         total_bytes: u64,
         heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
+        Spool::chunks(channel, total_bytes, &mut |chunk| {
+            self.append(chunk)?;
+            heard(self.length_bytes)
+        })
+    }
+
+    /// Hands over a stream of `total_bytes` that the peer sends in chunks.
+    ///
+    /// # Errors
+    /// Of the channel, and what `take` returns.
+    pub fn chunks(
+        channel: &mut Channel,
+        total_bytes: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let mut left = total_bytes;
         let mut chunk = vec![0; left.min(CHUNK_BYTES) as usize];
         while left > 0 {
             chunk.truncate(left.min(CHUNK_BYTES) as usize);
             channel.recv_into(&mut chunk)?;
-            self.append(&chunk)?;
+            take(&chunk)?;
             left -= chunk.len() as u64;
-            heard(self.length_bytes)?;
         }
         Ok(())
     }

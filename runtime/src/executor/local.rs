@@ -89,7 +89,8 @@ impl Executor<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Fields, RunError> {
-        let fields: Vec<Vec<u64>> = self.source.fields(at)?.into_iter().map(Shares::into_values).collect();
+        let fields: Vec<Vec<u64>> =
+            self.correlations.fields(at)?.into_iter().map(Shares::into_values).collect();
         Ok(fields.into_iter())
     }
 
@@ -116,22 +117,22 @@ impl Executor<'_> {
             Instruction::Move(m) => return self.movement(at, m),
             Instruction::Place(p) => return self.place(at, p),
             Instruction::BitTable(t) => {
-                let fields = self.source.fields(at)?;
+                let fields = self.correlations.fields(at)?;
                 let unit = fields.first().ok_or_else(missing)?;
                 return Ok(Value::Boolean(bits::tables(t, self.opened(at, t.arg)?, unit)));
             }
             Instruction::Lines(l) => {
-                let fields = self.source.fields(at)?;
+                let fields = self.correlations.fields(at)?;
                 let unit = fields.first().ok_or_else(missing)?;
                 return Ok(Value::Boolean(bits::lines(l, self.opened(at, l.arg)?, self.width(l.arg), unit)));
             }
             Instruction::Digits(d) => {
-                let fields = self.source.fields(at)?;
+                let fields = self.correlations.fields(at)?;
                 let words = compare::digits(party, d, self.opened(at, d.arg)?, &ty.shape, &fields);
                 return words.map(Value::Boolean).ok_or_else(missing);
             }
             Instruction::Compare(c) => {
-                let fields = self.source.fields(at)?;
+                let fields = self.correlations.fields(at)?;
                 let (words, opened) = (self.bit_share(at, c.digits)?, self.masked_bits(at, c.opened)?);
                 let bits = compare::combine(words, self.width(c.digits), opened, &fields);
                 return bits.map(Value::Boolean).ok_or_else(missing);
@@ -166,11 +167,11 @@ impl Executor<'_> {
                 lift(party, &self.operand(at, l.arg, l.width, &mut fields)?)
             }
             Instruction::Table(t) => {
-                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
+                let entries = self.correlations.fields(at)?.pop().ok_or_else(missing)?;
                 table::evaluate(t, self.opened(at, t.arg)?, &entries)
             }
             Instruction::Fourier(f) => {
-                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
+                let entries = self.correlations.fields(at)?.pop().ok_or_else(missing)?;
                 fourier::evaluate(party, f, self.opened(at, f.arg)?, &entries)
             }
             Instruction::BitProduct(b) => {
@@ -190,7 +191,7 @@ impl Executor<'_> {
                 bits::mask_product(bits, (p.bit, p.count), &x, widths, &mut fields).ok_or_else(missing)?
             }
             Instruction::OneHot(o) => {
-                let entries = self.source.fields(at)?.pop().ok_or_else(missing)?;
+                let entries = self.correlations.fields(at)?.pop().ok_or_else(missing)?;
                 one_hot::rotate(self.opened(at, o.arg)?, self.width(o.arg), &ty.shape, &entries)
             }
             Instruction::Constant(_)
@@ -285,10 +286,7 @@ impl Executor<'_> {
             Instruction::MatMul(p) => {
                 let product =
                     weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
-                let mask = match &mut self.derived {
-                    Some(derived) => derived.get(at, ty.len())?,
-                    None => None,
-                };
+                let mask = self.correlations.derived(at, ty.len())?;
                 let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
                 Ok(masked::product(product, mask, width))
             }
@@ -342,12 +340,13 @@ impl Executor<'_> {
 
     fn weighted_product(&mut self, at: u32, p: &Product, op: &Op) -> Result<Share, RunError> {
         let ty = self.program.ty(at);
-        match (self.party, &mut self.prepared) {
-            (Party::Client, Some(prepared)) => {
-                Ok(product::weighted_at_client(prepared.get(at, ty.len())?, &ty.shape))
+        match self.party {
+            Party::Client => {
+                let prepared = self.correlations.prepared(at, ty.len())?;
+                let prepared = prepared.ok_or_else(|| not_held(at, "the prepared product"))?;
+                Ok(product::weighted_at_client(prepared, &ty.shape))
             }
-            (Party::Client, None) => Err(not_held(at, "the prepared product")),
-            (Party::Server, _) => {
+            Party::Server => {
                 let correction = self.fields(at)?.next().ok_or_else(|| not_held(at, "its correlations"))?;
                 let x = self.opened(at, p.a)?;
                 let product = weights::product(self.constants, op, x, p.b, &ty.shape)?;

@@ -20,9 +20,7 @@ use marill_program::plan::{Batch, Plan, arguments};
 use marill_program::{Instruction, ValidProgram};
 
 use crate::bundle::check_type;
-use crate::correlation::Source;
-use crate::correlation::derived::Derived;
-use crate::correlation::prepared::Prepared;
+use crate::correlation::Correlations;
 use crate::error::{InputFault, RunError};
 use crate::sharing::Party;
 use crate::transport::Channel;
@@ -61,11 +59,7 @@ pub struct Executor<'a> {
     program: &'a ValidProgram,
     plan: &'a Plan,
     constants: &'a Constants<'a>,
-    source: &'a mut dyn Source,
-    /// Masks of products of masked values with public matrices.
-    derived: Option<&'a mut Derived>,
-    /// The client's part of products with weights.
-    prepared: Option<&'a mut Prepared>,
+    correlations: &'a mut dyn Correlations,
     inputs: BTreeMap<String, Tensor>,
     values: Vec<Option<Value>>,
     /// Instructions that ran before.
@@ -75,14 +69,11 @@ pub struct Executor<'a> {
 
 impl<'a> Executor<'a> {
     /// Ready to run on `inputs`, which [`check_inputs`] has checked, from what was computed of them already.
-    #[allow(clippy::too_many_arguments, reason = "each is a store of its own")]
     pub fn new(
         party: Party,
         plan: &'a Plan,
         constants: &'a Constants<'a>,
-        source: &'a mut dyn Source,
-        derived: Option<&'a mut Derived>,
-        prepared: Option<&'a mut Prepared>,
+        correlations: &'a mut dyn Correlations,
         inputs: BTreeMap<String, Tensor>,
         rehearsed: Rehearsed,
     ) -> Executor<'a> {
@@ -90,19 +81,7 @@ impl<'a> Executor<'a> {
         let Rehearsed { mut values, mut done, plaintext } = rehearsed;
         values.resize_with(program.len(), || None);
         done.resize(program.len(), false);
-        Executor {
-            party,
-            program,
-            plan,
-            constants,
-            source,
-            derived,
-            prepared,
-            inputs,
-            values,
-            done,
-            plaintext,
-        }
+        Executor { party, program, plan, constants, correlations, inputs, values, done, plaintext }
     }
 
     /// Runs every batch with the other party, and returns the outputs that this party learns, by name, and the time

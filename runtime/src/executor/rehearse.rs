@@ -11,7 +11,7 @@ use marill_program::plan::{Batch, Plan, arguments};
 use super::constants::Constants;
 use super::value::Value;
 use super::{Executor, not_held};
-use crate::correlation::Source;
+use crate::correlation::Correlations;
 use crate::correlation::shares::Shares;
 use crate::error::RunError;
 use crate::sharing::Party;
@@ -19,12 +19,20 @@ use crate::sharing::Party;
 /// Correlations of a run in which nothing is shared.
 struct Nothing;
 
-impl Source for Nothing {
+impl Correlations for Nothing {
     fn mask(&self, _: u32, _: usize, _: u32) -> Vec<u64> {
         Vec::new()
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+        Err(not_held(at, "correlations"))
+    }
+
+    fn derived(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
+        Err(not_held(at, "correlations"))
+    }
+
+    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
         Err(not_held(at, "correlations"))
     }
 }
@@ -76,8 +84,7 @@ pub fn rehearse(
     }
     program.program().outputs.iter().for_each(|output| last_use[output.value as usize] = None);
     let mut nothing = Nothing;
-    let mut executor =
-        Executor::new(party, plan, constants, &mut nothing, None, None, inputs, Rehearsed::default());
+    let mut executor = Executor::new(party, plan, constants, &mut nothing, inputs, Rehearsed::default());
     for at in own {
         let value = executor.local(at)?;
         executor.values[at as usize] = Some(value);

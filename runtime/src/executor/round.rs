@@ -89,12 +89,12 @@ impl Executor<'_> {
         };
         let (own, own_mask, width) = match program.instruction(at as usize) {
             Instruction::Open(o) => {
-                let own_mask = peer_receives.then(|| self.source.mask(at, len, o.width));
+                let own_mask = peer_receives.then(|| self.correlations.mask(at, len, o.width));
                 let share = self.share(at, o.arg)?;
                 (open::contribution(&share, own_mask.as_deref(), o.width), own_mask, o.width)
             }
             Instruction::OpenBits(o) => {
-                let own_mask = self.source.mask(at, len, o.width);
+                let own_mask = self.correlations.mask(at, len, o.width);
                 let own = open::bits_contribution(self.bit_share(at, o.arg)?, &own_mask, o.width);
                 (own, Some(own_mask), o.width)
             }

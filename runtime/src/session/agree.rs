@@ -3,6 +3,7 @@
 use marill_program::cost::HELLO_BYTES;
 use marill_program::schema;
 
+use super::Order;
 use crate::correlation::Suite;
 use crate::correlation::store::{StoreId, random};
 use crate::error::{Role, RunError};
@@ -16,7 +17,7 @@ pub const MAGIC: [u8; 8] = *b"MARILL\r\n";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A run from setup to outputs.
-    Run,
+    Run(Order),
     /// Setup and preprocessing, to be kept.
     Prepare,
     /// The rounds, with what was kept in the stores of this name.
@@ -26,9 +27,10 @@ pub enum Purpose {
 impl Purpose {
     fn code(self) -> u8 {
         match self {
-            Purpose::Run => 0,
+            Purpose::Run(Order::Streamed) => 0,
             Purpose::Prepare => 1,
             Purpose::Stored(_) => 2,
+            Purpose::Run(Order::InTurn) => 3,
         }
     }
 }
@@ -38,6 +40,7 @@ fn purpose_name(code: u8) -> String {
         0 => "a whole run".to_owned(),
         1 => "preparation of a run".to_owned(),
         2 => "a run from a store".to_owned(),
+        3 => "a whole run with its phases in turn".to_owned(),
         code => format!("unknown purpose {code}"),
     }
 }
@@ -85,7 +88,7 @@ pub struct Hello {
 impl Hello {
     /// The greeting of `role` for the program with `digest`; the dealer's digest is zero.
     pub fn new(role: Role, suite: Suite, digest: [u8; 32]) -> Hello {
-        let (purpose, keeping) = (Purpose::Run, Keeping::Once);
+        let (purpose, keeping) = (Purpose::Run(Order::default()), Keeping::Once);
         Hello { version: schema::VERSION, role, suite, purpose, keeping, digest }
     }
 

@@ -2,8 +2,14 @@
 //!
 //! Setup: greetings; base transfers in both directions; the server sends its weights encrypted, the client a key. Where
 //! both parties keep that, and have kept the same, 16 fresh bytes of each take its place: the name of this run's session.
-//! Preprocess: each party draws the seed of its own masks; both make the fields of all instructions together, segment by
-//! segment; both say when they are ready. What stands for a weight's mask in the fields is the weight itself.
+//! Preprocess: each party draws the seed of its own masks; both make the fields of all instructions together; both say
+//! when they are ready. What stands for a weight's mask in the fields is the weight itself.
+//!
+//! From the base transfers on the connection has lanes: keys and encrypted weights, gates, encrypted products and, where
+//! the parties agree so, the rounds go on side by side ([`crate::correlation::two_party::make`]).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
@@ -12,81 +18,106 @@ use marill_program::{Instruction, ValidProgram};
 
 use super::agree::{self, Hello, Keeping, Purpose};
 use super::stats::Clock;
-use super::{Listener, Own, Progress, Ready, enter};
-use crate::correlation::Suite;
-use crate::correlation::derived::Derived;
-use crate::correlation::prepared::Prepared;
+use super::{Listener, Order, Own, Progress, Told, enter};
 use crate::correlation::store::{SetupFile, StoreId};
-use crate::correlation::two_party::TwoPartySource;
-use crate::correlation::two_party::gates::Gates;
-use crate::correlation::two_party::keys::{ProductKeys, Transfers};
+use crate::correlation::two_party::keys::Transfers;
+use crate::correlation::two_party::make::{self, Making};
 use crate::correlation::two_party::ot::Session;
 use crate::correlation::two_party::setup::{Setup, weights_digest};
-use crate::correlation::two_party::source::Weights;
+use crate::correlation::two_party::{TwoPartySource, make::Weights};
+use crate::correlation::{Correlations, Suite};
 use crate::error::RunError;
 use crate::sharing::Party;
-use crate::transport::{Channel, Phase};
+use crate::transport::{Channel, Lanes, Phase};
 
-/// What the two parties have made, one's part.
-pub(super) struct Made<'a> {
-    pub source: TwoPartySource<'a>,
-    pub derived: Derived,
-    /// The client's.
-    pub prepared: Option<Prepared>,
+/// What a party makes, with what, and for what.
+pub(super) struct Make<'m, 'a> {
+    pub own: &'m Own<'a>,
+    pub party: Party,
+    pub purpose: Purpose,
+    /// Where setup is kept.
+    pub keep: Option<SetupFile>,
 }
 
-impl<'a> Made<'a> {
-    pub(super) fn ready(self) -> Ready<'a> {
-        Ready { source: Box::new(self.source), derived: self.derived, prepared: self.prepared }
-    }
-}
+impl<'a> Make<'_, 'a> {
+    /// Makes all correlations with the peer, and does `rounds` meanwhile on the first lane, with those that are there.
+    pub(super) fn with<T>(
+        self,
+        peer: &mut Channel,
+        clock: &mut Clock,
+        progress: Listener<'_>,
+        rounds: impl FnOnce(&mut Channel, &mut dyn Correlations, Told<'_>) -> Result<T, RunError>,
+    ) -> Result<(TwoPartySource<'a>, T), RunError> {
+        let Make { own, party, purpose, keep } = self;
+        let (program, constants) = (own.bundle.program(), own.constants);
+        let side = side(party);
+        limits::check(program).map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
+        let weights = |at: u32| match program.instruction(at as usize) {
+            Instruction::Weight(_) => constants.weight(at),
+            _ => Ok(Vec::new()),
+        };
+        enter(Phase::Setup, [&mut *peer], progress);
+        let hello = Hello::new(party.role(), Suite::TwoParty, program.digest()).to(purpose);
+        let Begun { setup, session, keep, fresh } = match keep {
+            Some(keep) => kept(keep, party, program, peer, hello, &weights)?,
+            None => {
+                agree::party(peer, &hello)?;
+                Begun { setup: Setup::begin(peer, side)?, session: FIRST_SESSION, keep: None, fresh: true }
+            }
+        };
+        let transfers = Transfers::new(&setup, &session, side, &whole_demand(program), program.link())?;
+        let indices = constants.mask_indices()?;
+        let source = TwoPartySource::new(program)?;
 
-/// A party until the rounds begin.
-pub(super) fn prepare<'a>(
-    own: &Own<'a>,
-    party: Party,
-    purpose: Purpose,
-    keep: Option<SetupFile>,
-    peer: &mut Channel,
-    clock: &mut Clock,
-    progress: Listener<'_>,
-) -> Result<Made<'a>, RunError> {
-    let (program, constants) = (own.bundle.program(), own.constants);
-    let side = side(party);
-    limits::check(program).map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
-    let weights = |at: u32| match program.instruction(at as usize) {
-        Instruction::Weight(_) => constants.weight(at),
-        _ => Ok(Vec::new()),
-    };
-    enter(Phase::Setup, [&mut *peer], progress);
-    let hello = Hello::new(party.role(), Suite::TwoParty, program.digest()).to(purpose);
-    let (setup, session) = match keep {
-        Some(keep) => kept(keep, party, program, peer, hello, &weights)?,
-        None => {
-            agree::party(peer, &hello)?;
-            (Setup::make(peer, side, program, &weights)?, FIRST_SESSION)
+        let (lanes, mut channels) = Lanes::open(peer, &make::windows(program.link()))?;
+        let [online, gates, products, keys] = &mut channels[..] else {
+            unreachable!("a lane for each window")
+        };
+        let phases = [Phase::Online, Phase::Preprocess, Phase::Preprocess, Phase::Setup];
+        for (lane, phase) in [&mut *online, gates, products, keys].into_iter().zip(phases) {
+            lane.meter_mut().set_phase(phase);
         }
-    };
-    let transfers = Transfers::new(&setup, &session, side, &whole_demand(program), program.link())?;
-    let keys = ProductKeys::new(setup, side, program)?;
-    let indices = constants.mask_indices()?;
-    clock.end(Phase::Setup);
-
-    enter(Phase::Preprocess, [&mut *peer], progress);
-    let total = program.len() as u64;
-    let mut heard = |done: u32| progress(Progress::Step { done: done.into(), total });
-    let mut gates = Gates::new(peer, side, transfers);
-    let mut source =
-        TwoPartySource::make(program, &indices, constants, &weights, &mut gates, &keys, &mut heard)?;
-    let derived = Derived::new(program, &indices, constants, &source)?;
-    let prepared = match party {
-        Party::Client => Some(Prepared::new(program, &indices, &mut source, None)?),
-        Party::Server => None,
-    };
-    peer.exchange_into(&[], &mut [])?;
-    peer.end_round();
-    clock.end(Phase::Preprocess);
-    Ok(Made { source, derived, prepared })
+        progress(Progress::Phase(Phase::Preprocess));
+        let total = program.len() as u64;
+        let progress = Mutex::new(progress);
+        let tell = |step: Progress| progress.lock().unwrap_or_else(PoisonError::into_inner)(step);
+        let set_up = Mutex::new(Instant::now());
+        let exchange = |lane: &mut Channel| {
+            if fresh {
+                setup.exchange_keys(lane, side, program, &weights)?;
+                if let Some((keep, id, digest)) = &keep {
+                    keep.write(id, digest, &setup)?;
+                }
+                *set_up.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            }
+            Ok(())
+        };
+        let making = Making {
+            program,
+            side,
+            setup: &setup,
+            indices: &indices,
+            matrices: constants,
+            weights: &weights,
+        };
+        let stop = lanes.stopper();
+        let done = making.run(
+            &source,
+            make::Lanes { gates: (gates, transfers), products, keys: (keys, exchange) },
+            &|done| tell(Progress::Step { done, total }),
+            &stop,
+            || rounds(online, &mut &source, &mut |step| tell(step)),
+        );
+        let done = done.map_err(|error| lanes.misbehaviour().unwrap_or(error))?;
+        match lanes.close(peer, channels) {
+            // Who has its outputs does not lose them because the peer has gone.
+            Err(RunError::Transport { .. }) if purpose == Purpose::Run(Order::Streamed) => {}
+            closed => closed?,
+        }
+        clock.end_at(Phase::Setup, set_up.into_inner().unwrap_or_else(PoisonError::into_inner));
+        clock.end(Phase::Preprocess);
+        Ok((source, done))
+    }
 }
 
 /// The session of the run that made a setup. Later ones have names that both parties draw.
@@ -99,7 +130,17 @@ fn side(party: Party) -> Side {
     }
 }
 
-/// The setup that both have kept, and a session of it; or a new one, which is kept.
+/// A setup as far as base transfers.
+struct Begun {
+    setup: Setup,
+    session: Session,
+    /// Where it is to be kept once it is complete, under which name, for which weights.
+    keep: Option<(SetupFile, StoreId, [u8; 32])>,
+    /// Keys have still to be exchanged.
+    fresh: bool,
+}
+
+/// The setup that both have kept, and a session of it; or a new one, which will be kept.
 fn kept(
     mut keep: SetupFile,
     party: Party,
@@ -107,7 +148,7 @@ fn kept(
     peer: &mut Channel,
     hello: Hello,
     weights: Weights<'_>,
-) -> Result<(Setup, Session), RunError> {
+) -> Result<Begun, RunError> {
     let digest = match party {
         Party::Client => [0; 32],
         Party::Server => weights_digest(program, weights)?,
@@ -115,9 +156,9 @@ fn kept(
     keep.check(party, program, &digest)?;
     let same = agree::party(peer, &hello.keeping(Keeping::Kept(keep.id())))?;
     if let (true, Some(setup)) = (same, keep.take()) {
-        return Ok((setup, agree::draw(peer, party)?));
+        return Ok(Begun { setup, session: agree::draw(peer, party)?, keep: None, fresh: false });
     }
-    let mut setup = Setup::make(peer, side(party), program, weights)?;
-    keep.write(&StoreId::new(agree::draw(peer, party)?), &digest, &mut setup)?;
-    Ok((setup, FIRST_SESSION))
+    let setup = Setup::begin(peer, side(party))?;
+    let id = StoreId::new(agree::draw(peer, party)?);
+    Ok(Begun { setup, session: FIRST_SESSION, keep: Some((keep, id, digest)), fresh: true })
 }

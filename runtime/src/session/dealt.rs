@@ -19,14 +19,14 @@ use marill_program::cost::{
 
 use super::agree::{self, Hello};
 use super::stats::{Clock, Stats};
-use super::{Listener, Own, Progress, Ready, enter, trace};
+use super::{Listener, Own, Progress, enter, trace};
 use crate::bundle::{Bundle, PROGRAM_LIMIT_BYTES, decode_program};
 use crate::correlation::dealer::make::Seeds;
-use crate::correlation::dealer::{ClientSource, ServerSource, make};
+use crate::correlation::dealer::{ClientSource, Dealt, ServerSource, make};
 use crate::correlation::derived::Derived;
 use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
-use crate::correlation::{Suite, fresh_seed};
+use crate::correlation::{Correlations, Suite, fresh_seed};
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::executor::published::{self, HeldMatrices};
 use crate::executor::weights;
@@ -42,7 +42,7 @@ pub(super) fn client<'a>(
     dealer: &mut Channel,
     clock: &mut Clock,
     progress: Listener<'_>,
-) -> Result<Ready<'a>, RunError> {
+) -> Result<Box<dyn Correlations + 'a>, RunError> {
     let (program, constants) = (own.bundle.program(), own.constants);
     enter(Phase::Setup, [&mut *server, &mut *dealer], progress);
     let hello = Hello::new(Role::Client, Suite::Dealer, program.digest());
@@ -57,12 +57,12 @@ pub(super) fn client<'a>(
 
     enter(Phase::Preprocess, [&mut *server, &mut *dealer], progress);
     let mut source = ClientSource::new(program, receive_seed(dealer)?);
-    let prepared = Prepared::new(program, &indices, &mut source, Some(&mut weights))?;
+    let prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
     let derived = Derived::new(program, &indices, constants, &source)?;
     server.send(&[])?;
     (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;
     clock.end(Phase::Preprocess);
-    Ok(Ready { source: Box::new(source), derived, prepared: Some(prepared) })
+    Ok(Box::new(Dealt { source, derived, prepared: Some(prepared) }))
 }
 
 /// The server until the rounds begin.
@@ -72,7 +72,7 @@ pub(super) fn server<'a>(
     dealer: &mut Channel,
     clock: &mut Clock,
     progress: Listener<'_>,
-) -> Result<Ready<'a>, RunError> {
+) -> Result<Box<dyn Correlations + 'a>, RunError> {
     let (bundle, constants) = (own.bundle, own.constants);
     let program = bundle.program();
     enter(Phase::Setup, [&mut *client, &mut *dealer], progress);
@@ -109,7 +109,7 @@ pub(super) fn server<'a>(
     client.recv_into(&mut [])?;
     dealer.end_round();
     clock.end(Phase::Preprocess);
-    Ok(Ready { source: Box::new(source), derived, prepared: None })
+    Ok(Box::new(Dealt { source, derived, prepared: None }))
 }
 
 /// Runs the dealer, which sees the program and no data. `public` has the program's published weights, which it needs

@@ -16,16 +16,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use marill_plaintext::Tensor;
-use marill_program::plan::Plan;
 
 use crate::bundle::Bundle;
-use crate::correlation::Source;
-use crate::correlation::derived::Derived;
-use crate::correlation::prepared::Prepared;
+use crate::correlation::Correlations;
 use crate::correlation::store::{SetupFile, Store};
+use crate::correlation::two_party::TwoPartySource;
 use crate::error::RunError;
+use crate::executor::Executor;
 use crate::executor::constants::Constants;
-use crate::executor::{Executor, Rehearsed};
 use crate::sharing::Party;
 use crate::transport::{Channel, Phase};
 
@@ -35,6 +33,7 @@ pub use dealt::run_dealer;
 pub use stats::{LinkStats, PhaseStats, Stats};
 pub use stored::{Stored, prepare};
 
+use alone::Make;
 use stats::Clock;
 
 /// How far a run has come.
@@ -52,7 +51,7 @@ pub enum Progress {
 }
 
 /// Hears how a run comes along.
-pub type Listener<'a> = &'a mut dyn FnMut(Progress);
+pub type Listener<'a> = &'a mut (dyn FnMut(Progress) + Send);
 
 /// The outputs that a party learns, by name, and what the run took.
 pub type Outcome = (BTreeMap<String, Tensor>, Stats);
@@ -100,81 +99,91 @@ impl Admitted<'_> {
         let mut clock = Clock::start(party.role());
         let own = Own { bundle, constants: &constants };
         let mut dealer = None;
-        let ready = match (origin, party) {
+        let rounds = |peer: &mut Channel, correlations: &mut dyn Correlations, told: Told<'_>| {
+            let executor = Executor::new(party, &plan, &constants, correlations, inputs, rehearsed);
+            let total = plan.rounds() as u64;
+            executor.run(peer, &mut |done| told(Progress::Step { done, total }))
+        };
+        let made: TwoPartySource<'_>;
+        let mut ready: Box<dyn Correlations + '_> = match (origin, party) {
             (Origin::Dealer(channel), Party::Client) => {
                 dealt::client(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
             }
             (Origin::Dealer(channel), Party::Server) => {
                 dealt::server(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
             }
-            (Origin::Peer(keep), _) => {
-                let keep = keep.map(|keep| *keep);
-                alone::prepare(&own, party, Purpose::Run, keep, &mut peer, &mut clock, progress)?.ready()
+            (Origin::Peer { keep, order }, _) => {
+                let make =
+                    Make { own: &own, party, purpose: Purpose::Run(order), keep: keep.map(|keep| *keep) };
+                if order == Order::Streamed {
+                    let (_, outcome) = make.with(&mut peer, &mut clock, progress, rounds)?;
+                    return Ok(finished(clock, &constants, outcome, &[&peer]));
+                }
+                made = make.with(&mut peer, &mut clock, progress, |_, _, _| Ok(()))?.0;
+                Box::new(&made)
             }
-            (Origin::Store(store), _) => stored::take(&own, party, &mut peer, *store, &mut clock, progress)?,
+            (Origin::Store(store), _) => {
+                made = stored::take(&own, party, &mut peer, *store, &mut clock, progress)?;
+                Box::new(&made)
+            }
         };
         enter(Phase::Online, std::iter::once(&mut peer).chain(&mut dealer), progress);
-        let outcome = online(party, &plan, &constants, ready, (inputs, rehearsed), &mut peer, progress)?;
-        clock.end(Phase::Online);
-        let (outputs, plaintext) = outcome;
-        clock.plaintext = Some(constants.plaintext() + plaintext);
+        let outcome = rounds(&mut peer, ready.as_mut(), progress)?;
         let links: Vec<&Channel> = std::iter::once(&peer).chain(&dealer).collect();
-        Ok((outputs, clock.stats(&links)))
+        Ok(finished(clock, &constants, outcome, &links))
     }
 }
-
 /// Where a run's correlations come from.
 pub enum Origin {
-    /// The two parties make them; where there is a file for setup, it is used or made, at both parties.
-    Peer(Option<Box<SetupFile>>),
+    /// The two parties make them.
+    Peer {
+        /// Where there is a file for setup, it is used or made, at both parties.
+        keep: Option<Box<SetupFile>>,
+        /// The same at both parties.
+        order: Order,
+    },
     /// A dealer.
     Dealer(Channel),
     /// What [`prepare`] has kept.
     Store(Box<Store>),
 }
 
+/// When the rounds begin, where the two parties make the correlations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// At once: each round waits for the correlations that it takes. What a phase takes in seconds is what it takes longer
+    /// than those before it.
+    #[default]
+    Streamed,
+    /// When all correlations are there.
+    InTurn,
+}
+
 impl From<Option<Channel>> for Origin {
     fn from(dealer: Option<Channel>) -> Origin {
-        dealer.map_or(Origin::Peer(None), Origin::Dealer)
+        dealer.map_or(Origin::Peer { keep: None, order: Order::default() }, Origin::Dealer)
     }
 }
 
-/// The rounds of the program.
-fn online(
-    party: Party,
-    plan: &Plan,
+/// What a run's rounds tell its listener.
+type Told<'t> = &'t mut (dyn FnMut(Progress) + Send);
+
+/// A party's outputs and account.
+fn finished(
+    mut clock: Clock,
     constants: &Constants<'_>,
-    mut ready: Ready<'_>,
-    (inputs, rehearsed): (BTreeMap<String, Tensor>, Rehearsed),
-    peer: &mut Channel,
-    progress: Listener<'_>,
-) -> Result<(BTreeMap<String, Tensor>, Duration), RunError> {
-    let executor = Executor::new(
-        party,
-        plan,
-        constants,
-        ready.source.as_mut(),
-        Some(&mut ready.derived),
-        ready.prepared.as_mut(),
-        inputs,
-        rehearsed,
-    );
-    let total = plan.rounds() as u64;
-    executor.run(peer, &mut |done| progress(Progress::Step { done, total }))
+    (outputs, plaintext): (BTreeMap<String, Tensor>, Duration),
+    links: &[&Channel],
+) -> Outcome {
+    clock.end(Phase::Online);
+    clock.plaintext = Some(constants.plaintext() + plaintext);
+    (outputs, clock.stats(links))
 }
 
 /// What a party has of its own.
 struct Own<'a> {
     bundle: &'a Bundle,
     constants: &'a Constants<'a>,
-}
-
-/// What preprocessing leaves for the rounds.
-struct Ready<'a> {
-    source: Box<dyn Source + 'a>,
-    derived: Derived,
-    /// The client's part of products with weights.
-    prepared: Option<Prepared>,
 }
 
 fn enter<'c>(phase: Phase, channels: impl IntoIterator<Item = &'c mut Channel>, progress: Listener<'_>) {

@@ -95,9 +95,13 @@ impl Clock {
 
     /// Ends `phase`: the next one begins now.
     pub(super) fn end(&mut self, phase: Phase) {
-        let now = Instant::now();
-        self.seconds[phase as usize] = (now - self.since).as_secs_f64();
-        self.since = now;
+        self.end_at(phase, Instant::now());
+    }
+
+    /// The same at a moment that has passed.
+    pub(super) fn end_at(&mut self, phase: Phase, moment: Instant) {
+        self.seconds[phase as usize] += moment.saturating_duration_since(self.since).as_secs_f64();
+        self.since = moment;
     }
 
     pub(super) fn stats(&self, channels: &[&Channel]) -> Stats {

@@ -7,14 +7,11 @@
 use marill_program::plan::Plan;
 
 use super::agree::{self, Hello, Purpose};
-use super::alone::{self, Made};
+use super::alone::Make;
 use super::stats::{Clock, Stats};
-use super::{Listener, Own, Ready, consents, enter};
+use super::{Listener, Own, consents, enter};
 use crate::bundle::Bundle;
 use crate::correlation::Suite;
-use crate::correlation::derived::Derived;
-use crate::correlation::prepared::Prepared;
-use crate::correlation::shelf::Shelf;
 use crate::correlation::store::{Keep, NewStore, SetupFile, Store, StoreId};
 use crate::correlation::two_party::TwoPartySource;
 use crate::error::RunError;
@@ -51,15 +48,12 @@ pub fn prepare(
     let constants = Constants::new(bundle, &plan, party)?;
     let mut clock = Clock::start(party.role());
     let own = Own { bundle, constants: &constants };
-    let made = alone::prepare(&own, party, Purpose::Prepare, keep, &mut peer, &mut clock, progress)?;
-    let Made { mut source, mut derived, prepared } = made;
+    let make = Make { own: &own, party, purpose: Purpose::Prepare, keep };
+    let (source, ()) = make.with(&mut peer, &mut clock, progress, |_, _, _| Ok(()))?;
+    enter(Phase::Preprocess, [&mut peer], progress);
     let id = StoreId::new(agree::draw(&mut peer, party)?);
-    let (seed, fields) = source.parts();
-    let mut prepared = match prepared {
-        Some(prepared) => prepared,
-        None => Prepared::of(Shelf::new()?),
-    };
-    let keep = Keep { seed, shelves: [fields, derived.shelf(), prepared.shelf()] };
+    let (seed, [mut fields, mut derived]) = source.into_parts();
+    let keep = Keep { seed: &seed, shelves: [&mut fields, &mut derived] };
     let file_bytes = place.write(party, bundle.program(), &id, keep)?;
     clock.end(Phase::Preprocess);
     clock.plaintext = Some(constants.plaintext());
@@ -74,7 +68,7 @@ pub(super) fn take<'a>(
     store: Store,
     clock: &mut Clock,
     progress: Listener<'_>,
-) -> Result<Ready<'a>, RunError> {
+) -> Result<TwoPartySource<'a>, RunError> {
     let program = own.bundle.program();
     store.check(party, program)?;
     enter(Phase::Setup, [&mut *peer], progress);
@@ -84,9 +78,6 @@ pub(super) fn take<'a>(
 
     enter(Phase::Preprocess, [&mut *peer], progress);
     let kept = store.consume()?;
-    let [fields, derived, prepared] = kept.shelves;
-    let source = TwoPartySource::of(program, kept.seed, fields);
-    let prepared = (party == Party::Client).then(|| Prepared::of(prepared));
     clock.end(Phase::Preprocess);
-    Ok(Made { source, derived: Derived::of(derived), prepared }.ready())
+    Ok(TwoPartySource::of(program, kept.seed, kept.shelves))
 }

@@ -13,7 +13,7 @@ use crate::error::{Action, Misbehaviour, Role, RunError, TransportFault};
 const STAGED_BYTES: usize = 1 << 16;
 
 /// The longest payload that a header can announce.
-const LIMIT_BYTES: u64 = u32::MAX as u64;
+const LIMIT_BYTES: u64 = u32::MAX as u64 - 1;
 
 /// Sends and receives messages whose lengths both ends know.
 ///
@@ -57,6 +57,30 @@ impl Channel {
             self.wire = self.wire.take().map(|wire| shaped::shape(wire, network));
         }
         self
+    }
+
+    /// Both ends.
+    pub(super) fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// What carries the bytes and how long it may be silent, for another use of the connection; until it is attached
+    /// again, every call fails.
+    pub(super) fn detach(&mut self) -> Result<(Wire, Duration), RunError> {
+        match self.wire.take() {
+            Some(wire) => Ok((wire, self.idle)),
+            None => Err(self.already_failed(self.action(Direction::Send, 0))),
+        }
+    }
+
+    /// The connection is this channel's again.
+    pub(super) fn attach(&mut self, wire: Wire) {
+        self.wire = Some(wire);
+    }
+
+    /// What a connection that was detached said at last.
+    pub(super) fn broken(&mut self, error: io::Error) -> RunError {
+        self.fail(self.action(Direction::Receive, 0), error.into())
     }
 
     /// The other end.

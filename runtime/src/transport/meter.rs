@@ -136,6 +136,14 @@ impl Meter {
         self.ended_rounds[self.phase as usize] + 1
     }
 
+    /// Adds what another meter of the same link has counted.
+    pub(super) fn absorb(&mut self, other: &Meter) {
+        for (key, counts) in &other.counts {
+            *self.counts.entry(*key).or_default() += *counts;
+        }
+        self.ended_rounds.iter_mut().zip(other.ended_rounds).for_each(|(own, more)| *own += more);
+    }
+
     /// All counts so far.
     pub fn snapshot(&self) -> MeterSnapshot {
         let mut snapshot = MeterSnapshot::default();

@@ -20,6 +20,7 @@
 
 mod channel;
 mod identity;
+mod lanes;
 mod memory;
 mod meter;
 mod shaped;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 pub use channel::Channel;
 pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE, PeerCertificate};
+pub use lanes::Lanes;
 pub use marill_program::Network;
 pub use memory::{memory_pair, memory_pair_between};
 pub use meter::{Counts, LabelCounts, Meter, MeterSnapshot, Phase};

@@ -36,12 +36,51 @@ fn copy(mut from: TcpStream, mut to: TcpStream) -> Vec<u8> {
     all
 }
 
+/// Header of a message that opens lanes.
+const OPENING: u32 = u32::MAX;
+
+/// The messages of a direction: those before lanes, then lane by lane, then those behind.
 fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut all, mut rest) = (Vec::new(), &bytes[PREAMBLE..]);
     while let Some((header, later)) = rest.split_first_chunk::<4>() {
+        rest = later;
+        if u32::from_le_bytes(*header) == OPENING {
+            all.extend(lanes(&mut rest));
+            continue;
+        }
         let (message, later) = later.split_at(u32::from_le_bytes(*header) as usize);
         all.push(message.to_vec());
         rest = later;
+    }
+    all
+}
+
+/// The messages of all lanes, whose frames interleave as they may.
+fn lanes(rest: &mut &[u8]) -> Vec<Vec<u8>> {
+    let mut streams: [Vec<u8>; 4] = Default::default();
+    loop {
+        let ([kind, length @ ..], later) = rest.split_first_chunk::<4>().unwrap();
+        *rest = later;
+        let length = u32::from_le_bytes([length[0], length[1], length[2], 0]) as usize;
+        match kind {
+            0..4 => {
+                let (bytes, later) = rest.split_at(length);
+                streams[usize::from(*kind)].extend_from_slice(bytes);
+                *rest = later;
+            }
+            0x80..0x84 => {}
+            0xff => break,
+            _ => panic!("a frame of kind {kind}"),
+        }
+    }
+    let mut all = Vec::new();
+    for stream in streams {
+        let mut rest = &stream[..];
+        while let Some((header, later)) = rest.split_first_chunk::<4>() {
+            let (message, later) = later.split_at(u32::from_le_bytes(*header) as usize);
+            all.push(message.to_vec());
+            rest = later;
+        }
     }
     all
 }

@@ -33,6 +33,11 @@ impl Link {
     pub fn bytes_ps(self, bytes: u64) -> u64 {
         bytes.saturating_mul(self.byte_ps)
     }
+
+    /// Bytes that pass within so many milliseconds.
+    pub fn bytes_within(self, milliseconds: u64) -> u64 {
+        milliseconds.saturating_mul(1_000_000_000) / self.byte_ps
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +52,6 @@ mod tests {
             [800_000, 80_000, 10]
         );
         assert_eq!(Link::new(1).bytes_ps(u64::MAX), u64::MAX);
+        assert_eq!(Link::new(100_000).bytes_within(50), 625_000);
     }
 }

@@ -10,4 +10,4 @@ pub mod party;
 pub mod stream;
 
 pub use make::make;
-pub use party::{ClientSource, ServerSource};
+pub use party::{ClientSource, Dealt, ServerSource};

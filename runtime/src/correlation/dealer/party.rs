@@ -5,9 +5,11 @@ use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 use marill_program::cost::correction_bytes;
 
+use crate::correlation::derived::Derived;
+use crate::correlation::prepared::Prepared;
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
-use crate::correlation::{Source, field_stream, mask_stream};
+use crate::correlation::{Correlations, Source, field_stream, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::transport::Channel;
 
@@ -83,5 +85,33 @@ impl Source for ServerSource<'_> {
             },
         };
         self.shelf.fields(at, &fields(self.program, at as usize), malformed)
+    }
+}
+
+/// All that a party's rounds take.
+pub struct Dealt<S> {
+    /// Masks and fields.
+    pub source: S,
+    /// Masks of products of masked values with public matrices.
+    pub derived: Derived,
+    /// The client's part of products with weights.
+    pub prepared: Option<Prepared>,
+}
+
+impl<S: Source> Correlations for Dealt<S> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+        self.source.mask(at, len, width)
+    }
+
+    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+        self.source.fields(at)
+    }
+
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+        self.derived.get(at, len)
+    }
+
+    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+        self.prepared.as_mut().map(|prepared| prepared.get(at, len)).transpose()
     }
 }

@@ -19,8 +19,8 @@ use crate::sharing::Party;
 pub struct Keep<'a> {
     /// Of its masks.
     pub seed: &'a Seed,
-    /// Its shares of all fields; its masks of products with public matrices; the client's part of products with weights.
-    pub shelves: [&'a mut Shelf; 3],
+    /// Its shares of all fields; its masks of products with public matrices.
+    pub shelves: [&'a mut Shelf; 2],
 }
 
 /// Bytes that go from one file to another at once.

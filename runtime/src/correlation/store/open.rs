@@ -24,7 +24,7 @@ pub struct Kept {
     /// Of its masks.
     pub seed: Seed,
     /// As in [`super::Keep`].
-    pub shelves: [Shelf; 3],
+    pub shelves: [Shelf; 2],
 }
 
 /// A store that this process has locked and verified, and that was not used before.
@@ -68,7 +68,7 @@ impl Store {
         register.check(&StoreId(id), path)?;
         sealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).verify()?;
 
-        let mut tables = [(); 3].map(|()| (BTreeMap::new(), 0));
+        let mut tables = [(); 2].map(|()| (BTreeMap::new(), 0));
         for (offsets, bytes) in &mut tables {
             let [count, length] = words(&window.read(at, 16)?);
             if count > program.len() as u64 {

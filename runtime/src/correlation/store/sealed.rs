@@ -42,7 +42,7 @@ impl Kind {
 }
 
 /// Of the layout and of what lies in it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of content in a chunk of a store.
 pub const CHUNK_BYTES: u64 = 1 << 20;

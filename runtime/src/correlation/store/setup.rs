@@ -89,23 +89,23 @@ impl SetupFile {
         self.kept.take().map(|kept| kept.setup)
     }
 
-    /// Writes `setup` in place of what was there; when this returns, the disk has it.
+    /// Writes `setup`, which must be complete, in place of what was there; when this returns, the disk has it.
     ///
     /// # Errors
     /// `File`.
-    pub fn write(&self, id: &StoreId, weights: &[u8; 32], setup: &mut Setup) -> Result<(), RunError> {
+    pub fn write(&self, id: &StoreId, weights: &[u8; 32], setup: &Setup) -> Result<(), RunError> {
         let mut fixed = Zeroizing::new(Vec::with_capacity(FIXED_BYTES));
         fixed.extend_from_slice(&self.digest);
         fixed.extend_from_slice(&id.0);
         fixed.push(party_code(self.party));
         fixed.extend_from_slice(weights);
         fixed.extend_from_slice(&setup.secrets());
-        let length_bytes = FIXED_BYTES as u64 + setup.theirs.len_bytes();
+        let length_bytes = FIXED_BYTES as u64 + setup.theirs.with(|spool| spool.len_bytes());
         let mut file = new_file(&self.path)?;
         let mut out =
             SealedWriter::new(file.as_file_mut(), Kind::SETUP, &self.path, &self.key, length_bytes)?;
         out.write(&fixed)?;
-        copy(&mut setup.theirs, &mut out)?;
+        setup.theirs.with(|spool| copy(spool, &mut out))?;
         out.finish()?;
         file.persist(&self.path).map_err(|failed| file_fault(&self.path, "create")(failed.error))?;
         sync_directory(&self.path)

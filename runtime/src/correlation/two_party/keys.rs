@@ -1,6 +1,8 @@
 //! What a run draws from setup: transfers in both directions, and keys for encrypted products where the program has
 //! such.
 
+use std::sync::Arc;
+
 use marill_program::ValidProgram;
 use marill_program::two_party::count::Demand;
 use marill_program::two_party::effort::Link;
@@ -63,22 +65,22 @@ pub struct ProductKeys {
 }
 
 impl ProductKeys {
-    /// Of a party, from what setup has left it.
+    /// Of a party, from what setup leaves it; waits for the peer's key.
     ///
     /// # Errors
     /// Of the file; the peer's key is none.
-    pub fn new(setup: Setup, side: Side, program: &ValidProgram) -> Result<ProductKeys, RunError> {
+    pub fn new(setup: &Setup, side: Side, program: &ValidProgram) -> Result<ProductKeys, RunError> {
         let plan = Encrypted::new(program);
         let (wide_shapes, pair_shapes) = (plan.wide_shapes(), plan.pair_shapes());
         let (has_wide, has_pairs) = (!wide_shapes.is_empty(), !pair_shapes.is_empty());
         let Setup { key, theirs, .. } = setup;
         let end = match side {
             Side::Client => End::Client {
-                wide: has_wide.then(|| wide::ClientKey::new(&wide_shapes, theirs)).transpose()?,
-                pairs: has_pairs.then(|| pairs::ClientKey::new(&key)),
+                wide: has_wide.then(|| wide::ClientKey::new(&wide_shapes, Arc::clone(theirs))).transpose()?,
+                pairs: has_pairs.then(|| pairs::ClientKey::new(key)),
             },
             Side::Server => End::Server {
-                wide: has_wide.then(|| wide::ServerKey::new(&wide_shapes, &key)),
+                wide: has_wide.then(|| wide::ServerKey::new(&wide_shapes, key)),
                 pairs: has_pairs.then(|| pairs::ServerKey::new(&pair_shapes, theirs)).transpose()?,
             },
         };

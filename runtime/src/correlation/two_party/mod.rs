@@ -8,6 +8,7 @@ mod digits;
 pub mod gates;
 pub mod he;
 pub mod keys;
+pub mod make;
 pub mod ot;
 pub mod setup;
 pub mod source;

@@ -3,8 +3,10 @@
 //!
 //! Bytes: base transfers both ways; the server's key and its weights encrypted, where the program multiplies by such;
 //! the client's key, where it multiplies masks ([`marill_program::two_party::products::Encrypted`]).
-//! Rounds: two for the transfers, one for the rest.
+//! Rounds: two for the transfers, one for the rest, which may go on while preprocessing begins.
 //! Leakage: none beyond that of [`super::ot`] and [`super::he`]; a key is used for many runs, each with fresh noise.
+
+use std::sync::Arc;
 
 use marill_kernels::Seed;
 use marill_program::ValidProgram;
@@ -13,8 +15,9 @@ use marill_program::two_party::products::Encrypted;
 use zeroize::Zeroizing;
 
 use super::he::{pairs, wide};
+use super::make::Weights;
 use super::ot::{ReceiverSeeds, SenderSeeds};
-use super::source::Weights;
+use crate::correlation::arrivals::Arrivals;
 use crate::correlation::fresh_seed;
 use crate::correlation::spool::Spool;
 use crate::error::RunError;
@@ -29,23 +32,18 @@ pub struct Setup {
     /// Of this party's key for products.
     pub key: Seed,
     /// The peer's key, and at the client the server's weights; empty where the program needs neither.
-    pub theirs: Spool,
+    pub theirs: Arc<Arrivals>,
 }
 
 impl Setup {
     /// Bytes of the secrets that are kept: everything but what the peer sent.
     pub const SECRET_BYTES: usize = SenderSeeds::BYTES + ReceiverSeeds::BYTES + 16;
 
-    /// Makes it with the peer.
+    /// Makes base transfers with the peer and draws this party's key.
     ///
     /// # Errors
-    /// Of the channel, the temporary file and `weights`.
-    pub fn make(
-        channel: &mut Channel,
-        side: Side,
-        program: &ValidProgram,
-        weights: Weights<'_>,
-    ) -> Result<Setup, RunError> {
+    /// Of the channel and the temporary file.
+    pub fn begin(channel: &mut Channel, side: Side) -> Result<Setup, RunError> {
         let (sending, receiving) = match side {
             Side::Client => {
                 let sending = SenderSeeds::setup(channel)?;
@@ -59,32 +57,46 @@ impl Setup {
             }
         };
         channel.end_round();
+        Ok(Setup { sending, receiving, key: fresh_seed()?, theirs: Arc::new(Arrivals::new()?) })
+    }
+
+    /// Exchanges with the peer what products are made with, the rest of setup.
+    ///
+    /// # Errors
+    /// Of the channel, the temporary file and `weights`.
+    pub fn exchange_keys(
+        &self,
+        channel: &mut Channel,
+        side: Side,
+        program: &ValidProgram,
+        weights: Weights<'_>,
+    ) -> Result<(), RunError> {
         let plan = Encrypted::new(program);
         let (wide_shapes, pair_shapes) = (plan.wide_shapes(), plan.pair_shapes());
-        let (key, mut theirs) = (fresh_seed()?, Spool::new()?);
+        let Setup { key, theirs, .. } = self;
         // The client's key is short and goes first: behind all the server's weights, it would be long in coming.
         match side {
             Side::Client => {
                 if !pair_shapes.is_empty() {
-                    pairs::send(channel, &pair_shapes, &key)?;
+                    pairs::send(channel, &pair_shapes, key)?;
                 }
                 if !wide_shapes.is_empty() {
-                    theirs = wide::receive(channel, &wide_shapes)?;
+                    wide::receive(channel, &wide_shapes, theirs)?;
                 }
             }
             Side::Server => {
                 if !pair_shapes.is_empty() {
-                    theirs = pairs::receive(channel, &pair_shapes)?;
+                    pairs::receive(channel, &pair_shapes, theirs)?;
                 }
                 if !wide_shapes.is_empty() {
-                    wide::send(channel, &wide_shapes, &key, |job| weights(plan.wide[job].weight))?;
+                    wide::send(channel, &wide_shapes, key, |job| weights(plan.wide[job].weight))?;
                 }
             }
         }
         if !wide_shapes.is_empty() || !pair_shapes.is_empty() {
             channel.end_round();
         }
-        Ok(Setup { sending, receiving, key, theirs })
+        Ok(())
     }
 
     /// The secrets, in [`Setup::SECRET_BYTES`] bytes.
@@ -101,7 +113,7 @@ impl Setup {
         let mut rest = &secrets[..];
         let sending = SenderSeeds::read(&take::<{ SenderSeeds::BYTES }>(&mut rest));
         let receiving = ReceiverSeeds::read(&take::<{ ReceiverSeeds::BYTES }>(&mut rest));
-        Setup { sending, receiving, key: Seed::new(*take(&mut rest)), theirs }
+        Setup { sending, receiving, key: Seed::new(*take(&mut rest)), theirs: Arc::new(Arrivals::of(theirs)) }
     }
 }
 

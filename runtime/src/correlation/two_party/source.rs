@@ -1,164 +1,142 @@
-//! A party's correlations of one run, made with the other party.
+//! A party's correlations of one run, made with the other party ([`super::make`]).
 
-use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use marill_kernels::pack::{pack, packed_len};
 use marill_kernels::{Prg, Seed};
-use marill_plaintext::Tensor;
-use marill_program::correlation::{fields, masked_operands};
-use marill_program::fixed::mask;
-use marill_program::two_party::count::segments;
-use marill_program::two_party::gates::{Engine, Side};
-use marill_program::two_party::products::{Method, method};
-use marill_program::two_party::recipe::make;
-use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
+use marill_program::ValidProgram;
+use marill_program::correlation::fields;
 
-use super::gates::Gates;
-use super::keys::ProductKeys;
-use crate::correlation::masks::{Masks, Matrices};
+use crate::correlation::prepared::weighted;
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
-use crate::correlation::{Source, fresh_seed, mask_stream};
+use crate::correlation::{Correlations, fresh_seed, mask_stream};
 use crate::error::RunError;
 
-/// The server's weights as ring elements; the client has none.
-pub type Weights<'a> = &'a dyn Fn(u32) -> Result<Vec<u64>, RunError>;
-
-/// Masks from this party's seed, shares from a spool.
+/// Masks from this party's seed; shares and masks of products from spools that may still fill, for which who asks waits.
 pub struct TwoPartySource<'a> {
     program: &'a ValidProgram,
     seed: Seed,
-    shelf: Shelf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    fields: Shelf,
+    derived: Shelf,
+    /// All masks of products of instructions before this one are there.
+    derived_before: u32,
+    /// Nothing more will come.
+    over: bool,
 }
 
 impl<'a> TwoPartySource<'a> {
-    /// Draws this party's masks, and makes all correlations of `program` with the peer; `heard` is told how many
-    /// instructions are done. `indices` holds the public tensors by which masks move, `matrices` those by which they
-    /// are multiplied.
+    /// Draws this party's masks. Nothing else is there.
     ///
     /// # Errors
-    /// Of the channel, the temporary file and the bundle.
-    pub fn make(
-        program: &'a ValidProgram,
-        indices: &BTreeMap<u32, Tensor>,
-        matrices: &dyn Matrices,
-        weights: Weights<'_>,
-        gates: &mut Gates<'_>,
-        keys: &ProductKeys,
-        heard: &mut dyn FnMut(u32),
-    ) -> Result<TwoPartySource<'a>, RunError> {
-        let side = gates.side();
-        let mut source = TwoPartySource { program, seed: fresh_seed()?, shelf: Shelf::new()? };
-        let mut masks = Masks::new(program, indices, Some(matrices));
-        let mut next = 0;
-        let mut segments = segments(program);
-        // What comes behind the last gates has a segment without any.
-        segments.push(Vec::new());
-        for segment in segments {
-            let mut parts = BTreeMap::new();
-            let end = segment.last().map_or(program.len() as u32, |last| last + 1);
-            while next < end {
-                if segment.contains(&next) {
-                    source.gather(next, &masks, weights, side, &mut parts)?;
-                } else if matches!(method(program, next), Some(Method::Wide { .. } | Method::Pairs(_))) {
-                    let mut own = BTreeMap::new();
-                    source.gather(next, &masks, weights, side, &mut own)?;
-                    let part = |value: u32| own.get(&value).cloned().unwrap_or_default();
-                    gates.channel().meter_mut().set_label(next);
-                    let made = keys.product(gates.channel(), program, next, &part)?;
-                    source.store(next, made.into_iter().collect())?;
-                    heard(next + 1);
-                }
-                source.pass(&mut masks, next, side)?;
-                next += 1;
-            }
-            if segment.is_empty() {
-                continue;
-            }
-            let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
-            let made = make(gates, program, &segment, &part)?;
-            for (&at, made) in segment.iter().zip(made) {
-                source.store(at, made)?;
-            }
-            heard(end);
-        }
-        Ok(source)
+    /// Of temporary files, and `File` if the system has no randomness.
+    pub fn new(program: &'a ValidProgram) -> Result<TwoPartySource<'a>, RunError> {
+        let state = State { fields: Shelf::new()?, derived: Shelf::new()?, derived_before: 0, over: false };
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Ok(TwoPartySource { program, seed: fresh_seed()?, state, changed })
     }
 
     /// From what was kept of one that was made.
-    pub fn of(program: &'a ValidProgram, seed: Seed, shelf: Shelf) -> TwoPartySource<'a> {
-        TwoPartySource { program, seed, shelf }
+    pub fn of(program: &'a ValidProgram, seed: Seed, [fields, derived]: [Shelf; 2]) -> TwoPartySource<'a> {
+        let state = State { fields, derived, derived_before: program.len() as u32, over: true };
+        TwoPartySource { program, seed, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// To be kept: the seed of the masks, and the shares.
-    pub fn parts(&mut self) -> (&Seed, &mut Shelf) {
-        (&self.seed, &mut self.shelf)
+    /// To be kept: the seed of the masks, and the shelves.
+    pub fn into_parts(self) -> (Seed, [Shelf; 2]) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.seed, [state.fields, state.derived])
     }
 
-    fn pass(&self, masks: &mut Masks<'_>, at: u32, side: Side) -> Result<(), RunError> {
-        let ty = self.program.ty(at);
-        let mine = match ty.form {
-            Form::Masked { to: Target::Server, .. } => side == Side::Client,
-            Form::Masked { to: Target::Client, .. } => side == Side::Server,
-            _ => true,
-        };
-        masks.pass(at, || {
-            mine.then(|| Ring::new(ty.shape.clone(), self.mask(at, ty.len(), ty.width().unwrap_or(64))))
-        })
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This party's numbers that the fields of an instruction are made of.
-    fn gather(
-        &self,
-        at: u32,
-        masks: &Masks<'_>,
-        weights: Weights<'_>,
-        side: Side,
-        parts: &mut BTreeMap<u32, Vec<u64>>,
-    ) -> Result<(), RunError> {
-        for value in masked_operands(self.program, at as usize) {
-            if let (false, Some(ring)) = (parts.contains_key(&value), masks.get(value)) {
-                let reduce = mask(self.program.ty(value).width().unwrap_or(64));
-                parts.insert(value, ring.data.iter().map(|v| v & reduce).collect());
-            }
+    /// Waits until `there` or the end.
+    fn wait(&self, there: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while !state.over && !there(&state) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let weight = match self.program.instruction(at as usize) {
-            Instruction::Mul(p) | Instruction::MatMul(p) => Some(p.b),
-            _ => None,
-        };
-        let weight = weight.filter(|&v| matches!(self.program.ty(v).form, Form::Weight { .. }));
-        let encrypted = matches!(method(self.program, at), Some(Method::Wide { .. }));
-        if let (Some(weight), Side::Server, false) = (weight, side, encrypted) {
-            parts.insert(weight, weights(weight)?);
-        }
-        Ok(())
+        state
     }
 
-    fn store(&mut self, at: u32, made: Vec<Vec<u64>>) -> Result<(), RunError> {
-        self.shelf.begin(at);
-        for (field, mut values) in fields(self.program, at as usize).into_iter().zip(made) {
-            // A party without words of its own has zeros.
-            values.resize(field.len, 0);
-            let mut bytes = Vec::with_capacity(packed_len(field.len, field.width));
-            pack(&values, field.width, &mut bytes);
-            self.shelf.append(&bytes)?;
-        }
-        Ok(())
-    }
-}
-
-impl Source for TwoPartySource<'_> {
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+    /// This party's mask of what instruction `at` opens.
+    pub(super) fn own_mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
         Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
     }
 
+    /// Keeps this party's shares of the fields of instruction `at`.
+    pub(super) fn store(&self, at: u32, made: Vec<Vec<u64>>) -> Result<(), RunError> {
+        let mut bytes = Vec::new();
+        for (field, mut values) in fields(self.program, at as usize).into_iter().zip(made) {
+            // A party without words of its own has zeros.
+            values.resize(field.len, 0);
+            bytes.reserve(packed_len(field.len, field.width));
+            pack(&values, field.width, &mut bytes);
+        }
+        let mut state = self.state();
+        state.fields.begin(at);
+        state.fields.append(&bytes)?;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Keeps this party's mask of what instruction `at` makes of masked values, if there is one.
+    pub(super) fn store_derived(&self, at: u32, mask: Option<&[u64]>) -> Result<(), RunError> {
+        let mut state = self.state();
+        if let Some(mask) = mask {
+            state.derived.put(at, mask)?;
+        }
+        state.derived_before = at + 1;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Nothing more will come: who waits for something else gets an error.
+    pub(super) fn end(&self) {
+        self.state().over = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Shares that are not there: a store is authenticated, and a temporary file this process's own.
+fn lost() -> RunError {
+    let source = std::io::ErrorKind::InvalidData.into();
+    RunError::File { path: std::env::temp_dir(), action: "read shares in", source }
+}
+
+impl Correlations for &TwoPartySource<'_> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+        self.own_mask(at, len, width)
+    }
+
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
-        // A store is authenticated, and a temporary file this process's own.
-        let malformed = || RunError::File {
-            path: std::env::temp_dir(),
-            action: "read shares in",
-            source: std::io::ErrorKind::InvalidData.into(),
-        };
-        self.shelf.fields(at, &fields(self.program, at as usize), malformed)
+        let demand = fields(self.program, at as usize);
+        // Nothing is made for fields without numbers.
+        let some = demand.iter().any(|field| field.len > 0);
+        let mut state = self.wait(|state| !some || !state.fields.lacks(at));
+        if some && state.fields.lacks(at) {
+            return Err(lost());
+        }
+        state.fields.fields(at, &demand, lost)
+    }
+
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+        let mut state = self.wait(|state| state.derived_before > at);
+        if state.derived_before <= at {
+            return Err(lost());
+        }
+        if state.derived.lacks(at) { Ok(None) } else { state.derived.numbers(at, len).map(Some) }
+    }
+
+    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
+        debug_assert!(weighted(self.program, at).is_some());
+        Ok(self.fields(at)?.into_iter().next().map(Shares::into_values))
     }
 }

@@ -66,7 +66,7 @@ fn peers_that_do_not_fit_part_and_keep_their_stores() {
     assert_eq!((what, ours, theirs), ("store", kept.id.to_string(), other.id.to_string()));
     assert_eq!(incompatible(server).0, "store");
 
-    let [client, server] = desk.meet(desk.store("a.client", Party::Client), Origin::Peer(None));
+    let [client, server] = desk.meet(desk.store("a.client", Party::Client), Origin::from(None));
     let words = ("purpose", "a run from a store".to_owned(), "a whole run".to_owned());
     assert_eq!(incompatible(client), words);
     assert_eq!(incompatible(server), (words.0, words.2, words.1));

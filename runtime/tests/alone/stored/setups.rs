@@ -6,7 +6,7 @@ use marill_plaintext::Tensor;
 use marill_program::{Owner, Target};
 use marill_runtime::correlation::store::{HEADER_BYTES, SetupFile, TAG_BYTES};
 use marill_runtime::error::{Role, RunError, StoreFault};
-use marill_runtime::session::{Origin, Outcome};
+use marill_runtime::session::{Order, Origin, Outcome};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::Phase;
 
@@ -41,7 +41,7 @@ fn open(desk: &Desk, name: &str, party: Party) -> Result<SetupFile, RunError> {
 fn run(desk: &Desk) -> [Result<Outcome, RunError>; 2] {
     let [client, server] = [Party::Client, Party::Server].map(|party| {
         let name = format!("s.{}", party.role());
-        Origin::Peer(Some(Box::new(open(desk, &name, party).unwrap())))
+        Origin::Peer { keep: Some(Box::new(open(desk, &name, party).unwrap())), order: Order::Streamed }
     });
     desk.meet(client, server)
 }
@@ -69,7 +69,7 @@ const AGAIN: u64 = 64 + 4 + 16 + 4;
 #[test]
 fn a_setup_serves_many_runs() {
     let desk = desk();
-    let direct = whole(desk.meet(Origin::Peer(None), Origin::Peer(None)));
+    let direct = whole(desk.meet(Origin::from(None), Origin::from(None)));
     let first = whole(run(&desk));
     let made = files(&desk);
     assert!(made[0].len() > 1 << 20, "{} bytes without weights", made[0].len());
@@ -114,8 +114,11 @@ fn both_keep_or_none() {
     let desk = Desk::of(64);
     whole(run(&desk));
     let made = files(&desk);
-    let keeps = Origin::Peer(Some(Box::new(open(&desk, "s.client", Party::Client).unwrap())));
-    let [client, server] = desk.meet(keeps, Origin::Peer(None));
+    let keeps = Origin::Peer {
+        keep: Some(Box::new(open(&desk, "s.client", Party::Client).unwrap())),
+        order: Order::Streamed,
+    };
+    let [client, server] = desk.meet(keeps, Origin::from(None));
     let words = ("setup", "kept".to_owned(), "made for one run".to_owned());
     assert_eq!(incompatible(client), words);
     assert_eq!(incompatible(server), (words.0, words.2, words.1));

@@ -21,7 +21,8 @@ use marill_kernels::{Prg, Seed};
 use marill_program::cost::SEED_BYTES;
 use marill_program::two_party::rlwe::key_bytes;
 
-use super::super::spool::{Chunks, Spool};
+use super::super::arrivals::Arrivals;
+use super::super::spool::Chunks;
 use crate::error::{Misbehaviour, Role, RunError};
 
 /// Streams of a key holder's seed beyond those of [`keys`].
@@ -48,16 +49,16 @@ fn send_key(
     Ok(public)
 }
 
-/// Reads what [`send_key`] sent from the beginning of a spool.
+/// Reads what [`send_key`] sent from the beginning of a stream.
 fn read_key(
-    spool: &mut Spool,
+    stream: &Arrivals,
     peer: Role,
     (limbs, levels): (usize, u32),
 ) -> Result<(Seed, PublicKey), RunError> {
     let mut seed = [0; SEED_BYTES as usize];
-    seed.copy_from_slice(&spool.read(0, SEED_BYTES as usize)?);
+    seed.copy_from_slice(&stream.read(0, SEED_BYTES as usize)?);
     let seed = Seed::new(seed);
-    let bytes = spool.read(SEED_BYTES, (key_bytes(limbs, levels) - SEED_BYTES) as usize)?;
+    let bytes = stream.read(SEED_BYTES, (key_bytes(limbs, levels) - SEED_BYTES) as usize)?;
     let key = PublicKey::read(&seed, limbs, levels, &bytes)
         .ok_or_else(|| malformed(peer, "public key", "a residue that is not below its prime"))?;
     Ok((seed, key))

@@ -41,7 +41,8 @@ use marill_program::cost::SEED_BYTES;
 use marill_program::two_party::rlwe::{Cross, HalfPlan, HalfShape, PairShape, key_bytes, pair_key};
 use zeroize::Zeroizing;
 
-use super::super::super::spool::{Chunks, Spool};
+use super::super::super::arrivals::Arrivals;
+use super::super::super::spool::Chunks;
 use super::{check_length, malformed, parallel, public_seed, read_key, send_key};
 use crate::error::{Role, RunError};
 use crate::transport::Channel;
@@ -70,11 +71,9 @@ pub fn send(channel: &mut Channel, shapes: &[PairShape], seed: &Seed) -> Result<
 ///
 /// # Errors
 /// Of the channel and of a temporary file.
-pub fn receive(channel: &mut Channel, shapes: &[PairShape]) -> Result<Spool, RunError> {
+pub fn receive(channel: &mut Channel, shapes: &[PairShape], to: &Arrivals) -> Result<(), RunError> {
     let (limbs, levels) = pair_key(shapes);
-    let mut spool = Spool::new()?;
-    spool.receive(channel, key_bytes(limbs, levels), &mut |_| Ok(()))?;
-    Ok(spool)
+    to.receive(channel, key_bytes(limbs, levels))
 }
 
 impl ClientKey {
@@ -154,12 +153,12 @@ impl ClientKey {
 }
 
 impl ServerKey {
-    /// What the client has sent for `shapes`.
+    /// What the client has sent for `shapes`, as soon as it is there.
     ///
     /// # Errors
     /// Of the file; the client's public key is none.
-    pub fn new(shapes: &[PairShape], mut spool: Spool) -> Result<ServerKey, RunError> {
-        let (_, public) = read_key(&mut spool, Role::Client, pair_key(shapes))?;
+    pub fn new(shapes: &[PairShape], theirs: &Arrivals) -> Result<ServerKey, RunError> {
+        let (_, public) = read_key(theirs, Role::Client, pair_key(shapes))?;
         Ok(ServerKey { public })
     }
 

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use marill_kernels::bits::mask;
 use marill_kernels::{MatShape, Prg, Seed, matmul};
 use marill_program::two_party::effort::Link;
 use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, key_bytes, pair_key, wide_setup_bytes};
 
 use super::{pairs, wide};
+use crate::correlation::arrivals::Arrivals;
 use crate::correlation::fresh_seed;
 use crate::error::{Misbehaviour, RunError};
 use crate::transport::memory_pair;
@@ -37,7 +40,9 @@ fn wide_keys(shapes: &[WideShape], matrices: &[Vec<u64>]) -> (wide::ServerKey, w
             wide::send(&mut server, shapes, &seed, |job| Ok(matrices[job].clone())).unwrap();
             wide::ServerKey::new(shapes, &seed)
         });
-        let got = wide::ClientKey::new(shapes, wide::receive(&mut client, shapes).unwrap()).unwrap();
+        let theirs = Arc::new(Arrivals::new().unwrap());
+        wide::receive(&mut client, shapes, &theirs).unwrap();
+        let got = wide::ClientKey::new(shapes, theirs).unwrap();
         let expected = marill_program::cost::streamed_bytes(wide_setup_bytes(shapes));
         assert_eq!(client.meter().snapshot().total().bytes_received, expected);
         (made.join().unwrap(), got)
@@ -49,7 +54,9 @@ fn pair_keys(shapes: &[PairShape]) -> (pairs::ClientKey, pairs::ServerKey) {
     let seed = fresh_seed().unwrap();
     pairs::send(&mut client, shapes, &seed).unwrap();
     let key = pairs::ClientKey::new(&seed);
-    let public = pairs::ServerKey::new(shapes, pairs::receive(&mut server, shapes).unwrap()).unwrap();
+    let theirs = Arrivals::new().unwrap();
+    pairs::receive(&mut server, shapes, &theirs).unwrap();
+    let public = pairs::ServerKey::new(shapes, &theirs).unwrap();
     let (limbs, levels) = pair_key(shapes);
     let expected = marill_program::cost::streamed_bytes(key_bytes(limbs, levels));
     assert_eq!(server.meter().snapshot().total().bytes_received, expected);
@@ -116,7 +123,9 @@ fn hostile_setups_are_refused() {
         for chunk in bytes.chunks(1 << 20) {
             server.send(chunk).unwrap();
         }
-        let key = wide::ClientKey::new(&shapes, wide::receive(&mut client, &shapes).unwrap());
+        let theirs = Arc::new(Arrivals::new().unwrap());
+        wide::receive(&mut client, &shapes, &theirs).unwrap();
+        let key = wide::ClientKey::new(&shapes, theirs);
         if fails_at_once {
             assert!(is_malformed(key));
         } else {

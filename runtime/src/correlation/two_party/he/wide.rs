@@ -27,7 +27,7 @@
 //! (client-side outer product, row encoding); Chen et al., ACNS 2021 (packing); Lyubashevsky, Peikert and Regev,
 //! EUROCRYPT 2010 (encryption).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use marill_kernels::bits::{mask, sign_extend};
 use marill_kernels::rlwe::keys::{self, BLOCKS, PublicKey, SecretKey};
@@ -41,7 +41,8 @@ use marill_kernels::{Prg, Seed};
 use marill_program::two_party::rlwe::{WidePlan, WideShape, key_bytes, wide_key, wide_setup_bytes};
 use zeroize::Zeroizing;
 
-use super::super::super::spool::{Chunks, Spool};
+use super::super::super::arrivals::Arrivals;
+use super::super::super::spool::Chunks;
 use super::{WEIGHT_STREAM, check_length, malformed, parallel, read_key, send_key};
 use crate::error::{Role, RunError};
 use crate::transport::Channel;
@@ -55,14 +56,14 @@ pub struct ServerKey {
     shapes: Vec<WideShape>,
 }
 
-/// The client's half of setup: the encrypted matrices, in a file.
+/// The client's half of setup: the encrypted matrices, in a file that may still fill.
 pub struct ClientKey {
     public: PublicKey,
     seed: Seed,
     shapes: Vec<WideShape>,
     /// Where each matrix begins.
     offsets: Vec<u64>,
-    spool: Mutex<Spool>,
+    theirs: Arc<Arrivals>,
 }
 
 /// Sends the encrypted matrices `weights(0)`, `weights(1)`, ..., each `[k, m]` in row-major order, under the key of
@@ -97,10 +98,8 @@ pub fn send(
 ///
 /// # Errors
 /// Of the channel and of the temporary file.
-pub fn receive(channel: &mut Channel, shapes: &[WideShape]) -> Result<Spool, RunError> {
-    let mut spool = Spool::new()?;
-    spool.receive(channel, wide_setup_bytes(shapes), &mut |_| Ok(()))?;
-    Ok(spool)
+pub fn receive(channel: &mut Channel, shapes: &[WideShape], to: &Arrivals) -> Result<(), RunError> {
+    to.receive(channel, wide_setup_bytes(shapes))
 }
 
 impl ServerKey {
@@ -237,20 +236,20 @@ fn stream(job: usize, block: usize) -> u64 {
 }
 
 impl ClientKey {
-    /// What the server has sent for `shapes`.
+    /// What the server sends for `shapes`; waits for its key, and each product for its matrix.
     ///
     /// # Errors
     /// Of the file; the server's public key is none.
-    pub fn new(shapes: &[WideShape], mut spool: Spool) -> Result<ClientKey, RunError> {
+    pub fn new(shapes: &[WideShape], theirs: Arc<Arrivals>) -> Result<ClientKey, RunError> {
         let (limbs, levels) = wide_key(shapes);
-        let (seed, public) = read_key(&mut spool, Role::Server, (limbs, levels))?;
+        let (seed, public) = read_key(&theirs, Role::Server, (limbs, levels))?;
         let mut at = key_bytes(limbs, levels);
         let offsets = shapes.iter().map(|shape| {
             at += shape.setup_bytes();
             at - shape.setup_bytes()
         });
         let offsets = offsets.collect();
-        Ok(ClientKey { public, seed, shapes: shapes.to_vec(), offsets, spool: Mutex::new(spool) })
+        Ok(ClientKey { public, seed, shapes: shapes.to_vec(), offsets, theirs })
     }
 
     /// The message and the client's share `[n, m]` of `r [n, k]` times matrix `job`. `seed` must be fresh.
@@ -349,10 +348,8 @@ impl Panel {
             for (first, tiles) in depths.iter().zip(&tiles[limb]) {
                 let depth = depth(*first);
                 let before = first * limbs * columns + (limb * columns + chunk * BLOCK) * depth;
-                let bytes = {
-                    let mut spool = key.spool.lock().unwrap_or_else(PoisonError::into_inner);
-                    spool.read(offset + (before * RESIDUE_BYTES) as u64, depth * width * RESIDUE_BYTES)?
-                };
+                let at = offset + (before * RESIDUE_BYTES) as u64;
+                let bytes = key.theirs.read(at, depth * width * RESIDUE_BYTES)?;
                 let panel = &mut panel[..width.next_multiple_of(product::COLUMNS) * depth];
                 for (j, bytes) in bytes.chunks_exact(width * RESIDUE_BYTES).enumerate() {
                     residues::read(MODULI[limb], bytes, &mut row).ok_or_else(|| {

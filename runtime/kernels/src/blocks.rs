@@ -18,8 +18,9 @@ use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 /// A block of 128 bits.
 pub type Block = u128;
 
-/// Blocks in flight: enough to fill the pipelines, few enough for the first-level cache.
-pub const BATCH: usize = 32;
+/// Blocks in flight: as many as the widest instructions take at once, fewer would go one by one; few enough for the
+/// first-level cache.
+pub const BATCH: usize = 64;
 
 /// The public key of the permutation. Any constant would do.
 const KEY: [u8; 16] = *b"marill fixed key";

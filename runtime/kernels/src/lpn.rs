@@ -11,10 +11,10 @@ use crate::blocks::{Block, encrypt};
 
 /// Secrets that one sample sums.
 pub const LOCALITY: usize = 10;
-/// Samples whose places are drawn at once. Their words are whole blocks.
-const BATCH: usize = 32;
+/// Samples whose places are drawn at once. Their words are whole batches of blocks.
+const BATCH: usize = 128;
 const WORDS: usize = BATCH * LOCALITY;
-const _: () = assert!(WORDS.is_multiple_of(4));
+const _: () = assert!(WORDS.is_multiple_of(4 * crate::blocks::BATCH));
 
 /// A code over a fixed number of secrets.
 pub struct Code {
@@ -38,7 +38,7 @@ impl Code {
     /// Adds to each of `samples` its secrets' sum; the first is sample number `first`.
     ///
     /// # Panics
-    /// If there are not as many secrets as the code takes, or `first` is no multiple of 32.
+    /// If there are not as many secrets as the code takes, or `first` is no multiple of 128.
     pub fn add(&self, first: u64, secrets: &[Block], samples: &mut [Block]) {
         assert_eq!(secrets.len(), self.secrets as usize);
         assert!(first.is_multiple_of(BATCH as u64));
@@ -110,7 +110,7 @@ mod tests {
         let key = *b"a public key....";
         for secrets in [1, 2, 1000, 5003] {
             let values: Vec<Block> = (1..=secrets as u128).map(|i| i.wrapping_mul(u128::MAX / 977)).collect();
-            for (first, len) in [(0, 0), (0, 1), (32, 31), (992, 32), (992, 95)] {
+            for (first, len) in [(0, 0), (0, 1), (128, 31), (1024, 128), (1024, 131)] {
                 let mut samples: Vec<Block> = (0..len).collect();
                 Code::new(key, secrets).add(first, &values, &mut samples);
                 for (at, sample) in samples.iter().enumerate() {

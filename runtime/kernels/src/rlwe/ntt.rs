@@ -17,6 +17,9 @@ pub const SHORT: usize = COLUMNS;
 const LOG_DEGREE: u32 = DEGREE.trailing_zeros();
 /// Layers of the inverse between two reductions of its sums.
 const LAZY_LAYERS: usize = 3;
+/// The longest steps of [`inverse_sparse`]: a row of what is left fills [`LANES`].
+pub const LOG_STEPS: u32 = 3;
+const _: () = assert!(COLUMNS >> LOG_STEPS == LANES && LOG_STEPS as usize == LAZY_LAYERS);
 
 /// Aligned, because a vector that straddles two cache lines takes twice as long.
 #[derive(Clone, Copy)]
@@ -110,6 +113,15 @@ pub fn inverse(limb: usize, values: &mut [f64]) {
     inverse_by(Path::best(), limb, values);
 }
 
+/// What [`inverse`] would leave at every `2^log_step`-th coefficient, at the beginning of `values`, for that much less
+/// work; the rest is arbitrary.
+///
+/// # Panics
+/// If `log_step` is above [`LOG_STEPS`].
+pub fn inverse_sparse(limb: usize, log_step: u32, values: &mut [f64]) {
+    inverse_sparse_by(Path::best(), limb, log_step, values);
+}
+
 on_every_path! {
     /// [`forward`] with chosen instructions.
     pub fn forward_by(limb: usize, values: &mut [f64]) = forward_body
@@ -123,6 +135,11 @@ on_every_path! {
 on_every_path! {
     /// [`inverse`] with chosen instructions.
     pub fn inverse_by(limb: usize, values: &mut [f64]) = inverse_body
+}
+
+on_every_path! {
+    /// [`inverse_sparse`] with chosen instructions.
+    pub fn inverse_sparse_by(limb: usize, log_step: u32, values: &mut [f64]) = inverse_sparse_body
 }
 
 #[inline(always)]
@@ -199,16 +216,41 @@ fn forward_columns<A: MulAdd>(
 
 #[inline(always)]
 fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
+    inverse_steps::<A, 0>(limb, values);
+}
+
+#[inline(always)]
+fn inverse_sparse_body<A: MulAdd>(limb: usize, log_step: u32, values: &mut [f64]) {
+    match log_step {
+        0 => inverse_steps::<A, 0>(limb, values),
+        1 => inverse_steps::<A, 1>(limb, values),
+        2 => inverse_steps::<A, 2>(limb, values),
+        LOG_STEPS => inverse_steps::<A, 3>(limb, values),
+        _ => panic!("steps of 2^{log_step} coefficients are too long"),
+    }
+}
+
+/// Layers between neighbouring columns add and subtract; only their sums go into every `2^LOG_STEP`-th coefficient.
+#[inline(always)]
+fn inverse_steps<A: MulAdd, const LOG_STEP: usize>(limb: usize, values: &mut [f64]) {
     let (modulus, table) = (MODULI[limb], &tables(limb).inverse);
+    let columns = COLUMNS >> LOG_STEP;
     let mut transposed = [0.0; DEGREE];
     let mut work = [Lanes([0.0; LANES]); ROWS];
     for row in (0..ROWS).step_by(LANES) {
-        let work = &mut work[..COLUMNS];
+        let work = &mut work[..columns];
         for (j, line) in work.iter_mut().enumerate() {
-            *line = lanes(values, j * ROWS + row);
+            *line = lanes(values, (j << LOG_STEP) * ROWS + row);
+            for k in 1..1 << LOG_STEP {
+                let more = lanes(values, ((j << LOG_STEP) + k) * ROWS + row);
+                line.0.iter_mut().zip(more.0).for_each(|(sum, more)| *sum += more);
+            }
+            if LOG_STEP == LAZY_LAYERS {
+                line.0.iter_mut().for_each(|sum| *sum = modulus.reduce_by::<A>(*sum));
+            }
         }
-        for (layer, groups) in [32, 16, 8, 4, 2, 1].into_iter().enumerate() {
-            for (h, group) in work.chunks_exact_mut(COLUMNS / groups).enumerate() {
+        for (layer, groups) in [32, 16, 8, 4, 2, 1].into_iter().enumerate().skip(LOG_STEP) {
+            for (h, group) in work.chunks_exact_mut(columns / groups).enumerate() {
                 let twiddle = lanes(&table.columns, (groups + h - 1) * ROWS + row);
                 inverse_group::<A>(modulus, group, &twiddle, layer);
             }
@@ -218,7 +260,7 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
         }
     }
     let scale = tables(limb).scale;
-    for column in (0..COLUMNS).step_by(LANES) {
+    for column in (0..columns).step_by(LANES) {
         for (row, line) in work.iter_mut().enumerate() {
             line.0 = std::array::from_fn(|j| transposed[(column + j) * ROWS + row]);
         }
@@ -228,7 +270,7 @@ fn inverse_body<A: MulAdd>(limb: usize, values: &mut [f64]) {
             }
         }
         for (row, line) in work.iter().enumerate() {
-            let place = &mut values[row * COLUMNS + column..][..LANES];
+            let place = &mut values[row * columns + column..][..LANES];
             for (place, value) in place.iter_mut().zip(&line.0) {
                 *place = modulus.reduce_by::<A>(modulus.reduce_by::<A>(*value) * scale);
             }
@@ -321,6 +363,24 @@ mod tests {
                     i128::from(modulus.canonical(product[at])),
                     "coefficient {at}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn sparse_inverses_are_parts_of_whole_ones() {
+        for limb in [0, LIMBS - 1] {
+            let values = mess(limb, 5);
+            let mut whole = values.clone();
+            inverse(limb, &mut whole);
+            for log_step in 0..=LOG_STEPS {
+                let wanted: Vec<f64> = whole.iter().step_by(1 << log_step).copied().collect();
+                for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+                    let mut sparse = values.clone();
+                    inverse_sparse_by(path, limb, log_step, &mut sparse);
+                    let found = &sparse[..DEGREE >> log_step];
+                    assert_eq!(canonical(limb, found), canonical(limb, &wanted), "{path:?}, 2^{log_step}");
+                }
             }
         }
     }

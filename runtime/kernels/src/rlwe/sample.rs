@@ -32,8 +32,9 @@ impl Uniform {
         self.prg.seek_bytes(block * BLOCK_BYTES);
         let words = &mut self.words[..values.len()];
         self.prg.fill_ring(words, 52);
-        let limit = limit(modulus);
-        if words.iter().fold(0, |largest, word| (*word).max(largest)) >= limit {
+        let (limit, mut most) = (limit(modulus), 0);
+        largest(Path::best(), words, &mut most);
+        if most >= limit {
             let mut more = std::iter::from_fn(|| self.prg.ring(1, 52).pop());
             replace_rejected(words, limit, &mut more);
         }
@@ -52,6 +53,16 @@ fn replace_rejected(words: &mut [u64], limit: u64, more: &mut impl Iterator<Item
     }
     let accepted = more.filter(|word| *word < limit);
     words[kept..].iter_mut().zip(accepted).for_each(|(word, accepted)| *word = accepted);
+}
+
+on_every_path! {
+    fn largest(words: &[u64], most: &mut u64) = largest_body
+}
+
+/// Of numbers below `2^63`.
+#[inline(always)]
+fn largest_body<A: MulAdd>(words: &[u64], most: &mut u64) {
+    *most = words.iter().fold(0, |most, word| most.max(*word as i64)) as u64;
 }
 
 on_every_path! {

@@ -195,6 +195,7 @@ impl Rows<'_> {
     fn encrypt(&self, first: usize, weights: &[u64]) -> Vec<u8> {
         let plan = self.shape.plan();
         let limbs = plan.modulus.limbs;
+        let log_step = plan.log_stride.min(ntt::LOG_STEPS);
         let depth = TERMS.min(self.shape.k - first);
         let encoder = Encoder::new(self.shape.width, limbs);
         let mut source = Uniform::new(self.public, stream(self.job, self.block));
@@ -213,9 +214,10 @@ impl Rows<'_> {
                 product.fill(0.0);
                 product::add_products(&a, self.secret.limb(limb), &mut product);
                 product::reduce(MODULI[limb], &mut product);
-                ntt::inverse(limb, &mut product);
+                ntt::inverse_sparse(limb, log_step, &mut product);
                 values.clear();
-                let terms = product.iter().step_by(1 << plan.log_stride).zip(errors.iter()).zip(&rests);
+                let places = product[..DEGREE >> log_step].iter().step_by(1 << (plan.log_stride - log_step));
+                let terms = places.zip(errors.iter()).zip(&rests);
                 values.extend(terms.map(|((p, e), rest)| p + f64::from(*e) + encoder.residue(limb, *rest)));
                 bytes.clear();
                 residues::write(MODULI[limb], &values, &mut bytes);

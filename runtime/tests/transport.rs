@@ -114,6 +114,81 @@ fn exchanges_200_mb_both_ways() {
 }
 
 #[test]
+fn a_message_that_flows_is_one_message() {
+    let data: Vec<u8> = (0..20_000_003u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for (name, pair) in PAIRS {
+        let (mut client, mut server) = pair();
+        let parts = [0, 1, 70_000, 3_000_000, 0, data.len() - 3_070_001];
+        let half = data.len() / 2;
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                assert!(server.exchange(&data[..half], data.len()).unwrap() == data, "{name}");
+                let flowed = server.flow(5, 6, |flow| {
+                    flow.send(vec![1, 2]);
+                    let first = flow.receive(6)?;
+                    flow.send(vec![3, 4, 5]);
+                    Ok(first)
+                });
+                assert_eq!(flowed.unwrap(), [9; 6]);
+            });
+            let received = client.flow(data.len(), half, |flow| {
+                let mut from = 0;
+                for part in parts {
+                    flow.send(data[from..from + part].to_vec());
+                    from += part;
+                }
+                let mut received = flow.receive(1)?;
+                received.extend(flow.receive(half - 1)?);
+                Ok(received)
+            });
+            assert!(received.unwrap() == data[..half], "{name}");
+            assert_eq!(client.exchange(&[9; 6], 5).unwrap(), [1, 2, 3, 4, 5]);
+            other.join().unwrap();
+        });
+        let counts = client.meter().snapshot().setup;
+        let frames = [data.len() as u64 + 4 + 10, half as u64 + 4 + 9];
+        assert_eq!([counts.bytes_sent, counts.bytes_received], frames);
+    }
+}
+
+#[test]
+fn a_flow_that_fails_closes_the_channel() {
+    let (mut client, mut server) = tcp_pair();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| server.send(&[0; 7]).and_then(|()| server.recv(9_000_000)).unwrap_err());
+        let failed = client.flow(9_000_000, 8, |flow| {
+            flow.send(vec![0; 4_000_000]);
+            flow.receive(8)
+        });
+        let wrong = Misbehaviour::WrongLength {
+            phase: Phase::Setup,
+            round: 1,
+            expected_bytes: 8,
+            announced_bytes: 7,
+        };
+        match failed.unwrap_err() {
+            RunError::PeerMisbehaved { reason, .. } => assert_eq!(reason, wrong),
+            other => panic!("{other}"),
+        }
+        assert!(matches!(source(other.join().unwrap()), TransportFault::Closed));
+    });
+    assert!(matches!(source(client.send(&[1]).unwrap_err()), TransportFault::AlreadyFailed));
+
+    // What the work itself says closes it too, and does not leave the peer waiting.
+    let (mut client, mut server) = tcp_pair();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| server.recv(9_000_000).unwrap_err());
+        let refused = || RunError::Exhausted { what: "patience", needed_bytes: 2, limit_bytes: 1 };
+        let failed = client.flow(9_000_000, 8, |flow| {
+            flow.send(vec![0; 4_000_000]);
+            Err::<(), _>(refused())
+        });
+        assert!(matches!(failed.unwrap_err(), RunError::Exhausted { what: "patience", .. }));
+        assert!(matches!(source(other.join().unwrap()), TransportFault::Closed));
+    });
+}
+
+#[test]
 fn exchanges_every_length_in_order() {
     // Around the staged part, the chunks and records of TLS, and the socket's buffers.
     let lengths = [0, 1, 4, 16_383, 16_384, 65_531, 65_535, 65_536, 65_537, 131_072, 1 << 20, 5_000_003];

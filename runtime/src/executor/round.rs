@@ -1,7 +1,8 @@
 //! Openings and reveals: all of a round in one message each way.
 //!
 //! A message is the packed payloads of its instructions, in order, each from a whole byte on. A direction in which
-//! nothing travels has no message.
+//! nothing travels has no message. A long message is on its way while its later parts are made, and its parts are used
+//! as they come.
 
 use std::borrow::Cow;
 
@@ -12,11 +13,14 @@ use marill_program::{Form, Instruction, Ring, Target};
 
 use super::value::Value;
 use super::{Executor, failed, not_held};
-use crate::error::{Misbehaviour, RunError};
+use crate::error::{Misbehaviour, Role, RunError};
 use crate::protocol::open;
 use crate::sharing::reveal::{Reading, reveal};
 use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
 use crate::transport::Channel;
+
+/// Rounds of fewer bytes are one call each way: they are gone before another thread would have begun.
+const FLOWS_FROM_BYTES: usize = 1 << 18;
 
 /// One instruction of a round, between sending and receiving.
 struct Pending {
@@ -31,58 +35,97 @@ struct Pending {
     receives_bytes: usize,
 }
 
+impl Pending {
+    /// This party's part of the message.
+    fn payload(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.sends_bytes);
+        if self.sends_bytes > 0 {
+            pack(&self.own, self.width, &mut payload);
+        }
+        payload
+    }
+}
+
 impl Executor<'_> {
     /// Runs the instructions `opens` together.
     pub(super) fn round(&mut self, opens: &[u32], peer: &mut Channel) -> Result<(), RunError> {
+        peer.meter_mut().set_label(opens.first().copied().unwrap_or(0));
+        let (sends, receives) = opens.iter().fold((0, 0), |(sends, receives), &at| {
+            let (more, others) = self.message_bytes(at);
+            (sends + more, receives + others)
+        });
+        if sends > 0 && receives > 0 && sends + receives >= FLOWS_FROM_BYTES {
+            let name = peer.peer();
+            peer.flow(sends, receives, |flow| {
+                let mut pending = Vec::with_capacity(opens.len());
+                for &at in opens {
+                    let one = self.contribute(at)?;
+                    flow.send(one.payload());
+                    pending.push(one);
+                }
+                pending.into_iter().try_for_each(|one| {
+                    let bytes = flow.receive(one.receives_bytes)?;
+                    self.conclude(one, &bytes, name)
+                })
+            })?;
+            peer.end_round();
+            return Ok(());
+        }
         let mut pending = Vec::with_capacity(opens.len());
         for &at in opens {
             pending.push(self.contribute(at)?);
         }
-        let mut payload = Vec::with_capacity(pending.iter().map(|p| p.sends_bytes).sum());
-        for p in pending.iter().filter(|p| p.sends_bytes > 0) {
-            pack(&p.own, p.width, &mut payload);
-        }
-        let expected_bytes = pending.iter().map(|p| p.receives_bytes).sum();
-        peer.meter_mut().set_label(opens.first().copied().unwrap_or(0));
-        let received = match (payload.is_empty(), expected_bytes) {
+        let payload = pending.iter().map(Pending::payload).collect::<Vec<_>>().concat();
+        let received = match (payload.is_empty(), receives) {
             (true, 0) => Vec::new(),
-            (true, _) => peer.recv(expected_bytes)?,
+            (true, _) => peer.recv(receives)?,
             (false, 0) => {
                 peer.send(&payload)?;
                 Vec::new()
             }
-            (false, _) => peer.exchange(&payload, expected_bytes)?,
+            (false, _) => peer.exchange(&payload, receives)?,
         };
         peer.end_round();
         let mut rest = received.as_slice();
-        for p in pending {
-            let (bytes, later) = rest.split_at(p.receives_bytes);
+        for one in pending {
+            let (bytes, later) = rest.split_at(one.receives_bytes);
             rest = later;
-            let peers = match p.receives_bytes {
-                0 => None,
-                _ => Some(unpack(bytes, p.width, p.own.len()).ok_or_else(|| RunError::PeerMisbehaved {
-                    peer: peer.peer(),
-                    reason: Misbehaviour::Malformed {
-                        what: "opening",
-                        found: format!("set padding bits at instruction {}", p.at),
-                    },
-                })?),
-            };
-            let at = p.at as usize;
-            let value = self.finish(p, peers)?;
-            self.values[at] = Some(value);
+            self.conclude(one, bytes, peer.peer())?;
         }
+        Ok(())
+    }
+
+    /// What this party sends and receives of an instruction.
+    fn message_bytes(&self, at: u32) -> (usize, usize) {
+        let (to_server, to_client) = message_bytes(self.program, at as usize);
+        match self.party {
+            Party::Client => (to_server as usize, to_client as usize),
+            Party::Server => (to_client as usize, to_server as usize),
+        }
+    }
+
+    /// Takes the peer's part of an instruction's message.
+    fn conclude(&mut self, p: Pending, bytes: &[u8], peer: Role) -> Result<(), RunError> {
+        let peers = match p.receives_bytes {
+            0 => None,
+            _ => Some(unpack(bytes, p.width, p.own.len()).ok_or_else(|| RunError::PeerMisbehaved {
+                peer,
+                reason: Misbehaviour::Malformed {
+                    what: "opening",
+                    found: format!("set padding bits at instruction {}", p.at),
+                },
+            })?),
+        };
+        let at = p.at as usize;
+        let value = self.finish(p, peers)?;
+        self.values[at] = Some(value);
         Ok(())
     }
 
     fn contribute(&mut self, at: u32) -> Result<Pending, RunError> {
         let (program, party) = (self.program, self.party);
         let (len, to) = (program.ty(at).len(), self.target(at));
-        let (to_server, to_client) = message_bytes(program, at as usize);
-        let (sends, receives) = match party {
-            Party::Client => (to_server, to_client),
-            Party::Server => (to_client, to_server),
-        };
+        let (sends_bytes, receives_bytes) = self.message_bytes(at);
         let peer_receives = match party {
             Party::Client => to.includes_server(),
             Party::Server => to.includes_client(),
@@ -105,7 +148,6 @@ impl Executor<'_> {
             }
             _ => return Err(not_held(at, "an opening")),
         };
-        let (sends_bytes, receives_bytes) = (sends as usize, receives as usize);
         debug_assert!([0, packed_len(len, width)].contains(&sends_bytes));
         Ok(Pending { at, own, own_mask, width, sends_bytes, receives_bytes })
     }

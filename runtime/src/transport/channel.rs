@@ -27,7 +27,7 @@ pub struct Channel {
     staging: Vec<u8>,
 }
 
-enum Failure {
+pub(super) enum Failure {
     Io(io::Error),
     Peer(Misbehaviour),
 }
@@ -39,7 +39,7 @@ impl From<io::Error> for Failure {
 }
 
 #[derive(Clone, Copy)]
-enum Direction {
+pub(super) enum Direction {
     Send,
     Receive,
 }
@@ -207,7 +207,7 @@ impl Channel {
         rest
     }
 
-    fn action(&self, direction: Direction, bytes: usize) -> Action {
+    pub(super) fn action(&self, direction: Direction, bytes: usize) -> Action {
         let (bytes, phase, round) = (bytes as u64, self.meter.phase(), self.meter.round());
         match direction {
             Direction::Send => Action::Send { bytes, phase, round },
@@ -220,7 +220,7 @@ impl Channel {
         RunError::Transport { me, peer, action, source: TransportFault::AlreadyFailed }
     }
 
-    fn fail(&mut self, action: Action, failure: Failure) -> RunError {
+    pub(super) fn fail(&mut self, action: Action, failure: Failure) -> RunError {
         if let Some(wire) = self.wire.take() {
             (wire.hang_up)();
         }
@@ -250,11 +250,11 @@ pub(super) fn fault_of(error: io::Error, idle: Duration) -> TransportFault {
     }
 }
 
-fn frame_bytes(payload_bytes: usize) -> u64 {
+pub(super) fn frame_bytes(payload_bytes: usize) -> u64 {
     (HEADER_BYTES + payload_bytes) as u64
 }
 
-fn check_length(payload_bytes: usize) -> Result<(), RunError> {
+pub(super) fn check_length(payload_bytes: usize) -> Result<(), RunError> {
     let needed_bytes = payload_bytes as u64;
     if needed_bytes > LIMIT_BYTES {
         return Err(RunError::Exhausted { what: "message", needed_bytes, limit_bytes: LIMIT_BYTES });
@@ -262,7 +262,7 @@ fn check_length(payload_bytes: usize) -> Result<(), RunError> {
     Ok(())
 }
 
-fn read_header(incoming: &mut dyn Incoming) -> Result<u64, Failure> {
+pub(super) fn read_header(incoming: &mut dyn Incoming) -> Result<u64, Failure> {
     let mut header = [0; HEADER_BYTES];
     incoming.read_exact(&mut header)?;
     Ok(u32::from_le_bytes(header).into())

@@ -19,6 +19,7 @@
 //! can slow a run down as much as one that computes slowly.
 
 mod channel;
+mod flow;
 mod identity;
 mod lanes;
 mod memory;
@@ -31,6 +32,7 @@ mod wire;
 use std::time::Duration;
 
 pub use channel::Channel;
+pub use flow::Flow;
 pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE, PeerCertificate};
 pub use lanes::Lanes;
 pub use marill_program::Network;

@@ -359,15 +359,19 @@ const EXPONENTIAL_LOW: i64 = -14;
 impl Lowering<'_> {
     /// `e^x` for x below 2 and at least `2 - 2^integer_bits`.
     pub(super) fn small_exponential(&mut self, x: Id, integer_bits: u32, result_frac: u32) -> Result<Id> {
-        const BOUND: f64 = 8.0;
         let frac = self.builder.frac(x);
-        if self.cost.suite == Suite::Dealer {
-            let opened = self.builder.open(x, Target::Both);
-            let value = self.builder.table(exponential_table(opened, frac, integer_bits, 2), BOUND);
-            return Ok(self.builder.at_frac(value, result_frac));
-        }
         // A signed ring, most of whose upper half is never used.
         let integer_bits = integer_bits + 1;
+        if self.cost.suite == Suite::Dealer {
+            const BELOW: f64 = 2.0;
+            let below = self.scalar(BELOW as f32, frac);
+            let x = self.builder.sub(x, below)?;
+            self.builder.set_bound(x, 2f64.powi(integer_bits as i32 - 1));
+            let opened = self.builder.open(x, Target::Both);
+            self.builder.require_width(opened, frac + integer_bits);
+            let value = self.builder.table(steep_table(opened, frac, integer_bits, BELOW), BELOW.exp());
+            return Ok(self.builder.at_frac(value, result_frac));
+        }
         self.builder.set_bound(x, 2f64.powi(integer_bits as i32 - 1));
         let opened = self.builder.open(x, Target::Both);
         self.builder.require_width(opened, frac + integer_bits);
@@ -394,10 +398,34 @@ impl Lowering<'_> {
     }
 }
 
+/// Fraction bits of an exponential's two factors: the entries, which are at least `1/e`, and what multiplies them.
+const EXPONENTIAL_ENTRY_FRAC: u32 = 14;
+const EXPONENTIAL_POWER_FRAC: u32 = 15;
+
+/// A table of `e^(x + shift)` for x below 0, over a ring of `integer_bits` integer bits whose lowest piece is not used. Long
+/// pieces make few entries, with more bits for what is small at their end.
+fn steep_table(opened: Id, frac: u32, integer_bits: u32, shift: f64) -> Table {
+    let exponent_log2 = integer_bits.saturating_sub(3).min(4);
+    let (length, index_bits) = (f64::from(1 << exponent_log2), integer_bits - exponent_log2);
+    let pieces = 1u32 << index_bits;
+    let start = |p: u32| if p == 0 { 0.0 } else { (f64::from(p) - f64::from(pieces)) * length };
+    let more = (length - 1.0) * std::f64::consts::LOG2_E;
+    Table {
+        arg: opened,
+        low_bits: frac + exponent_log2,
+        index_bits,
+        basis: Basis::Exponential as i32,
+        degree: 0,
+        coefficients: (0..pieces).map(|p| (start(p) + shift).exp()).collect(),
+        entry_frac: EXPONENTIAL_ENTRY_FRAC + more.ceil() as u32,
+        power_frac: EXPONENTIAL_POWER_FRAC,
+        width: 0,
+        exponent_log2,
+    }
+}
+
 /// A table of `e^x` over a ring of `index_bits` integer bits, of which the lowest `positive` pieces are x >= 0.
 fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> Table {
-    const ENTRY_FRAC: u32 = 14;
-    const POWER_FRAC: u32 = 15;
     let pieces = 1u32 << index_bits;
     let exponent = |p: u32| if p < positive { f64::from(p) } else { f64::from(p) - f64::from(pieces) };
     Table {
@@ -407,9 +435,10 @@ fn exponential_table(opened: Id, frac: u32, index_bits: u32, positive: u32) -> T
         basis: Basis::Exponential as i32,
         degree: 0,
         coefficients: (0..pieces).map(|p| exponent(p).exp()).collect(),
-        entry_frac: ENTRY_FRAC,
-        power_frac: POWER_FRAC,
+        entry_frac: EXPONENTIAL_ENTRY_FRAC,
+        power_frac: EXPONENTIAL_POWER_FRAC,
         width: 0,
+        exponent_log2: 0,
     }
 }
 

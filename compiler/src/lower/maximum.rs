@@ -265,6 +265,7 @@ fn integers(opened: Id, index_bits: u32, of: impl Fn(i64) -> f64) -> Table {
         entry_frac: 0,
         power_frac: 0,
         width: 0,
+        exponent_log2: 0,
     }
 }
 

@@ -159,6 +159,7 @@ impl Lowering<'_> {
             entry_frac: POSITION_FRAC,
             power_frac: result_frac + 2,
             width: 0,
+            exponent_log2: 0,
         };
         let value = self.builder.table(table, bound);
         self.builder.at_frac(value, result_frac)

@@ -53,7 +53,7 @@ pub enum Kind {
     SquareSum(Factor),
     /// Per element, per piece `j`, per power `e` up to the degree: with `r' = r mod 2^(low_bits + index_bits)` and
     /// `t = (r' mod 2^low_bits) / 2^low_bits`, `round(2^entry_frac t^e)` (1 for `e` = 0) where `j = r' >> low_bits`, else 0;
-    /// with the exponential basis `round(2^entry_frac e^-t)`. The functions' coefficients are not in it.
+    /// with the exponential basis `round(2^entry_frac e^-(2^exponent_log2 t))`. The functions' coefficients are not in it.
     TableEntries,
     /// Per element: `round(2^entry_frac * cos(j w r))` for j = 1 ..= terms, then `sin`.
     Trigonometric,

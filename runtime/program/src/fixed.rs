@@ -67,6 +67,11 @@ pub fn exp(t: f64) -> f64 {
     sum
 }
 
+/// `e^(2^power_log2 t)` for |t| <= 1.
+pub fn exp_power(t: f64, power_log2: u32) -> f64 {
+    (0..power_log2).fold(exp(t), |power, _| power * power)
+}
+
 /// `(cos, sin)` of `2 pi * numerator / 2^bits`, `bits` at most 32.
 pub fn cos_sin(numerator: u64, bits: u32) -> (f64, f64) {
     let turn = numerator & mask(bits);
@@ -100,6 +105,11 @@ impl Circle {
         let table =
             (2..=TABLE_BITS).contains(&bits).then(|| TABLES[bits as usize].get_or_init(make).as_slice());
         Circle { bits, table }
+    }
+
+    /// `e^(2^power_log2 t)` for |t| <= 1.
+    pub fn exp_power(t: f64, power_log2: u32) -> f64 {
+        (0..power_log2).fold(exp(t), |power, _| power * power)
     }
 
     /// `(cos, sin)` of `2 pi * numerator / 2^bits`.
@@ -149,6 +159,10 @@ mod tests {
         for n in -100..=100 {
             let t = f64::from(n) / 100.0;
             assert!((exp(t) - t.exp()).abs() < 1e-15 * 4.0);
+            for log2 in 0..=4 {
+                let expected = (t * f64::from(1 << log2)).exp();
+                assert!((exp_power(t, log2) / expected - 1.0).abs() < 1e-14);
+            }
         }
     }
 

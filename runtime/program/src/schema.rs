@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -333,7 +333,7 @@ pub struct Lift {
 pub enum Basis {
     /// `1, t, t^2, ..., t^degree`, `t` in [0, 1) across one piece.
     Monomials = 0,
-    /// `e^t` alone.
+    /// `e^t` alone, or a power of it.
     Exponential = 1,
 }
 
@@ -341,8 +341,8 @@ pub enum Basis {
 ///
 /// The low `low_bits + index_bits` bits of `x` choose the piece `p = floor(x / 2^low_bits) mod 2^index_bits` or the
 /// next one, with `d = x / 2^low_bits - p` in (-1, 1). With [`Basis::Monomials`], the result is
-/// `sum_j coefficients[p * (degree + 1) + j] * d^j`; with [`Basis::Exponential`], `coefficients[p] * e^d`. Each
-/// piece must therefore be good on (-1, 1). Preprocessing makes one table of 2^index_bits entries for every element.
+/// `sum_j coefficients[p * (degree + 1) + j] * d^j`; with [`Basis::Exponential`],
+/// `coefficients[p] * e^(2^exponent_log2 d)`. Each piece must therefore be good on (-1, 1). Preprocessing makes one table of 2^index_bits entries for every element.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Table {
     #[prost(uint32, tag = "1")]
@@ -363,6 +363,8 @@ pub struct Table {
     pub power_frac: u32,
     #[prost(uint32, tag = "9")]
     pub width: u32,
+    #[prost(uint32, tag = "10")]
+    pub exponent_log2: u32,
 }
 
 /// A trigonometric polynomial of a `Masked` value opened to both -> `Arithmetic` with `entry_frac + power_frac`

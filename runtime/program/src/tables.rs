@@ -4,7 +4,7 @@
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
 use crate::correlation::{digit_bits, unit_words};
-use crate::fixed::{self, Circle, exp, mask, power_of_two, round_to};
+use crate::fixed::{self, Circle, exp_power, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Lines, Table};
 
 /// Splits the low bits of an opened value or mask into piece index and position within the piece.
@@ -15,7 +15,7 @@ pub fn split(value: u64, low_bits: u32, index_bits: u32) -> (usize, u64) {
 
 /// One element's secret numbers at mask `r`, appended: `2^index_bits` groups of `degree + 1`, all zeros but group `h`,
 /// the mask's piece. That is `1, t, t^2, ...` for the mask's position `t` in the piece, all but the 1 with `entry_frac`
-/// fraction bits; with the exponential basis `e^-t`.
+/// fraction bits; with the exponential basis `e^-(2^exponent_log2 t)`.
 pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
     let (high, low) = split(r, t.low_bits, t.index_bits);
     let position = low as f64 * power_of_two(-(t.low_bits as i32));
@@ -24,7 +24,7 @@ pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
     entries.resize(start + (terms << t.index_bits), 0);
     let group = &mut entries[start + high * terms..][..terms];
     if t.basis == Basis::Exponential as i32 {
-        group[0] = round_to(exp(-position), t.entry_frac);
+        group[0] = round_to(exp_power(-position, t.exponent_log2), t.entry_frac);
         return;
     }
     group[0] = 1;
@@ -38,7 +38,7 @@ pub fn table_entries(t: &Table, r: u64, entries: &mut Vec<u64>) {
 /// What multiplies one element's secret numbers at opened values.
 ///
 /// With the opened value's piece and position `u`, group `h` gets the piece's polynomial `sum_e c_e (u - t)^e` as one in
-/// `t`; with the exponential basis `c e^u`.
+/// `t`; with the exponential basis `c e^(2^exponent_log2 u)`.
 pub struct TableFactors<'t> {
     table: &'t Table,
     turned: Turned,
@@ -48,7 +48,8 @@ pub struct TableFactors<'t> {
 enum Turned {
     /// Of degree 0: the factors themselves.
     Factors(Vec<u64>),
-    /// With the exponential basis: still to be multiplied by `e^u` and rounded, to less than [`fixed::SHIFTED`].
+    /// With the exponential basis: still to be multiplied by a power of `e^u` and rounded, to less than
+    /// [`fixed::SHIFTED`].
     Exponential(Vec<f64>),
     No,
 }
@@ -61,7 +62,8 @@ impl TableFactors<'_> {
         let turned = if table.basis == Basis::Exponential as i32 {
             let scale = power_of_two(table.power_frac as i32);
             let scaled: Vec<f64> = backwards().map(|c| c * scale).collect();
-            let fits = scaled.iter().all(|c| c.abs() * exp(1.0) < fixed::SHIFTED);
+            let most = exp_power(1.0, table.exponent_log2);
+            let fits = scaled.iter().all(|c| c.abs() * most < fixed::SHIFTED);
             if fits { Turned::Exponential(scaled) } else { Turned::No }
         } else if table.degree == 0 {
             Turned::Factors(backwards().map(|c| round_to(c, table.entry_frac + table.power_frac)).collect())
@@ -80,7 +82,7 @@ impl TableFactors<'_> {
         match &self.turned {
             Turned::Factors(all) => return &all[first..][..factors.len()],
             Turned::Exponential(all) => {
-                let e = exp(u);
+                let e = exp_power(u, t.exponent_log2);
                 for (factor, c) in factors.iter_mut().zip(&all[first..]) {
                     *factor = fixed::shifted_to_integer(c * e);
                 }
@@ -95,7 +97,7 @@ impl TableFactors<'_> {
 fn each_factor(t: &Table, high: usize, u: f64, factors: &mut [u64]) {
     let (pieces, terms) = (1usize << t.index_bits, t.degree as usize + 1);
     let whole = t.entry_frac + t.power_frac;
-    let exponential = (t.basis == Basis::Exponential as i32).then(|| exp(u));
+    let exponential = (t.basis == Basis::Exponential as i32).then(|| exp_power(u, t.exponent_log2));
     for (h, factors) in factors.chunks_exact_mut(terms).enumerate() {
         let piece = (high + pieces - h) & (pieces - 1);
         let c = &t.coefficients[piece * terms..][..terms];
@@ -253,8 +255,9 @@ mod tests {
             ..Table::default()
         };
         let wide = Table { power_frac: 48, ..table(Basis::Exponential, 0) };
+        let steep = Table { exponent_log2: 4, power_frac: 12, ..table(Basis::Exponential, 0) };
         let of_degree = |degree| table(Basis::Monomials, degree);
-        for table in [of_degree(0), of_degree(2), table(Basis::Exponential, 0), wide] {
+        for table in [of_degree(0), of_degree(2), table(Basis::Exponential, 0), wide, steep] {
             let (prepared, count) = (TableFactors::new(&table), table.coefficients.len());
             let (mut scratch, mut expected) = (vec![0; count], vec![0; count]);
             for opened in (0..1 << 12).step_by(13) {

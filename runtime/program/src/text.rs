@@ -91,7 +91,11 @@ fn attributes(instruction: &Instruction) -> String {
         Instruction::Place(p) => format!(" axis={} size={}", p.axis, p.size),
         Instruction::Truncate(t) => format!(" shift={}", t.shift),
         Instruction::Table(t) => {
-            let basis = if t.basis == 0 { format!("degree={}", t.degree) } else { "exponential".to_owned() };
+            let basis = match (t.basis, t.exponent_log2) {
+                (0, _) => format!("degree={}", t.degree),
+                (_, 0) => "exponential".to_owned(),
+                (_, log2) => format!("exponential^{}", 1u64 << log2.min(63)),
+            };
             format!(" low={} index={} {basis}", t.low_bits, t.index_bits)
         }
         Instruction::Fourier(f) => format!(" period={} terms={}", f.period_bits, f.cos.len()),

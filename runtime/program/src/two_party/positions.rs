@@ -10,12 +10,14 @@ use std::cell::Cell;
 use super::gates::{Engine, Side};
 use super::planes::Plane;
 use super::sums::{Lanes, Sums, To, reduced};
-use crate::fixed::{Circle, exp, power_of_two, round_to};
+use crate::fixed::{Circle, exp_power, power_of_two, round_to};
 use crate::schema::{Basis, Fourier, Table};
 use crate::tables::split;
 
 /// Fraction bits of the numbers by which the server chooses, beyond the result's.
 const GUARD_BITS: u32 = 2;
+/// The most that a number has of them.
+const MOST_BITS: u32 = 62;
 
 /// Later waves of products.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,8 @@ pub(super) struct Moments {
     overflow: Plane,
     /// The unit vectors as integers.
     ones: Option<usize>,
-    /// Powers of the sum of both parts' positions, from the first on; or its exponential, then `e - 1` times that.
+    /// Powers of the sum of both parts' positions, from the first on; or its exponential, then that of a piece less 1
+    /// times that.
     sums: Vec<usize>,
     /// The same of the position itself.
     powers: Cell<Vec<usize>>,
@@ -72,10 +75,13 @@ impl Moments {
         let positions: Vec<f64> =
             part.iter().map(|v| split(*v, t.low_bits, t.index_bits).1 as f64 * scale).collect();
         if t.basis == Basis::Exponential as i32 {
-            let values: Vec<f64> = positions.iter().map(|u| exp(-u)).collect();
-            for factor in [1.0, exp(1.0) - 1.0] {
+            let values: Vec<f64> = positions.iter().map(|u| exp_power(-u, t.exponent_log2)).collect();
+            let piece = exp_power(1.0, t.exponent_log2);
+            // What is far too large where there is no overflow must still be good where there is one.
+            let more = if t.exponent_log2 == 0 { 0 } else { piece.log2().ceil() as u32 };
+            for (factor, more) in [(1.0, 0), (piece - 1.0, more)] {
                 let sum = sums.begin(Vec::new());
-                moments.cross(sum, &values, |v| factor * v, sums)?;
+                moments.cross(sum, &values, more, |v| factor * v, sums)?;
                 moments.sums.push(sum);
             }
             return Ok(moments);
@@ -91,14 +97,14 @@ impl Moments {
             let squares: Vec<f64> = positions.iter().map(|u| square(*u)).collect();
             match power {
                 // (a + b)^2 and (a + b)^3 without the parties' own powers.
-                2 => moments.cross(sum, &positions, |a| 2.0 * a, sums)?,
+                2 => moments.cross(sum, &positions, 0, |a| 2.0 * a, sums)?,
                 3 => {
-                    moments.cross(sum, &positions, |a| 3.0 * square(a), sums)?;
+                    moments.cross(sum, &positions, 0, |a| 3.0 * square(a), sums)?;
                     let roots: Vec<f64> = match sums.side() {
                         Side::Client => positions.clone(),
                         Side::Server => squares,
                     };
-                    moments.cross(sum, &roots, |a| 3.0 * a, sums)?;
+                    moments.cross(sum, &roots, 0, |a| 3.0 * a, sums)?;
                 }
                 _ => {}
             }
@@ -107,15 +113,17 @@ impl Moments {
         Ok(moments)
     }
 
-    /// `f(a) b` for the client's numbers a and the server's numbers b, both between 0 and 1.
+    /// `f(a) b` for the client's numbers a and the server's numbers b, both between 0 and 1; b has `more` fraction bits
+    /// than `f` of small numbers needs.
     fn cross<E: Engine>(
         &self,
         sum: usize,
         own: &[f64],
+        more: u32,
         f: impl Fn(f64) -> f64,
         sums: &mut Sums<'_, E>,
     ) -> Result<(), E::Error> {
-        let bits = self.frac + GUARD_BITS;
+        let bits = (self.frac + GUARD_BITS + more).min(MOST_BITS);
         let to = To { sum, factor: 1, width: self.width };
         let (chosen, own) = match sums.side() {
             Side::Client => (Vec::new(), own),
@@ -161,7 +169,7 @@ impl Moments {
         let minus = 1u64.wrapping_neg();
         let mut results = Vec::new();
         if self.ones.is_none() {
-            // e^-(s - c) = e^-s + c (e - 1) e^-s.
+            // e^-(s - c) = e^-s + c (e - 1) e^-s, and so with any base.
             let [value, step] = [0, 1].map(|i| sums.get(self.sums[i]).to_vec());
             let sum = sums.begin(value);
             sums.bit_times(to(sum, 1), lanes, &self.overflow, &step)?;

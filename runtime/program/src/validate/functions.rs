@@ -66,6 +66,10 @@ impl Checker {
         if degree != t.degree || degree > 3 {
             return Err(self.bounds("degree", t.degree.into(), "0 to 3, and 0 with the exponential basis"));
         }
+        if t.exponent_log2 > 4 || (t.exponent_log2 > 0 && basis != Basis::Exponential) {
+            let found = t.exponent_log2.into();
+            return Err(self.bounds("exponent", found, "0 to 4, and 0 without the exponential basis"));
+        }
         let expected = (1usize << t.index_bits) * (degree as usize + 1);
         if t.coefficients.len() != expected {
             let found = t.coefficients.len();

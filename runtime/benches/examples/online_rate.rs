@@ -74,6 +74,7 @@ fn program(tokens: usize, width: usize, hidden: usize, scores: usize) -> ValidPr
         coefficients: (0..16).map(|p| (f64::from(p) - 15.0).exp()).collect(),
         entry_frac: 16,
         power_frac: 16,
+        exponent_log2: 0,
         width: 40,
     }));
     for (name, value) in [("series", series), ("exponentials", exponentials)] {

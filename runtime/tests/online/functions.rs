@@ -49,6 +49,7 @@ fn tables_of_every_degree() {
                 coefficients: coefficients.clone(),
                 entry_frac: 16,
                 power_frac,
+                exponent_log2: 0,
                 width: 44,
             }));
             b.show("out", result);
@@ -78,29 +79,33 @@ fn tables_of_every_degree() {
 
 #[test]
 fn exponential_tables() {
-    // e^(x - 8) for x in [0, 8): pieces of length 1.
     let mut random = Random(22);
-    let x = random.reals(COUNT, 0.0, 7.0, 12);
-    let mut b = Builder::new();
-    let value = masked(&mut b, COUNT, 16, 12);
-    let coefficients: Vec<f64> = (0..8).map(|p| (f64::from(p) - 8.0).exp()).collect();
-    let result = b.push(Instruction::Table(Table {
-        arg: value,
-        low_bits: 12,
-        index_bits: 3,
-        basis: Basis::Exponential as i32,
-        degree: 0,
-        coefficients,
-        entry_frac: 18,
-        power_frac: 18,
-        width: 44,
-    }));
-    b.show("out", result);
-    let found = out(&b.finish(), &client(&x));
-    for (x, found) in x.iter().zip(&found) {
-        let expected = (f64::from(*x) - 8.0).exp();
-        // The last piece's next one begins again at e^-8, which validation leaves to the caller's range.
-        assert!((found - expected).abs() < 3e-5 || *x >= 7.0, "e^({x} - 8) = {found}, not {expected}");
+    for (exponent_log2, entry_frac, power_frac) in [(0, 18, 18), (2, 20, 15), (4, 36, 15)] {
+        // e^(x - 7 length) for x in [0, 7 length): pieces of that length.
+        let length = f64::from(1 << exponent_log2);
+        let x = random.reals(COUNT, 0.0, 7.0 * length, 12);
+        let mut b = Builder::new();
+        let value = masked(&mut b, COUNT, 20, 12);
+        let coefficients: Vec<f64> = (0..8).map(|p| ((f64::from(p) - 7.0) * length).exp()).collect();
+        let result = b.push(Instruction::Table(Table {
+            arg: value,
+            low_bits: 12 + exponent_log2,
+            index_bits: 3,
+            basis: Basis::Exponential as i32,
+            degree: 0,
+            coefficients,
+            entry_frac,
+            power_frac,
+            exponent_log2,
+            width: entry_frac + power_frac + 3,
+        }));
+        b.show("out", result);
+        let found = out(&b.finish(), &client(&x));
+        for (x, found) in x.iter().zip(&found) {
+            let expected = (f64::from(*x) - 7.0 * length).exp();
+            let error = (found - expected).abs();
+            assert!(error < 3e-5 + 3e-4 * expected, "e^({x} - 7 {length}) = {found}, not {expected}");
+        }
     }
 }
 

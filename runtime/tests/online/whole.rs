@@ -127,6 +127,7 @@ fn many() -> (ValidProgram, Data, Vec<i64>) {
         coefficients: (0..64).map(f64::from).collect(),
         entry_frac: 0,
         power_frac: 0,
+        exponent_log2: 0,
         width: 9,
     }));
     let digits = b.push(Instruction::Digits(Digits {

@@ -54,6 +54,7 @@ pub fn everything() -> Builder {
         coefficients: vec![0.5; 8],
         entry_frac: 10,
         power_frac: 10,
+        exponent_log2: 0,
         width: 40,
     }));
     let under_mask = under_mask(&mut b, masked);

@@ -417,7 +417,7 @@ fn steep_table(opened: Id, frac: u32, integer_bits: u32, shift: f64) -> Table {
         basis: Basis::Exponential as i32,
         degree: 0,
         coefficients: (0..pieces).map(|p| (start(p) + shift).exp()).collect(),
-        entry_frac: EXPONENTIAL_ENTRY_FRAC + more.ceil() as u32,
+        entry_frac: EXPONENTIAL_ENTRY_FRAC + more as u32,
         power_frac: EXPONENTIAL_POWER_FRAC,
         width: 0,
         exponent_log2,

@@ -163,8 +163,11 @@ impl Lowering<'_> {
         let rows = packing.full / packing.keys;
         let dense = Op::Reshape { shape: vec![packing.batch, rows, packing.keys] };
         let masked = self.builder.open(e, Target::Both);
-        // The sum needs more bits than the product, which only its own terms' lifts should pay for.
-        let each = self.builder.lift(masked);
+        // Two parties alone have carries of this mask made anyway, for the product; the sum needs no others.
+        let each = match self.cost.suite {
+            Suite::Dealer => e,
+            Suite::TwoParty => self.builder.lift(masked),
+        };
         let unpacked = self.unpack(each, packing)?;
         let unpacked = self.builder.movement(&dense, &[unpacked])?;
         let sum = self.builder.sum(unpacked, 2);

@@ -36,13 +36,13 @@ const LONGEST_WINDOW: usize = (1 << 24) - 1;
 
 /// The lanes of a connection.
 pub struct Lanes {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     reader: Option<JoinHandle<Option<Box<dyn Incoming>>>>,
     writer: Option<JoinHandle<Option<Box<dyn Outgoing>>>>,
     peer: Role,
 }
 
-struct Shared {
+struct Hub {
     state: Mutex<State>,
     /// There may be something for the writer.
     to_write: Condvar,
@@ -115,7 +115,7 @@ impl Lanes {
             Lane { window, inbox: VecDeque::new(), owed: 0, outbox: VecDeque::new(), credit: window }
         };
         let Wire { outgoing, incoming, hang_up } = wire;
-        let shared = Arc::new(Shared {
+        let hub = Arc::new(Hub {
             state: Mutex::new(State {
                 lanes: windows.iter().map(lane).collect(),
                 heard: Instant::now(),
@@ -128,26 +128,26 @@ impl Lanes {
             hang_up,
             idle,
         });
-        let (of_reader, of_writer) = (Arc::clone(&shared), Arc::clone(&shared));
+        let (of_reader, of_writer) = (Arc::clone(&hub), Arc::clone(&hub));
         let reader = thread::spawn(move || of_reader.read(incoming));
         let writer = thread::spawn(move || of_writer.write(outgoing));
         let end = |lane: usize| {
-            let stop = Arc::clone(&shared);
+            let stop = Arc::clone(&hub);
             let wire = Wire {
-                outgoing: Box::new(LaneOutgoing { shared: Arc::clone(&shared), lane }),
-                incoming: Box::new(LaneIncoming { shared: Arc::clone(&shared), lane }),
+                outgoing: Box::new(LaneOutgoing { hub: Arc::clone(&hub), lane }),
+                incoming: Box::new(LaneIncoming { hub: Arc::clone(&hub), lane }),
                 hang_up: Box::new(move || stop.fail(Fault::Io(ErrorKind::ConnectionAborted, String::new()))),
             };
             Channel::new(channel.ends(), wire, idle)
         };
         let channels = (0..windows.len()).map(end).collect();
-        Ok((Lanes { shared, reader: Some(reader), writer: Some(writer), peer }, channels))
+        Ok((Lanes { hub, reader: Some(reader), writer: Some(writer), peer }, channels))
     }
 
     /// What ends all work on the lanes at once, for a party that has met an error elsewhere.
     pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
-        let shared = Arc::clone(&self.shared);
-        move || shared.fail(Fault::Io(ErrorKind::ConnectionAborted, String::new()))
+        let hub = Arc::clone(&self.hub);
+        move || hub.fail(Fault::Io(ErrorKind::ConnectionAborted, String::new()))
     }
 
     /// Sends what is left, waits until the peer has closed its ends too, and makes `channel` whole again, with the
@@ -157,19 +157,19 @@ impl Lanes {
     /// `Transport`; `PeerMisbehaved` for frames that are none and for bytes that nobody has asked for.
     pub fn close(mut self, channel: &mut Channel, lanes: Vec<Channel>) -> Result<(), RunError> {
         lanes.iter().for_each(|lane| channel.meter_mut().absorb(lane.meter()));
-        self.shared.state().ending = Some(Instant::now());
-        self.shared.to_write.notify_one();
+        self.hub.state().ending = Some(Instant::now());
+        self.hub.to_write.notify_one();
         let outgoing = self.writer.take().and_then(|writer| writer.join().ok().flatten());
         let incoming = self.reader.take().and_then(|reader| reader.join().ok().flatten());
         let peer = self.peer;
-        let mut state = self.shared.state();
+        let mut state = self.hub.state();
         if state.lanes.iter().any(|lane| !lane.inbox.is_empty()) && state.fault.is_none() {
             state.fault = Some(Fault::Peer("bytes behind the last message".to_owned()));
         }
         match (outgoing, incoming, &state.fault) {
             (Some(outgoing), Some(incoming), None) => {
-                let shared = Arc::clone(&self.shared);
-                channel.attach(Wire { outgoing, incoming, hang_up: Box::new(move || (shared.hang_up)()) });
+                let hub = Arc::clone(&self.hub);
+                channel.attach(Wire { outgoing, incoming, hang_up: Box::new(move || (hub.hang_up)()) });
                 Ok(())
             }
             (_, _, Some(Fault::Peer(found))) => {
@@ -184,7 +184,7 @@ impl Lanes {
 
     /// What the peer did that no peer does, where that is what has ended the lanes.
     pub fn misbehaviour(&self) -> Option<RunError> {
-        match &self.shared.state().fault {
+        match &self.hub.state().fault {
             Some(Fault::Peer(found)) => {
                 Some(RunError::PeerMisbehaved { peer: self.peer, reason: malformed(found.clone()) })
             }
@@ -197,7 +197,7 @@ impl Drop for Lanes {
     /// Lanes that were not closed are over.
     fn drop(&mut self) {
         if self.writer.is_some() {
-            self.shared.fail(Fault::Io(ErrorKind::ConnectionAborted, String::new()));
+            self.hub.fail(Fault::Io(ErrorKind::ConnectionAborted, String::new()));
         }
     }
 }
@@ -206,7 +206,7 @@ fn malformed(found: String) -> Misbehaviour {
     Misbehaviour::Malformed { what: "stream of several channels", found }
 }
 
-impl Shared {
+impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -373,13 +373,13 @@ fn take(queue: &mut VecDeque<u8>, count: usize, mut to: impl FnMut(&[u8])) {
 }
 
 struct LaneOutgoing {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     lane: usize,
 }
 
 impl Outgoing for LaneOutgoing {
     fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.shared.state();
+        let mut state = self.hub.state();
         if let Some(fault) = &state.fault {
             return Err(fault.error());
         }
@@ -389,7 +389,7 @@ impl Outgoing for LaneOutgoing {
         lane.credit -= taken;
         drop(state);
         if taken > 0 {
-            self.shared.to_write.notify_one();
+            self.hub.to_write.notify_one();
         }
         Ok(taken)
     }
@@ -405,23 +405,23 @@ impl Outgoing for LaneOutgoing {
             if taken > 0 {
                 since = Instant::now();
             }
-            let state = self.shared.state();
+            let state = self.hub.state();
             if state.lanes[self.lane].credit == 0 {
-                drop(self.shared.wait(self.lane, state, since)?);
+                drop(self.hub.wait(self.lane, state, since)?);
             }
         }
     }
 }
 
 struct LaneIncoming {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     lane: usize,
 }
 
 impl Incoming for LaneIncoming {
     fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         let (mut filled, mut since) = (0, Instant::now());
-        let mut state = self.shared.state();
+        let mut state = self.hub.state();
         loop {
             let lane = &mut state.lanes[self.lane];
             let count = lane.inbox.len().min(buffer.len() - filled);
@@ -433,7 +433,7 @@ impl Incoming for LaneIncoming {
                 lane.owed += count;
                 since = Instant::now();
                 if lane.owes() {
-                    self.shared.to_write.notify_one();
+                    self.hub.to_write.notify_one();
                 }
             }
             if filled == buffer.len() {
@@ -442,7 +442,7 @@ impl Incoming for LaneIncoming {
             if state.ended {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            state = self.shared.wait(self.lane, state, since)?;
+            state = self.hub.wait(self.lane, state, since)?;
         }
     }
 }

@@ -357,19 +357,24 @@ const EXPONENTIAL_RANGE_LOG2: i32 = 4;
 const EXPONENTIAL_LOW: i64 = -14;
 
 impl Lowering<'_> {
-    /// `e^x` for x below 2 and at least `2 - 2^integer_bits`.
-    pub(super) fn small_exponential(&mut self, x: Id, integer_bits: u32, result_frac: u32) -> Result<Id> {
+    /// `e^x` for x below `below` and at least `2 - 2^integer_bits`.
+    pub(super) fn small_exponential(
+        &mut self,
+        x: Id,
+        below: f64,
+        integer_bits: u32,
+        result_frac: u32,
+    ) -> Result<Id> {
         let frac = self.builder.frac(x);
         // A signed ring, most of whose upper half is never used.
         let integer_bits = integer_bits + 1;
         if self.cost.suite == Suite::Dealer {
-            const BELOW: f64 = 2.0;
-            let below = self.scalar(BELOW as f32, frac);
-            let x = self.builder.sub(x, below)?;
+            let shift = self.scalar(below as f32, frac);
+            let x = self.builder.sub(x, shift)?;
             self.builder.set_bound(x, 2f64.powi(integer_bits as i32 - 1));
             let opened = self.builder.open(x, Target::Both);
             self.builder.require_width(opened, frac + integer_bits);
-            let value = self.builder.table(steep_table(opened, frac, integer_bits, BELOW), BELOW.exp());
+            let value = self.builder.table(steep_table(opened, frac, integer_bits, below), below.exp());
             return Ok(self.builder.at_frac(value, result_frac));
         }
         self.builder.set_bound(x, 2f64.powi(integer_bits as i32 - 1));
@@ -379,7 +384,7 @@ impl Lowering<'_> {
         let scale = |x: f64| x.exp().max(1.0);
         let pieces = Pieces::new(&f64::exp, range, -(frac as i32), EXPONENTIAL_ERROR, scale);
         let value =
-            self.pieced(opened, Operand::Wide, &pieces.selected(EXPONENTIAL_LOW as f64, 2.0), result_frac)?;
+            self.pieced(opened, Operand::Wide, &pieces.selected(EXPONENTIAL_LOW as f64, below), result_frac)?;
         // What is a little below the span, or just inside, is next to nothing: the test may be coarse.
         let digits = Digits {
             arg: opened,

@@ -19,12 +19,35 @@ const MASKED: f32 = -1e4;
 /// Probabilities reach 1, and carries take them a little beyond; a bound is never reached.
 pub(super) const PROBABILITY_BOUND: f64 = 1.01;
 
-/// `e^(s - max)` stays below: the maximum is found to within 1.
-const EXPONENTIAL_BOUND: f64 = 4.0;
+/// How close the maximum that softmax subtracts is to a row's largest score.
+struct Coarse {
+    /// To within `2^unit_log2`, above or below.
+    unit_log2: u32,
+    /// Differences from it are below this.
+    below: f64,
+    /// Their exponentials are.
+    bound: f64,
+    /// The largest one's is at least this power of 2.
+    sum_log2_min: i32,
+}
+
+impl Coarse {
+    /// A dealer's look-ups take half the entries in units of 2; two parties' exponential is made of pieces, which should
+    /// be few.
+    fn of(suite: Suite) -> Coarse {
+        match suite {
+            Suite::Dealer => Coarse { unit_log2: 1, below: 4.0, bound: 12.0, sum_log2_min: -3 },
+            Suite::TwoParty => Coarse { unit_log2: 0, below: 2.0, bound: 4.0, sum_log2_min: -2 },
+        }
+    }
+}
 
 /// Relative precision of a row's inverse sum, in bits, and its relative error in straight pieces: as good as what it sums.
 const SUM_BITS: i32 = 11;
 const SUM_ERROR: f64 = 1.0 / 8192.0;
+
+/// A table of steep exponentials has 34 bits more than what comes of it.
+const MOST_SUM_BITS: u32 = 30;
 
 /// Groups of rows of similar lengths.
 const ROW_GROUPS: usize = 16;
@@ -149,39 +172,44 @@ impl Lowering<'_> {
     fn packed_softmax(&mut self, s: Id, packing: &Packing) -> Result<Id> {
         let p = self.precision;
         let frac = p.attention_frac;
-        let coarse = self.builder.at_frac(s, 0);
-        let largest = self.row_maxima(coarse, packing)?;
+        let Coarse { unit_log2, below, bound, sum_log2_min } = Coarse::of(self.cost.suite);
+        let units = if unit_log2 == 0 { s } else { self.builder.scale(s, 1, unit_log2) };
+        let coarse = self.builder.at_frac(units, 0);
+        let largest = self.row_maxima(coarse, p.score_bits - unit_log2, packing)?;
+        let largest = if unit_log2 == 0 { largest } else { self.builder.scale(largest, 1 << unit_log2, 0) };
         let row_of = row_of_each(packing);
         let largest = self.take(largest, &row_of)?;
         let largest = self.builder.at_frac(largest, frac);
 
         let x = self.builder.at_frac(s, frac);
         let x = self.builder.sub(x, largest)?;
-        let e = self.small_exponential(x, p.score_bits - 1, p.probability_frac)?;
-        self.builder.set_bound(e, EXPONENTIAL_BOUND);
+        let e = self.small_exponential(x, below, p.score_bits - 1, p.probability_frac)?;
+        self.builder.set_bound(e, bound);
 
         let rows = packing.full / packing.keys;
         let dense = Op::Reshape { shape: vec![packing.batch, rows, packing.keys] };
         let masked = self.builder.open(e, Target::Both);
         // Two parties alone have carries of this mask made anyway, for the product; the sum needs no others.
+        let is_wide = signed_bits(packing.keys as f64 * bound, p.probability_frac) > MOST_SUM_BITS;
         let each = match self.cost.suite {
-            Suite::Dealer => e,
-            Suite::TwoParty => self.builder.lift(masked),
+            Suite::Dealer if !is_wide => e,
+            _ => self.builder.lift(masked),
         };
         let unpacked = self.unpack(each, packing)?;
         let unpacked = self.builder.movement(&dense, &[unpacked])?;
         let sum = self.builder.sum(unpacked, 2);
         let sum = self.builder.movement(&Op::Reshape { shape: vec![packing.batch, rows] }, &[sum])?;
-        let log2_max = (packing.keys as f64 * 3.0).log2().ceil() as i32;
+        let log2_max = (packing.keys as f64 * bound * 0.75).log2().ceil() as i32;
         let domain = match self.cost.suite {
-            Suite::Dealer => Domain::new(-2, log2_max),
+            Suite::Dealer => Domain::new(sum_log2_min, log2_max),
             Suite::TwoParty => {
-                Domain { log2_min: -2, log2_max, relative_bits: SUM_BITS, pieces_error: SUM_ERROR }
+                let log2_min = sum_log2_min;
+                Domain { log2_min, log2_max, relative_bits: SUM_BITS, pieces_error: SUM_ERROR }
             }
         };
         let inverse = self.positive(sum, &domain, |y| 1.0 / y)?;
         let factor = self.builder.open(inverse, Target::Both);
-        let operand = Operand::Narrow(signed_bits(EXPONENTIAL_BOUND, p.probability_frac));
+        let operand = Operand::Narrow(signed_bits(bound, p.probability_frac));
         let product = match self.cost.suite {
             Suite::Dealer => {
                 let rows_of_kept: Vec<usize> = packing.kept.iter().map(|&at| at / packing.keys).collect();

@@ -1,4 +1,4 @@
-//! The largest score of every row, to within 1: what softmax subtracts. Two ways, of which the network decides.
+//! The largest score of every row, to within a unit: what softmax subtracts. Two ways, of which the network decides.
 //!
 //! A tournament plays scores off in pairs, in a small ring where one look-up is the whole comparison: level by level,
 //! each of which waits for the one before. Counting takes as many rounds however long rows are: every score becomes a
@@ -132,22 +132,22 @@ fn compares(scores: usize, bits: u32, network: Network) -> bool {
 }
 
 impl Lowering<'_> {
-    /// The largest of each row of scores: `[batch, kept]` without fraction bits -> `[batch, rows]`, at any width.
-    pub(super) fn row_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
+    /// The largest of each row of scores, whose differences have `bits` bits: `[batch, kept]` without fraction bits ->
+    /// `[batch, rows]`, at any width.
+    pub(super) fn row_maxima(&mut self, coarse: Id, bits: u32, packing: &Packing) -> Result<Id> {
         let sizes = Sizes {
             scores: packing.batch * packing.kept.len(),
             rows: packing.batch * packing.rows.len(),
             keys: packing.rows.iter().map(Vec::len).max().unwrap_or(0),
-            bits: self.precision.score_bits,
+            bits,
         };
         if sizes.counts(self.cost.suite, self.cost.network) {
             return self.counted_maxima(coarse, packing, sizes);
         }
-        self.played_maxima(coarse, packing)
+        self.played_maxima(coarse, bits, packing)
     }
 
-    fn played_maxima(&mut self, coarse: Id, packing: &Packing) -> Result<Id> {
-        let index_bits = self.precision.score_bits;
+    fn played_maxima(&mut self, coarse: Id, index_bits: u32, packing: &Packing) -> Result<Id> {
         let bound = 2f64.powi(index_bits as i32 - 2) - 1.0;
         let largest = self.tournament(coarse, packing.rows.clone(), &mut |this, a, b| {
             let difference = this.builder.sub(a, b)?;

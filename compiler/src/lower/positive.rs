@@ -21,7 +21,8 @@ const BORDER_BITS: i32 = 7;
 /// Octaves of a region with a table of cubics, and of one in straight pieces.
 const CUBIC_OCTAVES: i32 = 3;
 const PIECED_OCTAVES: i32 = 2;
-/// Pieces of a region's table, as a power of two; the table spans twice the region's upper border.
+/// Pieces of the lowest region's table, as a power of two; the table spans twice the region's upper border. Those of the
+/// others span it once: their lowest pieces, which belong to a lower region, go on above it.
 const INDEX_BITS: u32 = 7;
 const POSITION_FRAC: u32 = 14;
 /// Relative precision of results, in bits, and relative error of straight pieces, unless a domain says otherwise.
@@ -96,7 +97,10 @@ impl Lowering<'_> {
         }
         tops.push(domain.log2_max);
         let region = |&top: &i32| match self.cost.suite {
-            Suite::Dealer => Ok(self.cubics(opened, top, (low / 2.0, bound), result_frac, &f)),
+            Suite::Dealer => {
+                let is_lowest = top == tops[0];
+                Ok(self.cubics(opened, (top, is_lowest), (low / 2.0, bound), result_frac, &f))
+            }
             Suite::TwoParty => self.region_pieces(opened, (top, domain), result_frac, &f),
         };
         let regions: Vec<Id> = tops.iter().map(region).collect::<Result<_>>()?;
@@ -136,26 +140,31 @@ impl Lowering<'_> {
         Ok(result)
     }
 
-    /// Cubics on a table from 0 to twice the border `2^top`; below `floor` they are level.
+    /// Cubics on a table from 0 to twice the border `2^top`, or to a little above it; below `floor` they are level.
     fn cubics(
         &mut self,
         opened: Id,
-        top: i32,
+        (top, is_lowest): (i32, bool),
         (floor, bound): (f64, f64),
         result_frac: u32,
         f: &impl Fn(f64) -> f64,
     ) -> Id {
         let frac = self.builder.frac(opened) as i32;
+        // A table of single units has room above the border.
+        let goes_on = !is_lowest && top + 1 + frac > INDEX_BITS as i32;
+        let index_bits = if is_lowest { INDEX_BITS } else { INDEX_BITS - 1 };
         let low_bits = (top + 1 + frac - INDEX_BITS as i32).max(0) as u32;
         let width = 2f64.powi(low_bits as i32 - frac);
-        let piece = |p: u32| cubic(|v| f(v.max(floor)), f64::from(p) * width, width);
+        // The border's own piece, and what may be taken as the one behind it.
+        let start = |p: u32| f64::from(if goes_on && p < 2 { p + (1 << index_bits) } else { p }) * width;
+        let piece = |p: u32| cubic(|v| f(v.max(floor)), start(p), width);
         let table = Table {
             arg: opened,
             low_bits,
-            index_bits: INDEX_BITS,
+            index_bits,
             basis: Basis::Monomials as i32,
             degree: 3,
-            coefficients: (0..1 << INDEX_BITS).flat_map(piece).collect(),
+            coefficients: (0..1 << index_bits).flat_map(piece).collect(),
             entry_frac: POSITION_FRAC,
             power_frac: result_frac + 2,
             width: 0,

@@ -21,8 +21,8 @@ const BORDER_BITS: i32 = 7;
 /// Octaves of a region with a table of cubics, and of one in straight pieces.
 const CUBIC_OCTAVES: i32 = 3;
 const PIECED_OCTAVES: i32 = 2;
-/// Pieces of the lowest region's table, as a power of two; the table spans twice the region's upper border. Those of the
-/// others span it once: their lowest pieces, which belong to a lower region, go on above it.
+/// Pieces of the lowest and the highest region's table, as a power of two; they span twice the region's upper border.
+/// Those of the others span it once: their lowest pieces, which belong to a lower region, go on above it.
 const INDEX_BITS: u32 = 7;
 const POSITION_FRAC: u32 = 14;
 /// Relative precision of results, in bits, and relative error of straight pieces, unless a domain says otherwise.
@@ -98,8 +98,8 @@ impl Lowering<'_> {
         tops.push(domain.log2_max);
         let region = |&top: &i32| match self.cost.suite {
             Suite::Dealer => {
-                let is_lowest = top == tops[0];
-                Ok(self.cubics(opened, (top, is_lowest), (low / 2.0, bound), result_frac, &f))
+                let is_inner = top != tops[0] && top != domain.log2_max;
+                Ok(self.cubics(opened, (top, is_inner), (low / 2.0, bound), result_frac, &f))
             }
             Suite::TwoParty => self.region_pieces(opened, (top, domain), result_frac, &f),
         };
@@ -144,15 +144,15 @@ impl Lowering<'_> {
     fn cubics(
         &mut self,
         opened: Id,
-        (top, is_lowest): (i32, bool),
+        (top, is_inner): (i32, bool),
         (floor, bound): (f64, f64),
         result_frac: u32,
         f: &impl Fn(f64) -> f64,
     ) -> Id {
         let frac = self.builder.frac(opened) as i32;
         // A table of single units has room above the border.
-        let goes_on = !is_lowest && top + 1 + frac > INDEX_BITS as i32;
-        let index_bits = if is_lowest { INDEX_BITS } else { INDEX_BITS - 1 };
+        let goes_on = is_inner && top + 1 + frac > INDEX_BITS as i32;
+        let index_bits = if is_inner { INDEX_BITS - 1 } else { INDEX_BITS };
         let low_bits = (top + 1 + frac - INDEX_BITS as i32).max(0) as u32;
         let width = 2f64.powi(low_bits as i32 - frac);
         // The border's own piece, and what may be taken as the one behind it.

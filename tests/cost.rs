@@ -49,8 +49,8 @@ fn gpt2_small_block() {
     let compiled = compile(&path, &Request { suite: Suite::Dealer, ..Request::default() }).unwrap();
     let cost = priced(&compiled);
     let both = cost.online.bytes.client_to_server + cost.online.bytes.server_to_client;
-    assert!(both <= 40_000_000 && cost.online.rounds <= 100, "{both} bytes, {} rounds", cost.online.rounds);
-    assert!(cost.preprocess.bytes.dealer_to_server <= 300_000_000);
+    assert!(both <= 22_000_000 && cost.online.rounds <= 50, "{both} bytes, {} rounds", cost.online.rounds);
+    assert!(cost.preprocess.bytes.dealer_to_server <= 130_000_000);
     let mut table = row("gpt2-small block, 128 tokens", &cost);
     let work = work(&compiled.program);
     write!(table, "\nproducts online: {:?}, preprocessing: {:?}", work.online, work.preprocess).unwrap();

@@ -79,17 +79,19 @@ def marill(options, suite, folder):
     program = os.path.join(folder, suite)
     call([os.path.join(options.marill, "marillc"), os.path.join(folder, "block.onnx"), "-o", program,
           "--suite", suite, "--network", options.network, "--skip-check"])
-    best = None
-    for _ in range(options.runs):
-        stats = os.path.join(folder, "stats.json")
-        call([os.path.join(options.marill, "marill"), "demo", program, "--suite", suite,
-              "--network", options.network, "--stats", stats, "--input", os.path.join(folder, "input.npz"),
-              "--reference", os.path.join(folder, "reference.npz")])
+    stats = os.path.join(folder, "stats.json")
+    demo = [os.path.join(options.marill, "marill"), "demo", program, "--suite", suite,
+            "--network", options.network, "--stats", stats, "--input", os.path.join(folder, "input.npz"),
+            "--reference", os.path.join(folder, "reference.npz")]
+
+    def run(*more):
+        call(demo + list(more))
         with open(stats) as file:
-            report = json.load(file)
-        found = read(report)
-        if best is None or found["total"] < best["total"]:
-            best = found
+            return read(json.load(file))
+
+    best = min((run() for _ in range(options.runs)), key=lambda found: found["total"])
+    # Where rounds go on beside preprocessing, a phase's own time takes runs of their own.
+    best["online"] = min(run("--in-turn")["online"] for _ in range(options.runs))
     return best
 
 

@@ -31,13 +31,13 @@ fn tcp_pair() -> (Channel, Channel) {
 }
 
 /// Two channels with lanes of these windows.
-struct Open {
+struct Open<const N: usize> {
     whole: [Channel; 2],
     lanes: [Lanes; 2],
-    channels: [Vec<Channel>; 2],
+    channels: [[Channel; N]; 2],
 }
 
-fn open(pair: (Channel, Channel), windows: &[usize]) -> Open {
+fn open<const N: usize>(pair: (Channel, Channel), windows: [usize; N]) -> Open<N> {
     let (mut client, mut server) = pair;
     let [(lanes, channels), (other_lanes, other_channels)] = thread::scope(|scope| {
         let other = scope.spawn(|| Lanes::open(&mut server, windows).unwrap());
@@ -46,7 +46,7 @@ fn open(pair: (Channel, Channel), windows: &[usize]) -> Open {
     Open { whole: [client, server], lanes: [lanes, other_lanes], channels: [channels, other_channels] }
 }
 
-impl Open {
+impl<const N: usize> Open<N> {
     /// Both ends close, and are whole again.
     fn close(self) -> [Result<Channel, RunError>; 2] {
         let Open { whole: [mut client, mut server], lanes: [lanes, others], channels: [channels, more] } =
@@ -71,7 +71,7 @@ fn lanes_carry_their_own_messages_and_leave_the_channel_whole_with_all_counts() 
         (client.shaped(network), server.shaped(network))
     };
     for pair in [memory_pair as fn() -> (Channel, Channel), tcp_pair, shaped] {
-        let mut all = open(pair(), &[1000, 1 << 20, 70_000]);
+        let mut all = open(pair(), [1000, 1 << 20, 70_000]);
         let lengths = [0, 1, 999, 1000, 1001, 65_536, 300_000];
         let [left, right] = &mut all.channels;
         thread::scope(|scope| {
@@ -107,9 +107,9 @@ fn lanes_carry_their_own_messages_and_leave_the_channel_whole_with_all_counts() 
 
 #[test]
 fn a_lane_that_nobody_reads_holds_up_no_other() {
-    let mut all = open(tcp_pair(), &[10_000, 10_000]);
+    let mut all = open(tcp_pair(), [10_000, 10_000]);
     let [left, right] = &mut all.channels;
-    let ([calm, busy], [other_calm, other_busy]) = (&mut left[..], &mut right[..]) else { panic!() };
+    let ([calm, busy], [other_calm, other_busy]) = (left, right);
     thread::scope(|scope| {
         let stuck = scope.spawn(|| busy.send(&bytes(5, 1_000_000)));
         for i in 0..50 {
@@ -125,10 +125,10 @@ fn a_lane_that_nobody_reads_holds_up_no_other() {
 
 #[test]
 fn a_failure_on_one_lane_ends_all_at_once() {
-    let mut all = open(tcp_pair(), &[1000, 1000]);
+    let mut all = open(tcp_pair(), [1000, 1000]);
     let begin = Instant::now();
     let [left, right] = &mut all.channels;
-    let ([first, second], [other_first, _]) = (&mut left[..], &mut right[..]) else { panic!() };
+    let ([first, second], [other_first, _]) = (left, right);
     thread::scope(|scope| {
         let waits = scope.spawn(|| second.recv(10));
         other_first.send(&[0; 7]).unwrap();
@@ -144,7 +144,7 @@ fn a_failure_on_one_lane_ends_all_at_once() {
 
 #[test]
 fn who_stops_wakes_everybody() {
-    let mut all = open(memory_pair(), &[1000]);
+    let mut all = open(memory_pair(), [1000]);
     let stop = all.lanes[0].stopper();
     let [left, right] = &mut all.channels;
     thread::scope(|scope| {
@@ -160,9 +160,9 @@ fn who_stops_wakes_everybody() {
 #[test]
 fn silence_is_an_error_but_not_where_another_lane_is_heard() {
     let idle = Duration::from_millis(400);
-    let mut all = open(memory_pair_between(Role::Client, Role::Server, idle), &[1000, 1000]);
+    let mut all = open(memory_pair_between(Role::Client, Role::Server, idle), [1000, 1000]);
     let [left, right] = &mut all.channels;
-    let ([patient, _], [late, chatty]) = (&mut left[..], &mut right[..]) else { panic!() };
+    let ([patient, _], [late, chatty]) = (left, right);
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..8 {
@@ -182,7 +182,7 @@ fn silence_is_an_error_but_not_where_another_lane_is_heard() {
 
 #[test]
 fn bytes_behind_the_last_message_are_told() {
-    let mut all = open(memory_pair(), &[1000]);
+    let mut all = open(memory_pair(), [1000]);
     all.channels[0][0].send(&[1, 2, 3]).unwrap();
     let [client, server] = all.close();
     client.unwrap();
@@ -202,7 +202,7 @@ fn against(frames: &'static [u8]) -> (RunError, Option<RunError>) {
         linger(stream);
     });
     let mut client = connect(&address, CLIENT, &Protection::Plain, &timeouts()).unwrap();
-    let (lanes, mut channels) = Lanes::open(&mut client, &[1000, 1000]).unwrap();
+    let (lanes, mut channels) = Lanes::open(&mut client, [1000, 1000]).unwrap();
     (channels[0].recv(100).unwrap_err(), lanes.misbehaviour())
 }
 
@@ -229,6 +229,6 @@ fn hostile_frames_are_told() {
 fn a_peer_without_lanes_is_told() {
     let (mut client, mut server) = memory_pair();
     server.send(&[1, 2, 3]).unwrap();
-    let error = Lanes::open(&mut client, &[1000]).map(|_| ()).unwrap_err();
+    let error = Lanes::open(&mut client, [1000]).map(|_| ()).unwrap_err();
     assert!(matches!(error, RunError::PeerMisbehaved { peer: Role::Server, .. }), "{error}");
 }

@@ -442,7 +442,8 @@ pub struct Lines {
 
 /// The digits' part of `floor(x / 2^low_bits) >= threshold` for a `Masked` value opened to both with
 /// |x / 2^low_bits - threshold| < 2^(k-1) -> `Boolean` of shape `[thresholds, ...shape]`. Exact for `low_bits` 0;
-/// otherwise x may count as up to `1/16 2^low_bits` more, and the floor may come out one higher.
+/// otherwise x may count as up to `1/16 2^low_bits` more, and the floor may come out one higher, for which the bound
+/// must have room.
 ///
 /// With k = `width` (at most the operand's less `low_bits`) and m digits (at most 7) of `digit_bits` (at most 5) bits, but for
 /// the lowest of `lowest_bits` (at most 14) where that is not 0, words have 2m bits: bit j the "less" of digit j (0 is

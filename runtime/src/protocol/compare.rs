@@ -1,6 +1,6 @@
 //! Functionality: masked x -> `[floor(x / 2^low) >= t]`, exact for low = 0, else the floor may be one higher; in two
 //! steps, digits of the comparison and, once these are opened under masks, their combination.
-//! Requires: |x / 2^low - t| < 2^(k - 1) with k the compared bits.
+//! Requires: |x / 2^low - t| < 2^(k - 1) with k the compared bits, for low > 0 also with 17/16 more.
 //! Consumes: per element and digit of d bits 2^(d + 1) bits (shared by all thresholds), or 2^d for a lowest digit of a size
 //! of its own, and the mask's top bit; per result `3 2^(m - 1) - 1` bits of products of the masks of the m digits' opened bits.
 //! Online: digits 0 bytes; their opening `ceil(n (2 m - 1) / 8)` bytes each way, 1 round; combination 0 bytes.

@@ -18,10 +18,10 @@ use marill_program::{Instruction, ValidProgram};
 
 use super::agree::{self, Hello, Keeping, Purpose};
 use super::stats::Clock;
-use super::{Listener, Order, Own, Progress, Told, enter};
+use super::{Listener, Order, Own, Progress, enter};
 use crate::correlation::store::{SetupFile, StoreId};
 use crate::correlation::two_party::keys::Transfers;
-use crate::correlation::two_party::make::{self, Making};
+use crate::correlation::two_party::make::{self, Making, MakingLanes};
 use crate::correlation::two_party::ot::Session;
 use crate::correlation::two_party::setup::{Setup, weights_digest};
 use crate::correlation::two_party::{TwoPartySource, make::Weights};
@@ -46,7 +46,7 @@ impl<'a> Make<'_, 'a> {
         peer: &mut Channel,
         clock: &mut Clock,
         progress: Listener<'_>,
-        rounds: impl FnOnce(&mut Channel, &mut dyn Correlations, Told<'_>) -> Result<T, RunError>,
+        rounds: impl FnOnce(&mut Channel, &mut dyn Correlations) -> Result<T, RunError>,
     ) -> Result<(TwoPartySource<'a>, T), RunError> {
         let Make { own, party, purpose, keep } = self;
         let (program, constants) = (own.bundle.program(), own.constants);
@@ -69,18 +69,18 @@ impl<'a> Make<'_, 'a> {
         let indices = constants.mask_indices()?;
         let source = TwoPartySource::new(program)?;
 
-        let (lanes, mut channels) = Lanes::open(peer, &make::windows(program.link()))?;
-        let [online, gates, products, keys] = &mut channels[..] else {
-            unreachable!("a lane for each window")
-        };
+        let (lanes, mut channels) = Lanes::open(peer, make::windows(program.link()))?;
+        let [online, gates, products, keys] = &mut channels;
         let phases = [Phase::Online, Phase::Preprocess, Phase::Preprocess, Phase::Setup];
         for (lane, phase) in [&mut *online, gates, products, keys].into_iter().zip(phases) {
             lane.meter_mut().set_phase(phase);
         }
         progress(Progress::Phase(Phase::Preprocess));
-        let total = program.len() as u64;
+        let total = make::count(program) as u64;
         let progress = Mutex::new(progress);
-        let tell = |step: Progress| progress.lock().unwrap_or_else(PoisonError::into_inner)(step);
+        let tell = |done| {
+            progress.lock().unwrap_or_else(PoisonError::into_inner)(Progress::Step { done, total });
+        };
         let set_up = Mutex::new(Instant::now());
         let exchange = |lane: &mut Channel| {
             if fresh {
@@ -103,19 +103,28 @@ impl<'a> Make<'_, 'a> {
         let stop = lanes.stopper();
         let done = making.run(
             &source,
-            make::Lanes { gates: (gates, transfers), products, keys: (keys, exchange) },
-            &|done| tell(Progress::Step { done, total }),
+            MakingLanes { gates: (gates, transfers), products, keys: (keys, exchange) },
+            &tell,
             &stop,
-            || rounds(online, &mut &source, &mut |step| tell(step)),
+            || rounds(online, &mut &source),
         );
         let done = done.map_err(|error| lanes.misbehaviour().unwrap_or(error))?;
-        match lanes.close(peer, channels) {
+        let closed = lanes.close(peer, channels);
+        let set_up = set_up.into_inner().unwrap_or_else(PoisonError::into_inner);
+        clock.end_at(Phase::Setup, set_up);
+        if purpose == Purpose::Run(Order::Streamed) {
+            clock.end_at(
+                Phase::Preprocess,
+                source.complete_since().map_or(set_up, |moment| moment.max(set_up)),
+            );
             // Who has its outputs does not lose them because the peer has gone.
-            Err(RunError::Transport { .. }) if purpose == Purpose::Run(Order::Streamed) => {}
-            closed => closed?,
+            if matches!(closed, Err(RunError::Transport { .. })) {
+                return Ok((source, done));
+            }
+        } else {
+            clock.end(Phase::Preprocess);
         }
-        clock.end_at(Phase::Setup, set_up.into_inner().unwrap_or_else(PoisonError::into_inner));
-        clock.end(Phase::Preprocess);
+        closed?;
         Ok((source, done))
     }
 }

@@ -99,7 +99,7 @@ impl Admitted<'_> {
         let mut clock = Clock::start(party.role());
         let own = Own { bundle, constants: &constants };
         let mut dealer = None;
-        let rounds = |peer: &mut Channel, correlations: &mut dyn Correlations, told: Told<'_>| {
+        let rounds = |peer: &mut Channel, correlations: &mut dyn Correlations, told: Listener<'_>| {
             let executor = Executor::new(party, &plan, &constants, correlations, inputs, rehearsed);
             let total = plan.rounds() as u64;
             executor.run(peer, &mut |done| told(Progress::Step { done, total }))
@@ -116,10 +116,14 @@ impl Admitted<'_> {
                 let make =
                     Make { own: &own, party, purpose: Purpose::Run(order), keep: keep.map(|keep| *keep) };
                 if order == Order::Streamed {
-                    let (_, outcome) = make.with(&mut peer, &mut clock, progress, rounds)?;
+                    // How far preprocessing is says it all: the rounds end with it.
+                    let beside = |peer: &mut Channel, correlations: &mut dyn Correlations| {
+                        rounds(peer, correlations, &mut |_| {})
+                    };
+                    let (_, outcome) = make.with(&mut peer, &mut clock, progress, beside)?;
                     return Ok(finished(clock, &constants, outcome, &[&peer]));
                 }
-                made = make.with(&mut peer, &mut clock, progress, |_, _, _| Ok(()))?.0;
+                made = make.with(&mut peer, &mut clock, progress, |_, _| Ok(()))?.0;
                 Box::new(&made)
             }
             (Origin::Store(store), _) => {
@@ -164,9 +168,6 @@ impl From<Option<Channel>> for Origin {
         dealer.map_or(Origin::Peer { keep: None, order: Order::default() }, Origin::Dealer)
     }
 }
-
-/// What a run's rounds tell its listener.
-type Told<'t> = &'t mut (dyn FnMut(Progress) + Send);
 
 /// A party's outputs and account.
 fn finished(

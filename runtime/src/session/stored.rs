@@ -49,7 +49,7 @@ pub fn prepare(
     let mut clock = Clock::start(party.role());
     let own = Own { bundle, constants: &constants };
     let make = Make { own: &own, party, purpose: Purpose::Prepare, keep };
-    let (source, ()) = make.with(&mut peer, &mut clock, progress, |_, _, _| Ok(()))?;
+    let (source, ()) = make.with(&mut peer, &mut clock, progress, |_, _| Ok(()))?;
     enter(Phase::Preprocess, [&mut peer], progress);
     let id = StoreId::new(agree::draw(&mut peer, party)?);
     let (seed, [mut fields, mut derived]) = source.into_parts();

@@ -98,7 +98,10 @@ impl Lanes {
     ///
     /// # Errors
     /// `Transport`; `PeerMisbehaved` if the peer opens none.
-    pub fn open(channel: &mut Channel, windows: &[usize]) -> Result<(Lanes, Vec<Channel>), RunError> {
+    pub fn open<const N: usize>(
+        channel: &mut Channel,
+        windows: [usize; N],
+    ) -> Result<(Lanes, [Channel; N]), RunError> {
         let peer = channel.peer();
         let (mut wire, idle) = channel.detach()?;
         let mut theirs = [0; OPENING.len()];
@@ -110,14 +113,14 @@ impl Lanes {
             let found = format!("a message of {} bytes", u32::from_le_bytes(theirs));
             return Err(RunError::PeerMisbehaved { peer, reason: malformed(found) });
         }
-        let lane = |&window: &usize| {
+        let lane = |window: usize| {
             let window = window.clamp(1, LONGEST_WINDOW);
             Lane { window, inbox: VecDeque::new(), owed: 0, outbox: VecDeque::new(), credit: window }
         };
         let Wire { outgoing, incoming, hang_up } = wire;
         let hub = Arc::new(Hub {
             state: Mutex::new(State {
-                lanes: windows.iter().map(lane).collect(),
+                lanes: windows.map(lane).into(),
                 heard: Instant::now(),
                 fault: None,
                 ending: None,
@@ -140,7 +143,7 @@ impl Lanes {
             };
             Channel::new(channel.ends(), wire, idle)
         };
-        let channels = (0..windows.len()).map(end).collect();
+        let channels = std::array::from_fn(end);
         Ok((Lanes { hub, reader: Some(reader), writer: Some(writer), peer }, channels))
     }
 
@@ -155,7 +158,11 @@ impl Lanes {
     ///
     /// # Errors
     /// `Transport`; `PeerMisbehaved` for frames that are none and for bytes that nobody has asked for.
-    pub fn close(mut self, channel: &mut Channel, lanes: Vec<Channel>) -> Result<(), RunError> {
+    pub fn close<const N: usize>(
+        mut self,
+        channel: &mut Channel,
+        lanes: [Channel; N],
+    ) -> Result<(), RunError> {
         lanes.iter().for_each(|lane| channel.meter_mut().absorb(lane.meter()));
         self.hub.state().ending = Some(Instant::now());
         self.hub.to_write.notify_one();

@@ -284,8 +284,8 @@ fn compare(
     (digit_bits, lowest_bits): (u32, u32),
     random: &mut Random,
 ) {
-    // |x / 2^low_bits - t| must stay below 2^(compared - 1), also one higher.
-    let reach = (1i64 << (compared - 1)) - 1;
+    // |x / 2^low_bits - t| must stay below 2^(compared - 1), also one higher, and another where x counts as a 16th more.
+    let reach = (1i64 << (compared - 1)) - 1 - i64::from(low_bits > 0);
     let small = (reach / 4).min(3);
     let thresholds = vec![0, small, -small];
     let (low, high) = if compared == 2 { (0, 0) } else { (-(reach - small - 1), reach - small - 1) };

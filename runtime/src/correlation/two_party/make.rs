@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use marill_plaintext::Tensor;
-use marill_program::correlation::{mask_matrix, masked_operands, own_mask_needed};
+use marill_program::correlation::{fields, mask_matrix, masked_operands, own_mask_needed};
 use marill_program::fixed::mask;
 use marill_program::two_party::count::segments;
 use marill_program::two_party::effort::Link;
@@ -53,6 +53,12 @@ pub fn windows(link: Link) -> [usize; 4] {
     [LONGEST_WINDOW, LONGEST_WINDOW, long, long].map(|bytes| bytes as usize)
 }
 
+/// Instructions with fields, for which something is made.
+pub fn count(program: &ValidProgram) -> usize {
+    let has_fields = |&at: &usize| fields(program, at).iter().any(|field| field.len > 0);
+    (0..program.len()).filter(has_fields).count()
+}
+
 /// What one party brings.
 pub struct Making<'a> {
     /// What runs.
@@ -70,7 +76,7 @@ pub struct Making<'a> {
 }
 
 /// The lanes that preprocessing takes, and what setup has left open.
-pub struct Lanes<'c, K> {
+pub struct MakingLanes<'c, K> {
     /// Of gates, and the transfers of this run's session.
     pub gates: (&'c mut Channel, Transfers),
     /// Of encrypted products.
@@ -90,16 +96,16 @@ impl Making<'_> {
     pub fn run<T>(
         &self,
         source: &TwoPartySource<'_>,
-        lanes: Lanes<'_, impl FnOnce(&mut Channel) -> Result<(), RunError> + Send>,
+        lanes: MakingLanes<'_, impl FnOnce(&mut Channel) -> Result<(), RunError> + Send>,
         heard: &(dyn Fn(u64) + Sync),
         stop: &(dyn Fn() + Sync),
         rounds: impl FnOnce() -> Result<T, RunError>,
     ) -> Result<T, RunError> {
-        let Lanes { gates: (gate_lane, transfers), products: product_lane, keys: (key_lane, exchange) } =
+        let MakingLanes { gates: (gate_lane, transfers), products: product_lane, keys: (key_lane, exchange) } =
             lanes;
         let made = AtomicU64::new(0);
-        let store = |at, fields| {
-            source.store(at, fields)?;
+        let store = |at, made_fields| {
+            source.store(at, made_fields)?;
             heard(made.fetch_add(1, Ordering::Relaxed) + 1);
             Ok(())
         };

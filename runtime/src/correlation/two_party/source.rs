@@ -1,6 +1,7 @@
 //! A party's correlations of one run, made with the other party ([`super::make`]).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use marill_kernels::pack::{pack, packed_len};
 use marill_kernels::{Prg, Seed};
@@ -26,8 +27,8 @@ struct State {
     derived: Shelf,
     /// All masks of products of instructions before this one are there.
     derived_before: u32,
-    /// Nothing more will come.
-    over: bool,
+    /// Since when nothing more will come.
+    over: Option<Instant>,
 }
 
 impl<'a> TwoPartySource<'a> {
@@ -36,14 +37,15 @@ impl<'a> TwoPartySource<'a> {
     /// # Errors
     /// Of temporary files, and `File` if the system has no randomness.
     pub fn new(program: &'a ValidProgram) -> Result<TwoPartySource<'a>, RunError> {
-        let state = State { fields: Shelf::new()?, derived: Shelf::new()?, derived_before: 0, over: false };
+        let state = State { fields: Shelf::new()?, derived: Shelf::new()?, derived_before: 0, over: None };
         let (state, changed) = (Mutex::new(state), Condvar::new());
         Ok(TwoPartySource { program, seed: fresh_seed()?, state, changed })
     }
 
     /// From what was kept of one that was made.
     pub fn of(program: &'a ValidProgram, seed: Seed, [fields, derived]: [Shelf; 2]) -> TwoPartySource<'a> {
-        let state = State { fields, derived, derived_before: program.len() as u32, over: true };
+        let over = Some(Instant::now());
+        let state = State { fields, derived, derived_before: program.len() as u32, over };
         TwoPartySource { program, seed, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -53,6 +55,11 @@ impl<'a> TwoPartySource<'a> {
         (self.seed, [state.fields, state.derived])
     }
 
+    /// When the last of it came, if it has.
+    pub fn complete_since(&self) -> Option<Instant> {
+        self.state().over
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +67,7 @@ impl<'a> TwoPartySource<'a> {
     /// Waits until `there` or the end.
     fn wait(&self, there: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !state.over && !there(&state) {
+        while state.over.is_none() && !there(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
@@ -100,7 +107,7 @@ impl<'a> TwoPartySource<'a> {
 
     /// Nothing more will come: who waits for something else gets an error.
     pub(super) fn end(&self) {
-        self.state().over = true;
+        self.state().over.get_or_insert_with(Instant::now);
         self.changed.notify_all();
     }
 }
@@ -138,5 +145,61 @@ impl Correlations for &TwoPartySource<'_> {
     fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
         debug_assert!(weighted(self.program, at).is_some());
         Ok(self.fields(at)?.into_iter().next().map(Shares::into_values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use marill_program::schema::{Encode, Input, Lift, Open, Program, Step, VERSION};
+    use marill_program::{Instruction, Owner, Target};
+
+    use super::*;
+
+    /// Two numbers, opened at 20 bits and lifted to 40 by instruction 3.
+    fn program() -> ValidProgram {
+        let input = Input { name: "x".into(), owner: Owner::Client as i32, ty: "i64[2]".into() };
+        let instructions = [
+            Instruction::Input(input),
+            Instruction::Encode(Encode { arg: 0, width: 20, frac: 0 }),
+            Instruction::Open(Open { arg: 1, to: Target::Both as i32, width: 20 }),
+            Instruction::Lift(Lift { arg: 2, width: 40 }),
+        ];
+        let instructions = instructions.map(|one| Step { instruction: Some(one), group: 0 }).into();
+        ValidProgram::new(Program { version: VERSION, instructions, ..Program::default() }).unwrap()
+    }
+
+    #[test]
+    fn who_asks_for_what_is_still_being_made_waits_for_it() {
+        let program = program();
+        let source = TwoPartySource::new(&program).unwrap();
+        thread::scope(|scope| {
+            let fields = scope.spawn(|| (&source).fields(3));
+            let derived = scope.spawn(|| (&source).derived(2, 2));
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!fields.is_finished() && !derived.is_finished());
+            source.store(3, vec![vec![5, 6], vec![7, 8]]).unwrap();
+            let fields: Vec<Vec<u64>> =
+                fields.join().unwrap().unwrap().into_iter().map(Shares::into_values).collect();
+            assert_eq!(fields, [[5, 6], [7, 8]]);
+            source.store_derived(2, Some(&[9, 10])).unwrap();
+            assert_eq!(derived.join().unwrap().unwrap(), Some(vec![9, 10]));
+        });
+        assert!(source.complete_since().is_none());
+    }
+
+    #[test]
+    fn what_will_never_be_made_is_an_error() {
+        let program = program();
+        let source = TwoPartySource::new(&program).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| (&source).fields(3));
+            source.end();
+            assert!(waits.join().unwrap().is_err());
+        });
+        assert!((&source).derived(3, 2).is_err());
+        assert_eq!((&source).fields(2).unwrap().len(), 0);
+        assert!(source.complete_since().is_some());
     }
 }

@@ -6,7 +6,7 @@ mod once;
 mod setups;
 
 use marill_runtime::error::{Role, RunError};
-use marill_runtime::session::Origin;
+use marill_runtime::session::{Order, Origin};
 use marill_runtime::sharing::Party;
 use marill_runtime::transport::Phase;
 
@@ -52,6 +52,25 @@ fn incompatible<T>(result: Result<T, RunError>) -> (&'static str, String, String
         RunError::PeerIncompatible { what, ours, theirs, .. } => (what, ours, theirs),
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn rounds_beside_preprocessing_are_the_rounds_behind_it() {
+    let desk = Desk::new();
+    let origin = |order| Origin::Peer { keep: None, order };
+    let [streamed, in_turn] = [Order::Streamed, Order::InTurn]
+        .map(|order| desk.meet(origin(order), origin(order)).map(Result::unwrap));
+    for ((outputs, stats), (expected, whole)) in streamed.iter().zip(&in_turn) {
+        for name in expected.keys() {
+            close(&numbers(outputs, name), &numbers(expected, name), 3.0 / 1024.0);
+        }
+        for phase in [Phase::Setup, Phase::Preprocess, Phase::Online] {
+            assert_eq!(stats.phase(phase).links, whole.phase(phase).links, "{phase}");
+        }
+    }
+    let [client, server] = desk.meet(origin(Order::Streamed), origin(Order::InTurn));
+    assert_eq!(incompatible(client).0, "purpose");
+    assert_eq!(incompatible(server).1, "a whole run with its phases in turn");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Channels through their public face: lengths, liveness, identities, counts and shaping.
 
+mod lanes;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

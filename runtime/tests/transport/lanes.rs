@@ -1,34 +1,13 @@
 //! Several channels over one connection, through their public face.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use marill_runtime::error::{Role, RunError, TransportFault};
-use marill_runtime::transport::{
-    Channel, Ends, GREETING, Lanes, Listener, Network, Phase, Protection, Timeouts, connect, memory_pair,
-    memory_pair_between,
-};
+use marill_runtime::transport::{Channel, Lanes, Network, Phase, memory_pair, memory_pair_between};
 
-const CLIENT: Ends = Ends { me: Role::Client, peer: Role::Server };
-const SERVER: Ends = Ends { me: Role::Server, peer: Role::Client };
-const LOCAL: &str = "127.0.0.1:0";
-
-fn timeouts() -> Timeouts {
-    let second = Duration::from_secs(1);
-    Timeouts { accept: Some(20 * second), connect: 5 * second, greet: 5 * second, idle: 20 * second }
-}
-
-fn tcp_pair() -> (Channel, Channel) {
-    let listener = Listener::bind(LOCAL, SERVER).unwrap();
-    let address = listener.address().to_string();
-    thread::scope(|scope| {
-        let accepted = scope.spawn(|| listener.accept(SERVER, &Protection::Plain, &timeouts()));
-        let connected = connect(&address, CLIENT, &Protection::Plain, &timeouts());
-        (connected.unwrap(), accepted.join().unwrap().unwrap())
-    })
-}
+use super::{linger, tcp_pair, timeouts};
 
 /// Two channels with lanes of these windows.
 struct Open<const N: usize> {
@@ -191,23 +170,13 @@ fn bytes_behind_the_last_message_are_told() {
 
 /// What a client says of a server that sends `frames` behind the opening.
 fn against(frames: &'static [u8]) -> (RunError, Option<RunError>) {
-    let listener = TcpListener::bind(LOCAL).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(&GREETING).unwrap();
-        stream.read_exact(&mut [0; GREETING.len()]).unwrap();
+    let mut client = super::against(timeouts(), |mut stream| {
         stream.write_all(&[0xff; 4]).unwrap();
         stream.write_all(frames).unwrap();
         linger(stream);
     });
-    let mut client = connect(&address, CLIENT, &Protection::Plain, &timeouts()).unwrap();
     let (lanes, mut channels) = Lanes::open(&mut client, [1000, 1000]).unwrap();
     (channels[0].recv(100).unwrap_err(), lanes.misbehaviour())
-}
-
-fn linger(mut stream: TcpStream) {
-    let _ = stream.read_to_end(&mut Vec::new());
 }
 
 #[test]

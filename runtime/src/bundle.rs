@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -188,6 +189,40 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// Elements `range` of the `Constant` instruction `at`, which are f32, at the end of `floats`.
+    ///
+    /// # Errors
+    /// As [`Bundle::constant`], and where they are of another type or fewer.
+    pub fn floats(&self, at: u32, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
+        if let (Instruction::Constant(c), Some((owner, ty))) =
+            (self.program.instruction(at as usize), self.wanted(at as usize))
+            && ty.dtype == DType::F32
+            && let Constants::File(archive) = self.constants(owner)
+        {
+            return archive.floats(&c.name, &ty, range, floats);
+        }
+        slice(&self.constant(at)?, range, floats)
+    }
+}
+
+/// Elements `range` of an f32 tensor, in order, at the end of `floats`.
+///
+/// # Errors
+/// `BadProgram` for a tensor of another type or of fewer elements.
+pub(crate) fn slice(tensor: &Tensor, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
+    let bad = |error: OpError| RunError::BadProgram { reason: Box::new(error) };
+    let array = tensor.as_f32().map_err(bad)?;
+    let length = array.len();
+    let missing = || bad(OpError::IndexOutOfRange { op: "slice", index: range.end as i64, length });
+    match array.as_slice() {
+        Some(values) => floats.extend_from_slice(values.get(range.clone()).ok_or_else(missing)?),
+        None if range.end <= length => floats.extend(array.iter().skip(range.start).take(range.len())),
+        None => return Err(missing()),
+    }
+    Ok(())
+}
+
 fn located(name: &str, path: &Path) -> String {
     format!("'{name}' of {}", path.display())
 }
@@ -265,6 +300,24 @@ impl Archive {
         Ok((self.data_start_bytes + start as u64, end - start))
     }
 
+    fn floats(
+        &self,
+        name: &str,
+        wanted: &TensorType,
+        range: Range<usize>,
+        floats: &mut Vec<f32>,
+    ) -> Result<(), RunError> {
+        const BYTES: usize = size_of::<f32>();
+        let (start_bytes, count_bytes) = self.find(name, wanted)?;
+        let fault = file_fault(&self.path, "read");
+        if range.end.saturating_mul(BYTES) > count_bytes {
+            return Err(fault(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start_bytes + (range.start * BYTES) as u64)).map_err(&fault)?;
+        read(&mut file, range.len() * BYTES, f32::from_le_bytes, floats).map_err(&fault)
+    }
+
     fn load(&self, name: &str, wanted: &TensorType) -> Result<Tensor, RunError> {
         let (start_bytes, count_bytes) = self.find(name, wanted)?;
         let fault = file_fault(&self.path, "read");
@@ -274,27 +327,38 @@ impl Archive {
         let shape = wanted.shape.clone();
         let tensor = match wanted.dtype {
             DType::F32 => {
-                Tensor::f32(shape, read(&mut file, count_bytes, f32::from_le_bytes).map_err(&fault)?)
+                Tensor::f32(shape, all(&mut file, count_bytes, f32::from_le_bytes).map_err(&fault)?)
             }
             DType::I64 => {
-                Tensor::i64(shape, read(&mut file, count_bytes, i64::from_le_bytes).map_err(&fault)?)
+                Tensor::i64(shape, all(&mut file, count_bytes, i64::from_le_bytes).map_err(&fault)?)
             }
             DType::Bool => {
-                Tensor::bool(shape, read(&mut file, count_bytes, |[b]: [u8; 1]| b != 0).map_err(&fault)?)
+                Tensor::bool(shape, all(&mut file, count_bytes, |[b]: [u8; 1]| b != 0).map_err(&fault)?)
             }
         };
         tensor.map_err(malformed)
     }
 }
 
-/// Elements of `N` bytes each, `count_bytes` of them, through a small buffer.
-fn read<T, const N: usize>(
+/// Elements of `N` bytes each, `count_bytes` of them.
+fn all<T, const N: usize>(
     file: &mut File,
     count_bytes: usize,
     element: impl Fn([u8; N]) -> T,
 ) -> io::Result<Vec<T>> {
-    const BUFFER_BYTES: usize = 1 << 17;
     let mut elements = Vec::new();
+    read(file, count_bytes, element, &mut elements)?;
+    Ok(elements)
+}
+
+/// The same at the end of `elements`, through a small buffer.
+fn read<T, const N: usize>(
+    file: &mut File,
+    count_bytes: usize,
+    element: impl Fn([u8; N]) -> T,
+    elements: &mut Vec<T>,
+) -> io::Result<()> {
+    const BUFFER_BYTES: usize = 1 << 17;
     elements.try_reserve_exact(count_bytes / N).map_err(io::Error::other)?;
     let mut buffer = vec![0; BUFFER_BYTES.min(count_bytes)];
     let mut left = count_bytes;
@@ -304,5 +368,5 @@ fn read<T, const N: usize>(
         elements.extend(bytes.as_chunks().0.iter().map(|chunk| element(*chunk)));
         left -= bytes.len();
     }
-    Ok(elements)
+    Ok(())
 }

@@ -7,36 +7,32 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use marill_benches::{brief, words};
 use marill_kernels::blocks::{expand_many, hash_many, permute};
 use marill_kernels::lpn::Code;
-use marill_kernels::matmul::{Layout, Path, RingElement, matmul_with};
+use marill_kernels::matmul::{Path, Way, matmul_with};
 use marill_kernels::rlwe::sample::{BLOCK, Uniform};
 use marill_kernels::rlwe::{DEGREE, MODULI, TERMS, ntt, product};
 use marill_kernels::transpose::transpose;
 use marill_kernels::vole::Expander;
 use marill_kernels::{Block, MatShape, Prg, Seed, ggm, pack, ring_vole};
 
-/// A product of `[n, 768]` and `[768, 3072]` on one thread.
-fn product<B: RingElement>(c: &mut Criterion, name: &str, path: Path, n: usize, b: &[B]) {
+/// A product of `[n, 768]` and `[768, 3072]` on one thread, in a ring of `width` bits.
+fn product(c: &mut Criterion, path: Path, n: usize, b: &[u64], width: u32) {
     let shape = MatShape { n, k: 768, m: 3072 };
     let (a, mut out) = (words(0, n * shape.k, 64), vec![0; n * shape.m]);
+    let way = Way { path, threads: 1, ..Way::fastest(width) };
     let mut group = c.benchmark_group("matmul");
     // Multiply-adds.
     group.throughput(Throughput::Elements((n * shape.k * shape.m) as u64));
-    group.bench_function(format!("{path:?}/{n}x768x3072/{name}"), |bench| {
-        bench.iter(|| matmul_with(path, 1, Layout::Plain, &a, b, black_box(&mut out), shape));
+    group.bench_function(format!("{path:?}/{n}x768x3072/{width}"), |bench| {
+        bench.iter(|| matmul_with(way, &a, b, black_box(&mut out), shape));
     });
 }
 
 fn matmul(c: &mut Criterion) {
-    let wide = words(1, 768 * 3072, 64);
-    let narrow: Vec<i16> = wide.iter().map(|value| *value as i16).collect();
+    let b = words(1, 768 * 3072, 64);
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        product(c, "u64", path, 128, &wide);
-        product(c, "i16", path, 128, &narrow);
+        [64, 52, 40, 32].into_iter().for_each(|width| product(c, path, 128, &b, width));
     }
-    for n in [1, 8] {
-        product(c, "u64", Path::best(), n, &wide);
-        product(c, "i16", Path::best(), n, &narrow);
-    }
+    [1, 8].into_iter().for_each(|n| product(c, Path::best(), n, &b, 64));
 }
 
 /// Bytes of 64-bit words.

@@ -9,6 +9,7 @@
 
 pub mod bits;
 pub mod blocks;
+pub mod elements;
 pub mod ggm;
 pub mod lpn;
 pub mod matmul;
@@ -20,5 +21,5 @@ pub mod transpose;
 pub mod vole;
 
 pub use blocks::Block;
-pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate, matmul_by, matmul_transposed_accumulate};
+pub use matmul::{MatShape, RingElement, matmul, matmul_accumulate};
 pub use prg::{Prg, Seed};

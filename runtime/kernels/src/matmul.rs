@@ -1,7 +1,8 @@
 //! Matrix products over `Z_2^64`: every sum and product wraps.
 //!
-//! For a narrower ring multiply here and [`reduce`](crate::bits::reduce) the result. All matrices are row-major.
-//! Large products run on [`threads`] threads; the result never depends on their number or on the [`Path`].
+//! A narrower ring has the low bits of these: a product says how many are wanted, and what stands above them is
+//! arbitrary. All matrices are row-major. Large products run on [`threads`] threads; the wanted bits never depend on their
+//! number or on the [`Path`].
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -62,14 +63,14 @@ pub enum Layout {
     Transposed,
 }
 
-/// An implementation of the products; all give the same results.
+/// An implementation of the products; all give the same wanted bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// 8-bit tile registers on Linux, with 512-bit vectors for what is too small for them.
     Amx,
-    /// 512-bit vectors with a 64-bit multiply.
+    /// 512-bit vectors with a 64-bit multiply, or a 52-bit one where that is there and enough.
     Avx512,
-    /// 256-bit vectors, 64-bit multiplies made of three 32-bit ones.
+    /// 256-bit vectors, 64-bit multiplies made of three 32-bit ones; up to 32 bits of one.
     Avx2,
     /// No vector instructions beyond what the compiler finds.
     Portable,
@@ -98,62 +99,51 @@ impl Path {
     }
 }
 
+/// How to multiply.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// The implementation, which this machine must be able to run.
+    pub path: Path,
+    /// The largest number of threads.
+    pub threads: usize,
+    /// Of the right side.
+    pub layout: Layout,
+    /// The low bits of the result that are wanted.
+    pub width: u32,
+}
+
+impl Way {
+    /// The fastest for plain matrices in a ring of `width` bits.
+    pub fn fastest(width: u32) -> Way {
+        Way { path: Path::best(), threads: threads(), layout: Layout::Plain, width }
+    }
+}
+
 /// `a x b`, shapes `[n, k] x [k, m] -> [n, m]`.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape.
 pub fn matmul(a: &[u64], b: &[u64], shape: MatShape) -> Vec<u64> {
-    matmul_by(a, b, shape)
-}
-
-/// `c += a x b`, shapes `[n, k] x [k, m] -> [n, m]`.
-///
-/// # Panics
-/// If a slice's length is not that of its shape.
-pub fn matmul_accumulate(a: &[u64], b: &[u64], c: &mut [u64], shape: MatShape) {
-    matmul_with(Path::best(), threads(), Layout::Plain, a, b, c, shape);
-}
-
-/// `c += a x b^T`, shapes `[n, k] x [m, k]^T -> [n, m]`.
-///
-/// # Panics
-/// If a slice's length is not that of its shape.
-pub fn matmul_transposed_accumulate(a: &[u64], b: &[u64], c: &mut [u64], shape: MatShape) {
-    matmul_with(Path::best(), threads(), Layout::Transposed, a, b, c, shape);
-}
-
-/// `a x b` for a right side held in a narrower type, shapes `[n, k] x [k, m] -> [n, m]`.
-///
-/// # Panics
-/// If a slice's length is not that of its shape.
-pub fn matmul_by<B: RingElement>(a: &[u64], b: &[B], shape: MatShape) -> Vec<u64> {
     let mut c = vec![0; shape.n * shape.m];
-    matmul_by_accumulate(a, b, &mut c, shape);
+    matmul_accumulate(a, b, &mut c, shape, 64);
     c
 }
 
-/// `c += a x b` for a right side held in a narrower type, shapes `[n, k] x [k, m] -> [n, m]`.
+/// The low `width` bits of `c += a x b`, shapes `[n, k] x [k, m] -> [n, m]`.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape.
-pub fn matmul_by_accumulate<B: RingElement>(a: &[u64], b: &[B], c: &mut [u64], shape: MatShape) {
-    matmul_with(Path::best(), threads(), Layout::Plain, a, b, c, shape);
+pub fn matmul_accumulate(a: &[u64], b: &[u64], c: &mut [u64], shape: MatShape, width: u32) {
+    matmul_with(Way::fastest(width), a, b, c, shape);
 }
 
-/// The product that all others are calls of, with the path and the largest number of threads chosen: `c += a x b`,
-/// shapes `[n, k] x [k, m] -> [n, m]`, or `[m, k]` for a transposed `b`.
+/// The product that all others are calls of: `c += a x b`, shapes `[n, k] x [k, m] -> [n, m]`, or `[m, k]` for a
+/// transposed `b`.
 ///
 /// # Panics
-/// If a slice's length is not that of its shape, or this machine cannot run `path`.
-pub fn matmul_with<B: RingElement>(
-    path: Path,
-    threads: usize,
-    layout: Layout,
-    a: &[u64],
-    b: &[B],
-    c: &mut [u64],
-    shape: MatShape,
-) {
+/// If a slice's length is not that of its shape, or this machine cannot run the path.
+pub fn matmul_with<B: RingElement>(way: Way, a: &[u64], b: &[B], c: &mut [u64], shape: MatShape) {
+    let Way { path, threads, layout, width } = way;
     let MatShape { n, k, m } = shape;
     assert!(path.is_available(), "this machine cannot run the {path:?} path");
     assert_eq!(Some(a.len()), n.checked_mul(k), "left side of a product {shape:?}");
@@ -164,14 +154,10 @@ pub fn matmul_with<B: RingElement>(
     }
     if layout == Layout::Plain && m < FEW_COLUMNS && n >= FEW_COLUMNS {
         let transposed: Vec<B> = (0..m).flat_map(|j| b.iter().skip(j).step_by(m).copied()).collect();
-        return split(
-            path,
-            threads,
-            Job { a, b: &transposed, k, m, layout: Layout::Transposed, columns: (0, m) },
-            c,
-        );
+        let layout = Layout::Transposed;
+        return split(path, threads, Job { a, b: &transposed, k, m, layout, columns: (0, m), width }, c);
     }
-    split(path, threads, Job { a, b, k, m, layout, columns: (0, m) }, c);
+    split(path, threads, Job { a, b, k, m, layout, columns: (0, m), width }, c);
 }
 
 /// The number of threads that a large product runs on: what the machine offers, at most `MARILL_THREADS` where that
@@ -207,6 +193,8 @@ struct Job<'a, B> {
     layout: Layout,
     /// First column and the one after the last.
     columns: (usize, usize),
+    /// Low bits of the result that are wanted.
+    width: u32,
 }
 
 /// Cuts the longer side of the result into one part per thread.

@@ -35,6 +35,13 @@ pub fn pack(values: &[u64], width_bits: u32, out: &mut Vec<u8>) {
 ///
 /// Allocates nothing before the length is checked.
 pub fn unpack(bytes: &[u8], width_bits: u32, len: usize) -> Option<Vec<u64>> {
+    let mut values = Vec::new();
+    unpack_to(bytes, width_bits, len, &mut values)?;
+    Some(values)
+}
+
+/// As [`unpack`], in place of what `values` holds; `None` leaves it alone.
+pub fn unpack_to(bytes: &[u8], width_bits: u32, len: usize, values: &mut Vec<u64>) -> Option<()> {
     if !(1..=64).contains(&width_bits) || bytes.len() != packed_len(len, width_bits) {
         return None;
     }
@@ -42,13 +49,15 @@ pub fn unpack(bytes: &[u8], width_bits: u32, len: usize) -> Option<Vec<u64>> {
     if last_bits > 0 && bytes.last()? >> last_bits != 0 {
         return None;
     }
-    Some(match width_bits {
-        8 => bytes.iter().map(|byte| u64::from(*byte)).collect(),
-        16 => unpack_whole::<2>(bytes),
-        32 => unpack_whole::<4>(bytes),
-        64 => unpack_whole::<8>(bytes),
-        _ => unpack_bits(bytes, width_bits, len),
-    })
+    values.resize(len, 0);
+    match width_bits {
+        8 => values.iter_mut().zip(bytes).for_each(|(value, byte)| *value = u64::from(*byte)),
+        16 => unpack_whole::<2>(bytes, values),
+        32 => unpack_whole::<4>(bytes, values),
+        64 => unpack_whole::<8>(bytes, values),
+        _ => unpack_bits(bytes, width_bits, values),
+    }
+    Some(())
 }
 
 fn pack_whole<const BYTES: usize>(values: &[u64], out: &mut [u8]) {
@@ -57,13 +66,12 @@ fn pack_whole<const BYTES: usize>(values: &[u64], out: &mut [u8]) {
     }
 }
 
-fn unpack_whole<const BYTES: usize>(bytes: &[u8]) -> Vec<u64> {
-    let widen = |chunk: &[u8; BYTES]| {
+fn unpack_whole<const BYTES: usize>(bytes: &[u8], values: &mut [u64]) {
+    for (value, chunk) in values.iter_mut().zip(bytes.as_chunks::<BYTES>().0) {
         let mut word = [0; 8];
         word[..BYTES].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    };
-    bytes.as_chunks::<BYTES>().0.iter().map(widen).collect()
+        *value = u64::from_le_bytes(word);
+    }
 }
 
 /// Fills whole words; 64 values are `width_bits` words, so no block of 64 leaves bits behind.
@@ -89,30 +97,110 @@ fn pack_bits(values: &[u64], width_bits: u32, out: &mut [u8]) {
     }
 }
 
-fn unpack_bits(bytes: &[u8], width_bits: u32, len: usize) -> Vec<u64> {
+/// Eight values fill `width_bits` whole bytes.
+const GROUP: usize = 8;
+
+/// The widest values that, wherever in a byte they begin, end within eight bytes.
+const WITHIN_WORD: u32 = 57;
+
+fn unpack_bits(bytes: &[u8], width_bits: u32, values: &mut [u64]) {
+    let mut whole = 0;
+    if width_bits <= WITHIN_WORD {
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            // SAFETY: the machine has the features.
+            whole = unsafe { avx512::unpack_groups(bytes, width_bits, values) };
+        }
+        let stride = width_bits as usize;
+        whole += unpack_groups(&bytes[whole * stride..], width_bits, &mut values[whole * GROUP..]);
+    }
+    unpack_rest(&bytes[whole * width_bits as usize..], width_bits, &mut values[whole * GROUP..]);
+}
+
+/// Unpacks groups as long as whole words can be read, and says how many.
+fn unpack_groups(bytes: &[u8], width_bits: u32, values: &mut [u64]) -> usize {
+    let (stride, mask) = (width_bits as usize, mask(width_bits));
+    let groups = (bytes.len().saturating_sub(GROUP) / stride).min(values.len() / GROUP);
+    for (group, values) in values.as_chunks_mut::<GROUP>().0.iter_mut().take(groups).enumerate() {
+        let bytes = &bytes[group * stride..][..stride + GROUP];
+        for (i, value) in values.iter_mut().enumerate() {
+            let bit = i * stride;
+            let word = bytes[bit / 8..][..8].try_into().map_or(0, u64::from_le_bytes);
+            *value = (word >> (bit % 8)) & mask;
+        }
+    }
+    groups
+}
+
+/// One value after the other.
+fn unpack_rest(bytes: &[u8], width_bits: u32, values: &mut [u64]) {
     let mask = mask(width_bits);
     let (words, tail) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     last[..tail.len()].copy_from_slice(tail);
     let mut words = words.iter().chain(std::iter::once(&last)).map(|word| u64::from_le_bytes(*word));
     let (mut word, mut left_bits) = (0_u64, 0_u32);
-    (0..len)
-        .map(|_| {
-            if left_bits >= width_bits {
-                let value = word & mask;
-                word >>= width_bits;
-                left_bits -= width_bits;
-                return value;
-            }
-            let next = words.next().unwrap_or(0);
-            let value = (word | next << left_bits) & mask;
-            let taken_bits = width_bits - left_bits;
-            // Two shifts, because all 64 bits may have been taken.
-            word = next >> 1 >> (taken_bits - 1);
-            left_bits = 64 - taken_bits;
-            value
-        })
-        .collect()
+    for place in values {
+        if left_bits >= width_bits {
+            *place = word & mask;
+            word >>= width_bits;
+            left_bits -= width_bits;
+            continue;
+        }
+        let next = words.next().unwrap_or(0);
+        *place = (word | next << left_bits) & mask;
+        let taken_bits = width_bits - left_bits;
+        // Two shifts, because all 64 bits may have been taken.
+        word = next >> 1 >> (taken_bits - 1);
+        left_bits = 64 - taken_bits;
+    }
+}
+
+/// A group at once: its bytes are brought to the lanes of a 512-bit vector by one permutation.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        _mm512_and_si512, _mm512_loadu_epi64, _mm512_permutexvar_epi8, _mm512_set1_epi64, _mm512_srlv_epi64,
+        _mm512_storeu_epi64,
+    };
+
+    use super::{GROUP, mask};
+
+    const VECTOR_BYTES: usize = 64;
+
+    pub(super) fn is_available() -> bool {
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vbmi")
+    }
+
+    /// Unpacks groups as long as whole vectors can be read, and says how many.
+    #[target_feature(enable = "avx512f,avx512vbmi")]
+    pub(super) fn unpack_groups(bytes: &[u8], width_bits: u32, values: &mut [u64]) -> usize {
+        let stride = width_bits as usize;
+        if bytes.len() < VECTOR_BYTES {
+            return 0;
+        }
+        let groups = ((bytes.len() - VECTOR_BYTES) / stride + 1).min(values.len() / GROUP);
+        let mut order = [0_u8; VECTOR_BYTES];
+        let mut shifts = [0_u64; GROUP];
+        for (i, (order, shift)) in order.as_chunks_mut::<8>().0.iter_mut().zip(&mut shifts).enumerate() {
+            order.iter_mut().enumerate().for_each(|(byte, place)| *place = (i * stride / 8 + byte) as u8);
+            *shift = (i * stride % 8) as u64;
+        }
+        // SAFETY: both are 64 bytes long and loads need no alignment.
+        let (order, shifts) = unsafe {
+            (_mm512_loadu_epi64(order.as_ptr().cast()), _mm512_loadu_epi64(shifts.as_ptr().cast()))
+        };
+        let mask = _mm512_set1_epi64(mask(width_bits) as i64);
+        for (group, values) in values.as_chunks_mut::<GROUP>().0.iter_mut().take(groups).enumerate() {
+            let bytes = &bytes[group * stride..][..VECTOR_BYTES];
+            // SAFETY: `bytes` is 64 bytes long and the load needs no alignment.
+            let packed = unsafe { _mm512_loadu_epi64(bytes.as_ptr().cast()) };
+            let words = _mm512_srlv_epi64(_mm512_permutexvar_epi8(order, packed), shifts);
+            // SAFETY: `values` is 64 bytes long and the store needs no alignment.
+            unsafe { _mm512_storeu_epi64(values.as_mut_ptr().cast(), _mm512_and_si512(words, mask)) };
+        }
+        groups
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +260,29 @@ mod tests {
                 assert_eq!(bytes, pack_naive(&values, width_bits), "{width_bits} bits, {len} values");
                 let values: Vec<u64> = values.iter().map(|value| value & mask(width_bits)).collect();
                 assert_eq!(unpack(&bytes, width_bits, len as usize), Some(values));
+            }
+        }
+    }
+
+    /// Every path, at lengths where the vectors end and others begin.
+    #[test]
+    fn long_runs_of_every_width() {
+        for width_bits in 1..=64 {
+            let values: Vec<u64> = (0..1003)
+                .map(|i| (i + 1_u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(width_bits))
+                .collect();
+            for len in [200, 1000, 1003] {
+                let mut bytes = Vec::new();
+                pack(&values[..len], width_bits, &mut bytes);
+                let mut found = vec![7; 2000];
+                assert_eq!(unpack_to(&bytes, width_bits, len, &mut found), Some(()));
+                assert_eq!(found, values[..len], "{width_bits} bits, {len} values");
+                if width_bits <= WITHIN_WORD {
+                    let mut found = vec![0; len];
+                    let groups = unpack_groups(&bytes, width_bits, &mut found);
+                    assert!(groups + 8 >= len / GROUP);
+                    assert_eq!(found[..groups * GROUP], values[..groups * GROUP], "{width_bits} bits");
+                }
             }
         }
     }

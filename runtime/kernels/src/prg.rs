@@ -12,6 +12,14 @@ use zeroize::Zeroize;
 
 use crate::bits;
 
+/// Values that are drawn at once: these stay in the first-level cache until they are masked.
+const BLOCK: usize = 2048;
+
+/// Bytes of the stream that a value of `width_bits` bits takes: the fewest of 1, 2, 4 and 8 that hold it.
+pub fn number_bytes(width_bits: u32) -> u64 {
+    u64::from(width_bits.div_ceil(8).max(1).next_power_of_two())
+}
+
 /// A secret 128-bit key of a [`Prg`], wiped on drop.
 #[derive(Clone)]
 pub struct Seed([u8; 16]);
@@ -66,7 +74,7 @@ impl Prg {
 
     /// The next `len` uniform values of `Z_2^width_bits`.
     ///
-    /// Each takes 8 bytes of the stream, read little endian and masked, whatever the width.
+    /// Each takes [`number_bytes`] of the stream, read little endian and masked.
     pub fn ring(&mut self, len: usize, width_bits: u32) -> Vec<u64> {
         let mut values = vec![0_u64; len];
         self.fill_ring(&mut values, width_bits);
@@ -75,9 +83,31 @@ impl Prg {
 
     /// Overwrites `values` with what [`Prg::ring`] would return for their count.
     pub fn fill_ring(&mut self, values: &mut [u64], width_bits: u32) {
+        match number_bytes(width_bits) {
+            1 => self.fill_short::<1>(values, width_bits),
+            2 => self.fill_short::<2>(values, width_bits),
+            4 => self.fill_short::<4>(values, width_bits),
+            _ => self.fill_long(values, width_bits),
+        }
+    }
+
+    fn fill_short<const BYTES: usize>(&mut self, values: &mut [u64], width_bits: u32) {
         let mask = bits::mask(width_bits);
-        // One block stays in the first-level cache between drawing and masking.
-        for block in values.chunks_mut(2048) {
+        let mut drawn = [[0; BYTES]; BLOCK];
+        for block in values.chunks_mut(BLOCK) {
+            let drawn = &mut drawn[..block.len()];
+            self.fill(drawn.as_flattened_mut());
+            for (value, drawn) in block.iter_mut().zip(drawn) {
+                let mut word = [0; 8];
+                word[..BYTES].copy_from_slice(drawn);
+                *value = u64::from_le_bytes(word) & mask;
+            }
+        }
+    }
+
+    fn fill_long(&mut self, values: &mut [u64], width_bits: u32) {
+        let mask = bits::mask(width_bits);
+        for block in values.chunks_mut(BLOCK) {
             // SAFETY: `u8` has no alignment or validity demands and the length is that of `block` in bytes.
             let bytes = unsafe {
                 std::slice::from_raw_parts_mut(block.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(block))
@@ -93,6 +123,11 @@ impl Prg {
     pub fn skip(&mut self, count_bytes: u64) {
         let position_bytes: u64 = self.cipher.try_current_pos().unwrap_or(u64::MAX);
         self.seek_bytes(position_bytes.saturating_add(count_bytes));
+    }
+
+    /// Goes to where value number `index` of [`Prg::ring`] with this width begins.
+    pub fn seek_number(&mut self, index: u64, width_bits: u32) {
+        self.seek_bytes(index * number_bytes(width_bits));
     }
 
     /// Goes to byte `position_bytes` of the stream, counted from its start.
@@ -179,12 +214,19 @@ mod tests {
     #[test]
     fn ring_values_are_masked_words_of_the_stream() {
         let bytes = take(&mut Prg::new(seed(), 3), 5000 * 8);
-        for width_bits in [1, 7, 32, 63, 64] {
+        for (width_bits, taken) in
+            [(1, 1), (7, 1), (8, 1), (9, 2), (16, 2), (17, 4), (24, 4), (32, 4), (33, 8), (63, 8), (64, 8)]
+        {
+            assert_eq!(number_bytes(width_bits), taken as u64);
             let values = Prg::new(seed(), 3).ring(5000, width_bits);
             assert_eq!(values.len(), 5000);
-            for (value, word) in values.iter().zip(bytes.chunks_exact(8)) {
-                assert_eq!(*value, u64::from_le_bytes(word.try_into().unwrap()) & bits::mask(width_bits));
+            for (value, drawn) in values.iter().zip(bytes.chunks_exact(taken)) {
+                let word = drawn.iter().rev().fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
+                assert_eq!(*value, word & bits::mask(width_bits));
             }
+            let mut sought = Prg::new(seed(), 3);
+            sought.seek_number(4321, width_bits);
+            assert_eq!(sought.ring(500, width_bits), values[4321..4821]);
         }
         assert!(Prg::new(seed(), 3).ring(0, 64).is_empty());
     }

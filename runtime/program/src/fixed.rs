@@ -59,15 +59,24 @@ pub fn round_to(value: f64, frac: u32) -> u64 {
 }
 
 /// `e^t` for |t| <= 1.
+#[inline]
 pub fn exp(t: f64) -> f64 {
-    let mut sum = 1.0;
-    for n in (1..=20).rev() {
-        sum = 1.0 + sum * t / f64::from(n);
-    }
-    sum
+    EXPONENTIAL.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient)
 }
 
+/// `1 / n!`.
+const EXPONENTIAL: [f64; 21] = {
+    let mut coefficients = [1.0; 21];
+    let mut n = 1;
+    while n < coefficients.len() {
+        coefficients[n] = coefficients[n - 1] / n as f64;
+        n += 1;
+    }
+    coefficients
+};
+
 /// `e^(2^power_log2 t)` for |t| <= 1.
+#[inline]
 pub fn exp_power(t: f64, power_log2: u32) -> f64 {
     (0..power_log2).fold(exp(t), |power, _| power * power)
 }
@@ -87,38 +96,46 @@ pub fn cos_sin(numerator: u64, bits: u32) -> (f64, f64) {
     }
 }
 
-/// Periods up to 2^20 have a table of cosines, made once.
-const TABLE_BITS: u32 = 20;
+/// Periods up to 2^32 have tables, made once.
+const TABLE_BITS: u32 = 32;
 
-/// [`cos_sin`] of many angles of one period.
+/// [`cos_sin`] of many angles of one period: of an angle's high and low bits from two tables that fit the first-level
+/// cache, and by addition of their sum.
 #[derive(Clone, Copy)]
 pub struct Circle {
     bits: u32,
-    table: Option<&'static [f64]>,
+    tables: Option<&'static Tables>,
+}
+
+/// Cosine and sine of the multiples of the high bits' unit, and of the low bits' one.
+struct Tables {
+    high: Vec<(f64, f64)>,
+    low: Vec<(f64, f64)>,
 }
 
 impl Circle {
     /// Angles that are multiples of `2 pi / 2^bits`.
     pub fn new(bits: u32) -> Circle {
-        static TABLES: [OnceLock<Vec<f64>>; TABLE_BITS as usize + 1] = [const { OnceLock::new() }; 21];
-        let make = || (0..1u64 << bits).map(|n| cos_sin(n, bits).0).collect();
-        let table =
-            (2..=TABLE_BITS).contains(&bits).then(|| TABLES[bits as usize].get_or_init(make).as_slice());
-        Circle { bits, table }
-    }
-
-    /// `e^(2^power_log2 t)` for |t| <= 1.
-    pub fn exp_power(t: f64, power_log2: u32) -> f64 {
-        (0..power_log2).fold(exp(t), |power, _| power * power)
+        static TABLES: [OnceLock<Tables>; TABLE_BITS as usize + 1] =
+            [const { OnceLock::new() }; TABLE_BITS as usize + 1];
+        let low_bits = bits / 2;
+        let make = || Tables {
+            high: (0..1u64 << (bits - low_bits)).map(|n| cos_sin(n << low_bits, bits)).collect(),
+            low: (0..1u64 << low_bits).map(|n| cos_sin(n, bits)).collect(),
+        };
+        let tables = TABLES.get(bits as usize).map(|tables| tables.get_or_init(make));
+        Circle { bits, tables }
     }
 
     /// `(cos, sin)` of `2 pi * numerator / 2^bits`.
     #[inline]
     pub fn at(&self, numerator: u64) -> (f64, f64) {
-        let Some(table) = self.table else { return cos_sin(numerator, self.bits) };
+        let Some(Tables { high, low }) = self.tables else { return cos_sin(numerator, self.bits) };
+        let low_bits = self.bits / 2;
         let turn = numerator & mask(self.bits);
-        let quarter_back = numerator.wrapping_sub(1 << (self.bits - 2)) & mask(self.bits);
-        (table[turn as usize], table[quarter_back as usize])
+        let ((c, s), (small_c, small_s)) =
+            (high[(turn >> low_bits) as usize], low[(turn & mask(low_bits)) as usize]);
+        (c * small_c - s * small_s, s * small_c + c * small_s)
     }
 }
 

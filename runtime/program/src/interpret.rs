@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use marill_kernels::matmul::{Layout, MatShape, Path, matmul_with, threads};
+use marill_kernels::elements::by_blocks;
+use marill_kernels::matmul::{MatShape, Way, matmul_with, threads};
 use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
 use crate::correlation::first_carry;
@@ -119,7 +120,7 @@ impl Weight {
             x.data.chunks_exact(inner).flat_map(|row| rows.iter().map(|&i| row[i as usize])).collect();
         let shape = MatShape { n: x.len() / inner, k: rows.len(), m: self.tensor.shape()[1] };
         let mut product = vec![0; shape.n * shape.m];
-        matmul_with(Path::best(), 1, Layout::Plain, &part, &panel.data, &mut product, shape);
+        matmul_with(Way { threads: 1, ..Way::fastest(64) }, &part, &panel.data, &mut product, shape);
         Ok(product)
     }
 }
@@ -426,7 +427,7 @@ fn step(
         },
         Instruction::MatMul(p) => match weight(p.b) {
             Some(weight) => weight.product(ring(p.a), &ty.shape)?,
-            None => ring(p.a).matmul(ring(p.b), &ty.shape),
+            None => ring(p.a).matmul(ring(p.b), &ty.shape, 64),
         },
         Instruction::Square(s) => ring(s.arg).map(|v| v.wrapping_mul(v)),
         Instruction::SquareSum(s) => {
@@ -526,14 +527,13 @@ fn table(t: &schema::Table, x: &Ring) -> Ring {
 fn fourier(f: &schema::Fourier, x: &Ring) -> Ring {
     let mut entries = Vec::new();
     tables::fourier_entries(f, 0, &mut entries);
-    let mut factors = vec![0; entries.len()];
-    let constant = tables::fourier_constant(f);
-    let mut data = Vec::with_capacity(x.len());
-    for &v in &x.data {
-        tables::fourier_factors(f, v, &mut factors);
-        let sum = entries.iter().zip(&factors);
-        data.push(sum.fold(constant, |sum: u64, (&e, &p)| sum.wrapping_add(e.wrapping_mul(p))));
-    }
+    let (factors, row) = (tables::FourierFactors::new(f), entries.len());
+    let data = by_blocks(x.len(), row, Vec::new, |numbers: &mut Vec<u64>, range, out| {
+        numbers.clear();
+        range.clone().for_each(|_| numbers.extend_from_slice(&entries));
+        out.fill(factors.constant());
+        factors.add(&x.data[range], numbers, out);
+    });
     Ring::new(x.shape.clone(), data)
 }
 

@@ -1,5 +1,6 @@
 //! Tensors of ring elements, held as u64 whatever the ring: arithmetic modulo 2^64 is right modulo every 2^k.
 
+use marill_kernels::elements;
 use marill_kernels::matmul::{MatShape, matmul_accumulate};
 use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
@@ -34,19 +35,31 @@ impl Ring {
     }
 
     /// The tensor with `f` applied to every element.
-    pub fn map(&self, f: impl Fn(u64) -> u64) -> Ring {
-        Ring { shape: self.shape.clone(), data: self.data.iter().map(|&v| f(v)).collect() }
+    pub fn map(&self, f: impl Fn(u64) -> u64 + Sync) -> Ring {
+        Ring { shape: self.shape.clone(), data: elements::map(&self.data, f) }
     }
 
     /// `f(self, other)` element by element, broadcast to `shape` (which validation has inferred).
-    pub fn zip(&self, other: &Ring, shape: &[usize], f: impl Fn(u64, u64) -> u64) -> Ring {
+    pub fn zip(&self, other: &Ring, shape: &[usize], f: impl Fn(u64, u64) -> u64 + Sync) -> Ring {
         if self.shape == shape && other.shape == shape {
-            let data = self.data.iter().zip(&other.data).map(|(&a, &b)| f(a, b)).collect();
-            return Ring { shape: shape.to_vec(), data };
+            return Ring { shape: shape.to_vec(), data: elements::zip(&self.data, &other.data, f) };
         }
-        let mut data = Vec::with_capacity(shape.iter().product());
+        let (rows, length) = shape.split_at(shape.len().saturating_sub(1));
+        let length = length.first().copied().unwrap_or(1);
         let (left, right) = (strides(&self.shape, shape), strides(&other.shape, shape));
-        walk(shape, &left, &right, |i, j| data.push(f(self.data[i], other.data[j])));
+        let (a_step, b_step) = (left.last().copied().unwrap_or(0), right.last().copied().unwrap_or(0));
+        let mut data = Vec::with_capacity(rows.iter().product::<usize>() * length);
+        elements::widest(|| {
+            walk(rows, &left[..rows.len()], &right[..rows.len()], |i, j| match (a_step, b_step) {
+                (1, 1) => {
+                    let pairs = self.data[i..][..length].iter().zip(&other.data[j..][..length]);
+                    data.extend(pairs.map(|(&a, &b)| f(a, b)));
+                }
+                (1, _) => data.extend(self.data[i..][..length].iter().map(|&a| f(a, other.data[j]))),
+                (_, 1) => data.extend(other.data[j..][..length].iter().map(|&b| f(self.data[i], b))),
+                _ => data.extend(std::iter::repeat_n(f(self.data[i], other.data[j]), length)),
+            });
+        });
         Ring { shape: shape.to_vec(), data }
     }
 
@@ -95,8 +108,8 @@ impl Ring {
         result
     }
 
-    /// numpy's `matmul` modulo 2^64; `shape` is the result's, as inferred.
-    pub fn matmul(&self, other: &Ring, shape: &[usize]) -> Ring {
+    /// The low `width` bits of numpy's `matmul`; `shape` is the result's, as inferred.
+    pub fn matmul(&self, other: &Ring, shape: &[usize], width: u32) -> Ring {
         let (a_rank, b_rank) = (self.shape.len(), other.shape.len());
         let n = if a_rank == 1 { 1 } else { self.shape[a_rank - 2] };
         let k = self.shape[a_rank - 1];
@@ -111,7 +124,8 @@ impl Ring {
         if b_batch.iter().product::<usize>() == 1 && a_batch.iter().product::<usize>() > 1 {
             // One right-hand matrix for all batches: a single tall product.
             let rows = self.len() / k;
-            matmul_accumulate(&self.data, &other.data, &mut result.data, MatShape { n: rows, k, m });
+            let shape = MatShape { n: rows, k, m };
+            matmul_accumulate(&self.data, &other.data, &mut result.data, shape, width);
             return result;
         }
         let (left, right) = (strides(a_batch, &batch), strides(b_batch, &batch));
@@ -119,7 +133,7 @@ impl Ring {
         walk(&batch, &left, &right, |i, j| {
             let a = &self.data[i * n * k..][..n * k];
             let b = &other.data[j * k * m..][..k * m];
-            matmul_accumulate(a, b, &mut result.data[at * n * m..][..n * m], MatShape { n, k, m });
+            matmul_accumulate(a, b, &mut result.data[at * n * m..][..n * m], MatShape { n, k, m }, width);
             at += 1;
         });
         result

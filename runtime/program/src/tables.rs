@@ -113,14 +113,69 @@ fn each_factor(t: &Table, high: usize, u: f64, factors: &mut [u64]) {
     }
 }
 
-/// Public factors at an opened value: what multiplies the shares of `cos(j w r)` and of `sin(j w r)`, for j = 1, 2, ...
-pub fn fourier_factors(f: &Fourier, opened: u64, factors: &mut [u64]) {
-    let (terms, circle) = (f.cos.len(), Circle::new(f.period_bits));
-    for j in 0..terms {
-        let (c, s) = circle.at(opened.wrapping_mul(j as u64 + 1));
-        factors[j] = round_to(f.cos[j] * c + f.sin[j] * s, f.power_frac);
-        factors[terms + j] = round_to(f.cos[j] * s - f.sin[j] * c, f.power_frac);
+/// Opened values whose factors are made side by side.
+const LANES: usize = 8;
+
+/// Public factors at opened values: what multiplies the shares of `cos(j w r)` and of `sin(j w r)`, for j = 1, 2, ...
+pub struct FourierFactors<'f> {
+    fourier: &'f Fourier,
+    circle: Circle,
+    /// For each j what multiplies cosine and sine of the opened value, in units of the factors' last place.
+    scaled: Vec<(f64, f64)>,
+}
+
+impl FourierFactors<'_> {
+    /// Prepares for many opened values.
+    pub fn new(fourier: &Fourier) -> FourierFactors<'_> {
+        let unit = power_of_two(fourier.power_frac as i32);
+        let scaled = fourier.cos.iter().zip(&fourier.sin).map(|(c, s)| (c * unit, s * unit)).collect();
+        FourierFactors { fourier, circle: Circle::new(fourier.period_bits), scaled }
     }
+
+    /// The series' constant term in the result's fixed point.
+    pub fn constant(&self) -> u64 {
+        round_to(self.fourier.constant, self.fourier.entry_frac + self.fourier.power_frac)
+    }
+
+    /// Adds to each of `sums` the factors of an opened value times its entries: as many as there are terms for cosines,
+    /// then for sines.
+    pub fn add(&self, opened: &[u64], entries: &[u64], sums: &mut [u64]) {
+        let (terms, row) = (self.scaled.len(), 2 * self.scaled.len());
+        if terms == 0 {
+            return;
+        }
+        let fits = self.scaled.iter().all(|(c, s)| c.abs() + s.abs() < fixed::SHIFTED);
+        for ((opened, entries), sums) in
+            opened.chunks(LANES).zip(entries.chunks(LANES * row)).zip(sums.chunks_mut(LANES))
+        {
+            let mut angles = [(1.0, 0.0); LANES];
+            angles.iter_mut().zip(opened).for_each(|(angle, x)| *angle = self.circle.at(*x));
+            let ((c1, s1), (mut c, mut s)) = (split_pairs(angles), split_pairs([(1.0, 0.0); LANES]));
+            for (j, (a, b)) in self.scaled.iter().enumerate() {
+                let (mut of_cos, mut of_sin) = ([0; LANES], [0; LANES]);
+                for i in 0..LANES {
+                    // The next multiple of the angle, by addition.
+                    (c[i], s[i]) = (c[i] * c1[i] - s[i] * s1[i], s[i] * c1[i] + c[i] * s1[i]);
+                    let (p, q) = (a * c[i] + b * s[i], a * s[i] - b * c[i]);
+                    (of_cos[i], of_sin[i]) = if fits {
+                        (fixed::shifted_to_integer(p), fixed::shifted_to_integer(q))
+                    } else {
+                        (round_to(p, 0), round_to(q, 0))
+                    };
+                }
+                for (i, (sum, entries)) in sums.iter_mut().zip(entries.chunks_exact(row)).enumerate() {
+                    let products = of_cos[i]
+                        .wrapping_mul(entries[j])
+                        .wrapping_add(of_sin[i].wrapping_mul(entries[terms + j]));
+                    *sum = sum.wrapping_add(products);
+                }
+            }
+        }
+    }
+}
+
+fn split_pairs(pairs: [(f64, f64); LANES]) -> ([f64; LANES], [f64; LANES]) {
+    (pairs.map(|pair| pair.0), pairs.map(|pair| pair.1))
 }
 
 /// Entries at a mask: `cos(j w r)`, then `sin(j w r)`, appended.
@@ -129,11 +184,6 @@ pub fn fourier_entries(f: &Fourier, r: u64, entries: &mut Vec<u64>) {
     let multiples = (1..=f.cos.len() as u64).map(|j| circle.at(r.wrapping_mul(j)));
     entries.extend(multiples.clone().map(|(c, _)| round_to(c, f.entry_frac)));
     entries.extend(multiples.map(|(_, s)| round_to(s, f.entry_frac)));
-}
-
-/// The series' constant term in the result's fixed point.
-pub fn fourier_constant(f: &Fourier) -> u64 {
-    round_to(f.constant, f.entry_frac + f.power_frac)
 }
 
 /// Words of the unit vector of a mask's index, appended: bit `j` is 1 where `j` is the index.

@@ -13,12 +13,12 @@ use crate::error::RunError;
 
 /// The public matrices by which masks are multiplied.
 pub trait Matrices {
-    /// `x C` into `shape`, for the encoded public constant that is value `matrix` of the program. Bits above the ring's
-    /// width are arbitrary.
+    /// `x C` into `shape` and a ring of `width` bits, for the encoded public constant that is value `matrix` of the
+    /// program. Bits above the width are arbitrary.
     ///
     /// # Errors
     /// Of the store that holds the constant.
-    fn product(&self, matrix: u32, x: &Ring, shape: &[usize]) -> Result<Ring, RunError>;
+    fn product(&self, matrix: u32, x: &Ring, shape: &[usize], width: u32) -> Result<Ring, RunError>;
 }
 
 /// Bytes of masks that may be alive at once.
@@ -78,8 +78,8 @@ impl<'a> Masks<'a> {
             Instruction::MatMul(p) => match (self.get(p.a), self.matrices) {
                 (Some(r), Some(matrices)) => {
                     let ty = self.program.ty(at);
-                    let reduce = mask(ty.width().unwrap_or(64));
-                    Some(matrices.product(p.b, r, &ty.shape)?.map(|v| v & reduce))
+                    let width = ty.width().unwrap_or(64);
+                    Some(matrices.product(p.b, r, &ty.shape, width)?.map(|v| v & mask(width)))
                 }
                 _ => None,
             },

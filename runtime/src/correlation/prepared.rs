@@ -4,9 +4,10 @@
 //! its whole contribution to `x W`: online it only sends `x + r`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use marill_kernels::matmul::MatShape;
-use marill_kernels::pack::{packed_len, unpack};
+use marill_kernels::pack::{packed_len, unpack_to};
 use marill_plaintext::Tensor;
 use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
@@ -52,17 +53,17 @@ impl MaskedWeights {
         self.spool.len_bytes() == 0
     }
 
-    /// Elements `first ..` of a weight, `first` a multiple of 8.
-    fn elements(
+    /// Overwrites `elements` with those of a weight in `range`, which starts at a multiple of 8.
+    fn read(
         &mut self,
         weight: u32,
         width: u32,
-        first: usize,
-        count: usize,
-    ) -> Result<Vec<u64>, RunError> {
-        let start = self.offsets.get(&weight).copied().unwrap_or(0) + packed_len(first, width) as u64;
-        let bytes = self.spool.read(start, packed_len(count, width))?;
-        unpack(&bytes, width, count).ok_or_else(|| RunError::PeerMisbehaved {
+        range: Range<usize>,
+        elements: &mut Vec<u64>,
+    ) -> Result<(), RunError> {
+        let start = self.offsets.get(&weight).copied().unwrap_or(0) + packed_len(range.start, width) as u64;
+        let bytes = self.spool.read(start, packed_len(range.len(), width))?;
+        unpack_to(&bytes, width, range.len(), elements).ok_or_else(|| RunError::PeerMisbehaved {
             peer: Role::Server,
             reason: Misbehaviour::Malformed {
                 what: "masked weight",
@@ -129,14 +130,15 @@ fn contribution(
     let (ty, width) = (program.ty(weight), weight_width(program, weight));
     let Some(r) = masks.get(a) else { return Ok(vec![0; program.ty(at).len()]) };
     if !matches!(program.instruction(at as usize), Instruction::MatMul(_)) {
-        let masked = Ring::new(ty.shape.clone(), weights.elements(weight, width, 0, ty.len())?);
+        let mut masked = Vec::new();
+        weights.read(weight, width, 0..ty.len(), &mut masked)?;
+        let masked = Ring::new(ty.shape.clone(), masked);
         return Ok(r.mul(&masked, &program.ty(at).shape).data);
     }
     let (k, m) = (ty.shape[0], ty.shape[1]);
-    panels::product(&r.data, MatShape { n: program.ty(at).len() / m.max(1), k, m }, |range, panel| {
-        *panel = weights.elements(weight, width, range.start, range.len())?;
-        Ok(())
-    })
+    let shape = MatShape { n: program.ty(at).len() / m.max(1), k, m };
+    let result_width = program.ty(at).width().unwrap_or(64);
+    panels::product(&r.data, shape, result_width, |range, panel| weights.read(weight, width, range, panel))
 }
 
 /// Operand and weight of a product with a weight.

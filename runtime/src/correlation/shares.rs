@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use marill_kernels::pack::{packed_len, unpack};
+use marill_kernels::elements::by_blocks;
+use marill_kernels::pack::{packed_len, unpack, unpack_to};
 use marill_kernels::{Prg, Seed};
 
 /// Shares of a field's values, in order.
@@ -59,14 +60,14 @@ impl Shares {
             Store::Seeded { seed, stream } => {
                 out.resize(range.len(), 0);
                 let mut prg = Prg::new(seed.clone(), *stream);
-                prg.seek_bytes(8 * range.start as u64);
+                prg.seek_number(range.start as u64, self.width);
                 prg.fill_ring(out, self.width);
             }
             Store::Packed(bytes) => {
                 let start = packed_len(range.start, self.width);
                 let bytes = &bytes[start..start + packed_len(range.len(), self.width)];
                 // Nothing where the range is not one of whole bytes, which `packed` and the callers rule out.
-                *out = unpack(bytes, self.width, range.len()).unwrap_or_default();
+                let _ = unpack_to(bytes, self.width, range.len(), out);
             }
             Store::Values(values) => out.extend_from_slice(&values[range]),
         }
@@ -76,11 +77,10 @@ impl Shares {
     pub fn into_values(self) -> Vec<u64> {
         match self.store {
             Store::Values(values) => values,
-            _ => {
-                let mut values = Vec::new();
-                self.read(0..self.len, &mut values);
-                values
-            }
+            _ => by_blocks(self.len, 1, Vec::new, |numbers, range, out| {
+                self.read(range, numbers);
+                out.copy_from_slice(numbers);
+            }),
         }
     }
 }

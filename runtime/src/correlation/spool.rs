@@ -28,8 +28,26 @@ enum Place {
 /// Bytes that are encrypted at once.
 const BLOCK_BYTES: usize = 1 << 16;
 
-/// Encrypts or decrypts what lies `offset_bytes` from the start. Every byte of the stream serves one byte of the file.
+/// Encrypts or decrypts what lies `offset_bytes` from the start, long pieces on all cores. Every byte of the stream serves
+/// one byte of the file.
 fn encrypt(seed: &Seed, offset_bytes: u64, bytes: &mut [u8]) {
+    let size = bytes.len().div_ceil(threads()).max(LEAST_BYTES);
+    std::thread::scope(|scope| {
+        let mut parts = bytes.chunks_mut(size).enumerate();
+        let own = parts.next();
+        for (i, part) in parts {
+            scope.spawn(move || encrypt_here(seed, offset_bytes + (i * size) as u64, part));
+        }
+        if let Some((_, part)) = own {
+            encrypt_here(seed, offset_bytes, part);
+        }
+    });
+}
+
+/// Bytes for which a thread is worth its start.
+const LEAST_BYTES: usize = 1 << 19;
+
+fn encrypt_here(seed: &Seed, offset_bytes: u64, bytes: &mut [u8]) {
     let mut stream = Prg::new(seed.clone(), 0);
     stream.seek_bytes(offset_bytes);
     let mut pad = [0; 4096];

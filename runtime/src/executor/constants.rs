@@ -1,6 +1,7 @@
 //! What depends on constants alone: evaluated once, at setup.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use marill_plaintext::{Tensor, evaluate};
@@ -11,7 +12,7 @@ use marill_program::{Form, Instruction, Ring, ValidProgram};
 use super::encode::{Layout, encode_tensor};
 use super::value::Value;
 use super::{failed, not_held};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, slice};
 use crate::error::RunError;
 use crate::sharing::Party;
 
@@ -127,6 +128,20 @@ impl<'a> Constants<'a> {
     /// Of the bundle, and where this party does not know it.
     pub fn constant(&self, at: u32) -> Result<Tensor, RunError> {
         self.tensor(at, at)
+    }
+
+    /// Elements `range` of the clear tensor of a constant value, which are f32, at the end of `floats`.
+    pub(super) fn floats(
+        &self,
+        value: u32,
+        range: Range<usize>,
+        floats: &mut Vec<f32>,
+    ) -> Result<(), RunError> {
+        match self.values.get(&value) {
+            Some(Value::Plain(tensor)) => slice(tensor, range, floats),
+            Some(Value::Stored) => self.bundle.floats(value, range, floats),
+            _ => Err(not_held(value, "a clear tensor")),
+        }
     }
 
     pub(super) fn tensor(&self, at: u32, value: u32) -> Result<Tensor, RunError> {

@@ -33,7 +33,7 @@ pub(super) fn origin(program: &ValidProgram, at: u32) -> String {
 /// Elements at once per thread; smaller tensors are encoded on one.
 const PART: usize = 1 << 17;
 
-/// Encodes `values`, of which the first is element `first`, at the end of `out`; a number that does not fit is an
+/// Overwrites `out` with the encoded `values`, of which the first is element `first`; a number that does not fit is an
 /// error that carries `name`.
 pub(super) fn encode_slice(
     values: &[f32],
@@ -42,9 +42,7 @@ pub(super) fn encode_slice(
     first: usize,
     out: &mut Vec<u64>,
 ) -> Result<(), RunError> {
-    let start = out.len();
-    out.resize(start + values.len(), 0);
-    let out = &mut out[start..];
+    out.resize(values.len(), 0);
     let parts = marill_kernels::matmul::threads().min(values.len() / PART).max(1);
     let size = values.len().div_ceil(parts).max(1);
     let misfit = std::thread::scope(|scope| {

@@ -284,8 +284,13 @@ impl Executor<'_> {
         let width = ty.width().unwrap_or(64);
         match self.program.instruction(at as usize) {
             Instruction::MatMul(p) => {
-                let product =
-                    weights::product(self.constants, &Op::MatMul, self.opened(at, p.a)?, p.b, &ty.shape)?;
+                let product = weights::product(
+                    self.constants,
+                    &Op::MatMul,
+                    self.opened(at, p.a)?,
+                    p.b,
+                    (&ty.shape, width),
+                )?;
                 let mask = self.correlations.derived(at, ty.len())?;
                 let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
                 Ok(masked::product(product, mask, width))
@@ -306,7 +311,7 @@ impl Executor<'_> {
     }
 
     fn product(&mut self, at: u32, p: &Product, op: &Op) -> Result<Share, RunError> {
-        let shape = &self.program.ty(at).shape;
+        let into = (self.program.ty(at).shape.as_slice(), self.width(at));
         let missing = || not_held(at, "its correlations");
         if weighted(self.program, at).is_some() {
             return self.weighted_product(at, p, op);
@@ -316,24 +321,24 @@ impl Executor<'_> {
                 let mut fields = self.fields(at)?;
                 if *op == Op::MatMul {
                     let (x, y) = (self.masked(at, p.a)?, self.masked(at, p.b)?);
-                    return product::matrix(self.party, x, y, shape, &mut fields).ok_or_else(missing);
+                    return product::matrix(self.party, x, y, into, &mut fields).ok_or_else(missing);
                 }
                 let x = self.operand(at, p.a, p.width, &mut fields)?;
                 let y = self.operand(at, p.b, p.width, &mut fields)?;
                 let from = (self.width(p.a), self.width(p.b));
-                product::multiply(self.party, &x, &y, from, p.width, shape, &mut fields).ok_or_else(missing)
+                product::multiply(self.party, &x, &y, from, p.width, into.0, &mut fields).ok_or_else(missing)
             }
             (Form::Known { .. }, _) => {
                 let factor = self.known(p.a)?.ok_or_else(|| not_held(at, "public ring elements"))?;
-                Ok(product::by_public(op, &*self.share(at, p.b)?, &factor, true, shape))
+                Ok(product::by_public(op, &*self.share(at, p.b)?, &factor, true, into))
             }
             _ => {
                 let x = self.share(at, p.a)?;
                 if let Some(Value::Recoded) = self.value(p.b) {
-                    return weights::product(self.constants, op, x.ring(), p.b, shape).map(Share::new);
+                    return weights::product(self.constants, op, x.ring(), p.b, into).map(Share::new);
                 }
                 let factor = self.known(p.b)?.ok_or_else(|| not_held(at, "public ring elements"))?;
-                Ok(product::by_public(op, &x, &factor, false, shape))
+                Ok(product::by_public(op, &x, &factor, false, into))
             }
         }
     }
@@ -349,7 +354,7 @@ impl Executor<'_> {
             Party::Server => {
                 let correction = self.fields(at)?.next().ok_or_else(|| not_held(at, "its correlations"))?;
                 let x = self.opened(at, p.a)?;
-                let product = weights::product(self.constants, op, x, p.b, &ty.shape)?;
+                let product = weights::product(self.constants, op, x, p.b, (&ty.shape, self.width(at)))?;
                 Ok(product::weighted_at_server(product, &correction))
             }
         }

@@ -77,7 +77,7 @@ impl<'a> HeldMatrices<'a> {
 }
 
 impl Matrices for HeldMatrices<'_> {
-    fn product(&self, matrix: u32, x: &Ring, shape: &[usize]) -> Result<Ring, RunError> {
+    fn product(&self, matrix: u32, x: &Ring, shape: &[usize], width: u32) -> Result<Ring, RunError> {
         let ty = self.program.ty(matrix);
         let (k, m) = (ty.shape[0], ty.shape[1]);
         let Instruction::Encode(e) = self.program.instruction(matrix as usize) else {
@@ -91,7 +91,7 @@ impl Matrices for HeldMatrices<'_> {
         let n = shape.iter().product::<usize>() / m.max(1);
         let layout = Layout { width: e.width, frac: e.frac };
         let name = || origin(self.program, matrix);
-        let data = panels::product(&x.data, MatShape { n, k, m }, |range, panel| {
+        let data = panels::product(&x.data, MatShape { n, k, m }, width, |range, panel| {
             encode_slice(&values[range.clone()], layout, &name, range.start, panel)
         })?;
         Ok(Ring::new(shape, data))

@@ -3,8 +3,8 @@
 use marill_kernels::matmul::MatShape;
 use marill_kernels::pack::pack;
 use marill_kernels::{Prg, Seed};
-use marill_plaintext::Op;
-use marill_program::{Instruction, Ring};
+use marill_plaintext::{DType, Op};
+use marill_program::{Form, Instruction, Ring};
 
 use super::constants::Constants;
 use super::encode::{Layout, encode_slice, encode_tensor, origin};
@@ -39,7 +39,7 @@ pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel)
             let mut elements = Vec::with_capacity(range.len());
             encode_slice(&values[range.clone()], layout, &name, range.start, &mut elements)?;
             let mut masks = Prg::new(seed.clone(), mask_stream(at));
-            masks.seek_bytes(8 * range.start as u64);
+            masks.seek_number(range.start as u64, w.width);
             let masks = masks.ring(range.len(), w.width);
             elements.iter_mut().zip(&masks).for_each(|(w, b)| *w = w.wrapping_sub(*b));
             let mut bytes = Vec::new();
@@ -53,19 +53,19 @@ pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel)
 }
 
 impl Matrices for Constants<'_> {
-    fn product(&self, matrix: u32, x: &Ring, shape: &[usize]) -> Result<Ring, RunError> {
-        product(self, &Op::MatMul, x, matrix, shape)
+    fn product(&self, matrix: u32, x: &Ring, shape: &[usize], width: u32) -> Result<Ring, RunError> {
+        product(self, &Op::MatMul, x, matrix, (shape, width))
     }
 }
 
 /// `x W` for a `Weight`, or `x C` for an `Encode` of a constant, known to this party: instruction `value`, as the
-/// product `op` into `shape`.
+/// product `op` into a shape and a ring of so many bits.
 pub(super) fn product(
     constants: &Constants<'_>,
     op: &Op,
     x: &Ring,
     value: u32,
-    shape: &[usize],
+    (shape, width): (&[usize], u32),
 ) -> Result<Ring, RunError> {
     let program = constants.program();
     let (arg, layout) = match program.instruction(value as usize) {
@@ -73,20 +73,20 @@ pub(super) fn product(
         Instruction::Encode(e) => (e.arg, Layout { width: e.width, frac: e.frac }),
         _ => return Err(not_held(value, "a constant matrix")),
     };
-    let tensor = constants.tensor(value, arg)?;
-    let by_rows = *op == Op::MatMul && tensor.shape().len() == 2 && !x.shape.is_empty();
-    let Some(array) = tensor.as_f32().ok().filter(|_| by_rows) else {
-        let factor = encode_tensor(program, value, &tensor, layout)?;
-        return Ok(if *op == Op::MatMul { x.matmul(&factor, shape) } else { x.mul(&factor, shape) });
+    let is_matrix = *op == Op::MatMul;
+    let ty = program.ty(arg);
+    let is_floats = matches!(ty.form, Form::Plain { dtype: DType::F32, .. });
+    let (true, &[k, m]) = (is_matrix && is_floats && !x.shape.is_empty(), ty.shape.as_slice()) else {
+        let factor = encode_tensor(program, value, &constants.tensor(value, arg)?, layout)?;
+        return Ok(if is_matrix { x.matmul(&factor, shape, width) } else { x.mul(&factor, shape) });
     };
-    let array = array.as_standard_layout();
-    let values = array.as_slice().ok_or_else(|| not_held(value, "a tensor in order"))?;
-    let (k, m) = (tensor.shape()[0], tensor.shape()[1]);
     let name = || origin(program, value);
-    let data = panels::product(
-        &x.data,
-        MatShape { n: shape.iter().product::<usize>() / m.max(1), k, m },
-        |range, panel| encode_slice(&values[range.clone()], layout, &name, range.start, panel),
-    )?;
+    let shape_of_product = MatShape { n: shape.iter().product::<usize>() / m.max(1), k, m };
+    let mut floats = Vec::new();
+    let data = panels::product(&x.data, shape_of_product, width, |range, panel| {
+        floats.clear();
+        constants.floats(arg, range.clone(), &mut floats)?;
+        encode_slice(&floats, layout, &name, range.start, panel)
+    })?;
     Ok(Ring::new(shape, data))
 }

@@ -12,12 +12,12 @@
 //! Fails: never.
 //! Reference: Ishai et al. (TCC 2013) for tables; daBits, Rotaru and Wood (INDOCRYPT 2019), for `b = B + (1 - 2 B) beta`.
 
+use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::correlation::unit_words;
 use marill_program::schema::{BitTable, Lines};
 use marill_program::tables::{backwards, line_share, look_up};
 
-use super::blocks::by_blocks;
 use super::lift::{Operand, centred};
 use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
@@ -60,18 +60,27 @@ pub fn mask_product(
     (from, to): (u32, u32),
     fields: &mut std::vec::IntoIter<Vec<u64>>,
 ) -> Option<Share> {
-    let mut sum = vec![0u64; x.public.len()];
+    let mut terms = Vec::new();
     for i in 0..count.min(to) {
         let beta_mask = fields.next()?;
-        let beta_top = if from < to - i { Some(fields.next()?) } else { None };
-        for (at, sum) in sum.iter_mut().enumerate() {
-            let opened = (bits.opened.data[at] >> (first + i)) & 1;
-            let top = beta_top.as_ref().map_or(0, |top| x.wrap.data[at].wrapping_mul(top[at]));
-            let flipped = 1u64.wrapping_sub(2 * opened).wrapping_mul(beta_mask[at].wrapping_sub(top));
-            let product = flipped.wrapping_sub(opened.wrapping_mul(x.secret.data[at]));
-            *sum = sum.wrapping_add(product << i);
-        }
+        terms.push((beta_mask, if from < to - i { Some(fields.next()?) } else { None }));
     }
+    let sum = by_blocks(
+        x.public.len(),
+        2 * terms.len() + 3,
+        || (),
+        |(), range, out| {
+            for (i, (beta_mask, beta_top)) in terms.iter().enumerate() {
+                for (at, sum) in range.clone().zip(&mut *out) {
+                    let opened = (bits.opened.data[at] >> (first + i as u32)) & 1;
+                    let top = beta_top.as_ref().map_or(0, |top| x.wrap.data[at].wrapping_mul(top[at]));
+                    let flipped = 1u64.wrapping_sub(2 * opened).wrapping_mul(beta_mask[at].wrapping_sub(top));
+                    let product = flipped.wrapping_sub(opened.wrapping_mul(x.secret.data[at]));
+                    *sum = sum.wrapping_add(product << i);
+                }
+            }
+        },
+    );
     Some(Share::new(Ring::new(x.public.shape.clone(), sum)))
 }
 
@@ -94,7 +103,15 @@ pub fn product(
         let flipped = u.wrapping_mul(beta[i]).wrapping_sub(beta_mask[i]).wrapping_add(top);
         opened.wrapping_mul(share).wrapping_add(sign.wrapping_mul(flipped))
     };
-    Some(Share::new(Ring::new(x.public.shape.clone(), (0..x.public.len()).map(value).collect())))
+    let data = by_blocks(
+        x.public.len(),
+        6,
+        || (),
+        |(), range, out| {
+            out.iter_mut().zip(range).for_each(|(out, i)| *out = value(i));
+        },
+    );
+    Some(Share::new(Ring::new(x.public.shape.clone(), data)))
 }
 
 /// The number that the bits from `first` on write, one for each field: shares of its beta.
@@ -104,13 +121,22 @@ pub fn to_arithmetic(
     first: u32,
     fields: impl Iterator<Item = Vec<u64>>,
 ) -> Share {
-    let mut sum = vec![0u64; bits.opened.len()];
-    for (i, beta) in fields.enumerate() {
-        for (sum, (word, beta)) in sum.iter_mut().zip(bits.opened.data.iter().zip(&beta)) {
-            let opened = (word >> (first + i as u32)) & 1;
-            let bit = party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta));
-            *sum = sum.wrapping_add(bit << i);
-        }
-    }
+    let fields: Vec<Vec<u64>> = fields.collect();
+    let sum = by_blocks(
+        bits.opened.len(),
+        fields.len() + 1,
+        || (),
+        |(), range, out| {
+            for (i, beta) in fields.iter().enumerate() {
+                let words = bits.opened.data[range.clone()].iter().zip(&beta[range.clone()]);
+                for (sum, (word, beta)) in out.iter_mut().zip(words) {
+                    let opened = (word >> (first + i as u32)) & 1;
+                    let bit =
+                        party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta));
+                    *sum = sum.wrapping_add(bit << i);
+                }
+            }
+        },
+    );
     Share::new(Ring::new(bits.opened.shape.clone(), sum))
 }

@@ -10,12 +10,12 @@
 //! Reference: `msb(Z - r) = msb(Z) ^ msb(r) ^ [Z_low < r_low]`; the digits' less-than as in Rathee et al., CrypTFlow2
 //! (CCS 2020), section 3.1, with tables for public Z and a wide AND by masks of products (ABY2.0, section 3.2).
 
+use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::correlation::{digit_count, unit_words};
 use marill_program::schema::Digits;
 use marill_program::tables::{digit, less_than_unit, shifted};
 
-use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
 use crate::sharing::{BitShare, MaskedBits, Party};
 

@@ -6,11 +6,11 @@
 //! Fails: never.
 //! Reference: angle addition, `cos(j w (X - r))`; as in Zheng et al., SecFormer (ACL 2024), section 3.
 
+use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::schema::Fourier;
-use marill_program::tables::{fourier_constant, fourier_factors};
+use marill_program::tables::FourierFactors;
 
-use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
 use crate::sharing::{Party, Share};
 
@@ -18,16 +18,12 @@ use crate::sharing::{Party, Share};
 /// constant.
 pub fn evaluate(party: Party, f: &Fourier, opened: &Ring, entries: &Shares) -> Share {
     let row = 2 * f.cos.len();
-    let constant = party.public(fourier_constant(f));
-    let scratch = || (Vec::new(), vec![0; row]);
-    let data = by_blocks(opened.len(), row, scratch, |(numbers, factors), range, out| {
+    let factors = FourierFactors::new(f);
+    let constant = party.public(factors.constant());
+    let data = by_blocks(opened.len(), row, Vec::new, |numbers, range, out| {
         entries.read(range.start * row..range.end * row, numbers);
-        let elements = opened.data[range].iter().zip(numbers.chunks_exact(row));
-        for (out, (x, entries)) in out.iter_mut().zip(elements) {
-            fourier_factors(f, *x, factors);
-            let terms = factors.iter().zip(entries);
-            *out = terms.fold(constant, |sum: u64, (p, e)| sum.wrapping_add(p.wrapping_mul(*e)));
-        }
+        out.fill(constant);
+        factors.add(&opened.data[range], numbers, out);
     });
     Share::new(Ring::new(opened.shape.clone(), data))
 }

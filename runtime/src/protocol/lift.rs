@@ -6,6 +6,7 @@
 //! Reference: `x + 2^(k-2)` is below 2^(k-1), so adding r wraps exactly where r's top bit is set and the sum's is
 //! not; `x = u - r + 2^k n m` with `marill_program::correlation`'s notation.
 
+use marill_kernels::elements::{self, by_blocks};
 use marill_program::Ring;
 use marill_program::fixed::{mask, signed};
 
@@ -58,8 +59,17 @@ pub fn operand(x: &Masked, from: u32, to: u32, fields: &mut std::vec::IntoIter<V
     }
     let (r, m) = (fields.next()?, fields.next()?);
     let wrap = opened.map(|v| wrapped(v, from));
-    let parts = r.iter().zip(&m).zip(&wrap.data);
-    let secret = parts.map(|((r, m), p)| p.wrapping_mul(*m).wrapping_sub(*r)).collect();
+    let secret = by_blocks(
+        r.len(),
+        3,
+        || (),
+        |(), range, out| {
+            let parts = r[range.clone()].iter().zip(&m[range.clone()]).zip(&wrap.data[range]);
+            out.iter_mut()
+                .zip(parts)
+                .for_each(|(out, ((r, m), p))| *out = p.wrapping_mul(*m).wrapping_sub(*r));
+        },
+    );
     Some(Operand {
         public: opened.map(|v| centred(v, from)),
         secret: Ring::new(opened.shape.clone(), secret),
@@ -70,8 +80,8 @@ pub fn operand(x: &Masked, from: u32, to: u32, fields: &mut std::vec::IntoIter<V
 
 /// This party's share of an operand: the client's includes the public part.
 pub fn lift(party: Party, x: &Operand) -> Share {
-    let sum = x.public.data.iter().zip(&x.secret.data).map(|(p, s)| party.public(*p).wrapping_add(*s));
-    Share::new(Ring::new(x.public.shape.clone(), sum.collect()))
+    let sum = elements::zip(&x.public.data, &x.secret.data, |p, s| party.public(p).wrapping_add(s));
+    Share::new(Ring::new(x.public.shape.clone(), sum))
 }
 
 #[cfg(test)]

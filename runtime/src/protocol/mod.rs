@@ -7,7 +7,6 @@
 //! receives corrections.
 
 pub mod bits;
-pub mod blocks;
 pub mod compare;
 pub mod fourier;
 pub mod lift;

@@ -7,6 +7,7 @@
 //! Reference: Ben-Efraim, Nielsen, Omri, Turbospeedz (ACNS 2019), section 3; Patra et al., ABY2.0 (USENIX Security
 //! 2021), section 3.
 
+use marill_kernels::elements;
 use marill_program::Ring;
 use marill_program::fixed::mask;
 
@@ -16,22 +17,22 @@ use crate::sharing::{BitShare, Share};
 pub fn contribution(share: &Share, own_mask: Option<&[u64]>, width: u32) -> Vec<u64> {
     let data = &share.ring().data;
     match own_mask {
-        Some(r) => data.iter().zip(r).map(|(x, r)| x.wrapping_add(*r) & mask(width)).collect(),
-        None => data.iter().map(|x| x & mask(width)).collect(),
+        Some(r) => elements::zip(data, r, |x, r| x.wrapping_add(r) & mask(width)),
+        None => elements::map(data, |x| x & mask(width)),
     }
 }
 
 /// Opens a masked value: the sum of both contributions.
 pub fn open(shape: &[usize], own: &[u64], peers: &[u64], width: u32) -> Ring {
-    Ring::new(shape, own.iter().zip(peers).map(|(a, b)| a.wrapping_add(*b) & mask(width)).collect())
+    Ring::new(shape, elements::zip(own, peers, |a, b| a.wrapping_add(b) & mask(width)))
 }
 
 /// What this party contributes to an opening of bits: the low `width` bits of its words under its mask.
 pub fn bits_contribution(share: &BitShare, own_mask: &[u64], width: u32) -> Vec<u64> {
-    share.words().data.iter().zip(own_mask).map(|(b, beta)| (b ^ beta) & mask(width)).collect()
+    elements::zip(&share.words().data, own_mask, |b, beta| (b ^ beta) & mask(width))
 }
 
 /// Opens masked bits: the exclusive or of both contributions.
 pub fn open_bits(shape: &[usize], own: &[u64], peers: &[u64]) -> Ring {
-    Ring::new(shape, own.iter().zip(peers).map(|(a, b)| a ^ b).collect())
+    Ring::new(shape, elements::zip(own, peers, |a, b| a ^ b))
 }

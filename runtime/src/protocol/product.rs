@@ -9,6 +9,7 @@
 //! Reference: `(X - r)(Y - s) = XY - X s - r Y + r s` with r s from function-dependent preprocessing (ABY2.0, section
 //! 3.1.3); weights as in Mohassel and Zhang, SecureML (S&P 2017), section 4.1, with `W - B` opened once at setup.
 
+use marill_kernels::elements;
 use marill_plaintext::Op;
 use marill_program::Ring;
 
@@ -88,13 +89,13 @@ pub fn square_sum(
     Some(Share::new(Ring::new(shape, data)))
 }
 
-/// Matrix product of two values masked in rings at least as wide as the result's. `None` if either is not opened to
+/// Matrix product of two values masked in rings at least as wide as the result's of `width` bits. `None` if either is not opened to
 /// this party or the field is missing.
 pub fn matrix(
     party: Party,
     x: &Masked,
     y: &Masked,
-    shape: &[usize],
+    (shape, width): (&[usize], u32),
     fields: &mut std::vec::IntoIter<Vec<u64>>,
 ) -> Option<Share> {
     let (x_opened, y_opened) = (x.opened.as_ref()?, y.opened.as_ref()?);
@@ -103,8 +104,8 @@ pub fn matrix(
         Party::Client => y_opened.sub(s, &y_opened.shape),
         Party::Server => s.map(u64::wrapping_neg),
     };
-    let mut sum = x_opened.matmul(&y_part, shape);
-    let cross = r.matmul(y_opened, shape);
+    let mut sum = x_opened.matmul(&y_part, shape, width);
+    let cross = r.matmul(y_opened, shape, width);
     let products = fields.next()?;
     for ((sum, cross), rs) in sum.data.iter_mut().zip(&cross.data).zip(&products) {
         *sum = sum.wrapping_sub(*cross).wrapping_add(*rs);
@@ -114,17 +115,24 @@ pub fn matrix(
 
 /// The server's share of `x W`, from `X W` and its share of `r B`.
 pub fn weighted_at_server(product: Ring, correction: &[u64]) -> Share {
-    let data = product.data.iter().zip(correction).map(|(p, c)| p.wrapping_sub(*c)).collect();
+    let data = elements::zip(&product.data, correction, u64::wrapping_sub);
     Share::new(Ring::new(product.shape, data))
 }
 
 /// The client's share of `x W`, from `r (W - B)` plus its share of `r B`.
 pub fn weighted_at_client(prepared: Vec<u64>, shape: &[usize]) -> Share {
-    Share::new(Ring::new(shape, prepared.into_iter().map(u64::wrapping_neg).collect()))
+    Share::new(Ring::new(shape, elements::map(&prepared, u64::wrapping_neg)))
 }
 
-/// A share times a public factor on its right (`factor_first` false) or left, by `Mul` or `MatMul`.
-pub fn by_public(op: &Op, x: &Share, factor: &Ring, factor_first: bool, shape: &[usize]) -> Share {
+/// A share times a public factor on its right (`factor_first` false) or left, by `Mul` or `MatMul`, into a shape and a
+/// ring of so many bits.
+pub fn by_public(
+    op: &Op,
+    x: &Share,
+    factor: &Ring,
+    factor_first: bool,
+    (shape, width): (&[usize], u32),
+) -> Share {
     let (a, b) = if factor_first { (factor, x.ring()) } else { (x.ring(), factor) };
-    Share::new(if *op == Op::MatMul { a.matmul(b, shape) } else { a.mul(b, shape) })
+    Share::new(if *op == Op::MatMul { a.matmul(b, shape, width) } else { a.mul(b, shape) })
 }

@@ -8,11 +8,11 @@
 //! Reference: one-time tables, Ishai et al. (TCC 2013), section 3, as unit vectors, with the Taylor shift by the mask's
 //! low bits.
 
+use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::schema::Table;
 use marill_program::tables::TableFactors;
 
-use super::blocks::by_blocks;
 use crate::correlation::shares::Shares;
 use crate::sharing::Share;
 

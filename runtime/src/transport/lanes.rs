@@ -304,12 +304,13 @@ impl Hub {
         incoming.read_exact(&mut length[..3]).map_err(io)?;
         let length = u32::from_le_bytes(length) as usize;
         let [kind] = kind;
+        if kind == END && length != 0 {
+            return Err(Fault::Peer("an end with a length".to_owned()));
+        }
         if kind == END {
-            let mut state = self.state();
-            state.ended = true;
-            drop(state);
+            self.state().ended = true;
             self.changed.iter().for_each(Condvar::notify_all);
-            return if length == 0 { Ok(false) } else { Err(Fault::Peer("an end with a length".to_owned())) };
+            return Ok(false);
         }
         let number = usize::from(kind & !GRANT);
         let Some(changed) = self.changed.get(number) else {

@@ -1,5 +1,6 @@
 //! Products on 8-bit tile registers. A 64-bit word is eight byte digits; modulo `2^64` a product of two words is the
-//! 36 digit products `i + j < 8`, and those with the same `i + j` share one 32-bit sum.
+//! 36 digit products `i + j < 8`, and those with the same `i + j` share one 32-bit sum. Of a narrower ring's words only the
+//! low digits count: 40 bits take 15 products.
 //!
 //! Processors with tiles multiply 64-bit vector lanes slowly: here the tiles are several times faster.
 //! No sum overflows: the longest, of eight digit pairs per term, is at most `8 * DEPTH * 255^2 < 2^32`.
@@ -30,8 +31,8 @@ const BLOCK_BYTES: usize = DIGITS * 2 * TILE_BYTES;
 
 /// Words `[HALF, TERMS]` in the order of a tile's bytes.
 type Words = [[u64; TERMS]; HALF];
-/// One 32-bit sum per digit place, row half, column half, row and column.
-type Sums = [[[[[u32; HALF]; HALF]; 2]; 2]; DIGITS];
+/// The 32-bit sums of a digit place, by row half, column half, row and column.
+type Sums = [[[[u32; HALF]; HALF]; 2]; 2];
 
 /// Whether processor and operating system grant tiles to this process. Asks once.
 pub(super) fn is_available() -> bool {
@@ -79,11 +80,12 @@ pub(super) fn run<B: RingElement>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
         return avx512::run(job, c);
     }
     let Job { a, k, columns: (first, end), .. } = job;
+    let digits = (job.width.div_ceil(8) as usize).clamp(1, DIGITS);
     let blocks = DEPTH.min(k).div_ceil(TERMS);
     let mut a_digits = vec![0; c.len().min(ROWS).div_ceil(SIDE) * blocks * BLOCK_BYTES];
     let mut b_digits = vec![0; blocks * BLOCK_BYTES];
     let mut words = [[0; TERMS]; HALF];
-    let mut sums = Box::new([[[[[0; HALF]; HALF]; 2]; 2]; DIGITS]);
+    let mut sums = vec![[[[[0; HALF]; HALF]; 2]; 2]; DIGITS];
     for (c, a) in c.chunks_mut(ROWS).zip(a.chunks(ROWS * k)) {
         for from in (0..k).step_by(DEPTH) {
             let terms = (from, k.min(from + DEPTH));
@@ -104,10 +106,10 @@ pub(super) fn run<B: RingElement>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
                 });
                 for (rows, a_panel) in c.chunks_mut(SIDE).zip(a_digits.chunks(panel_bytes)) {
                     rows.iter().for_each(|row| prefetch(row, left - first, SIDE));
-                    multiply(a_panel, b_panel, &mut sums);
+                    multiply(a_panel, b_panel, &mut sums[..digits]);
                     for (i, row) in rows.iter_mut().enumerate() {
                         for (half, row) in row[left - first..][..width].chunks_mut(HALF).enumerate() {
-                            let sums = join(&sums, i, half);
+                            let sums = join(&sums[..digits], i, half);
                             row.iter_mut()
                                 .zip(sums)
                                 .for_each(|(total, sum)| *total = total.wrapping_add(sum));
@@ -121,7 +123,7 @@ pub(super) fn run<B: RingElement>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
 
 /// Half a row of the product: the digit sums, each at its place.
 #[inline(always)]
-fn join(sums: &Sums, row: usize, half: usize) -> [u64; HALF] {
+fn join(sums: &[Sums], row: usize, half: usize) -> [u64; HALF] {
     let mut joined = [0_u64; HALF];
     for place in sums.iter().rev() {
         let digits = &place[row / HALF][half][row % HALF];
@@ -276,14 +278,15 @@ static CONFIG: TileConfig = TileConfig({
     bytes
 });
 
-/// The digit sums of `a x b`, both `[terms, SIDE]` as blocks. [`is_available`] must hold.
-fn multiply(a: &[u8], b: &[u8], sums: &mut Sums) {
+/// The sums of the lowest digit places of `a x b`, both `[terms, SIDE]` as blocks. [`is_available`] must hold.
+fn multiply(a: &[u8], b: &[u8], sums: &mut [Sums]) {
     assert!(a.len() == b.len() && !a.is_empty() && a.len().is_multiple_of(BLOCK_BYTES));
-    // For `pairs` = 1 to 8: sum `pairs - 1` takes digits i = 0.. of `a` forwards with digits `pairs - 1 - i` of `b`
+    assert!((1..=DIGITS).contains(&sums.len()));
+    // For `pairs` from 1 to the places' number: sum `pairs - 1` takes digits i = 0.. of `a` forwards with digits `pairs - 1 - i` of `b`
     // backwards, block by block. Tiles 0-3 are the sums, 4 and 5 of `a`, 6 and 7 of `b`.
     // SAFETY: `run` is reached only where tiles are granted. Reads stay in `a` and `b`: a block has digits 0 to 7 of
-    // two tiles each, and the block count is theirs. Eight times 4 KiB are written, the size of `sums`. The tile
-    // registers are set up, used and released inside.
+    // two tiles each, and the block count is theirs. For each place 4 KiB are written, the size of its sums. The
+    // tile registers are set up, used and released inside.
     unsafe {
         asm!(
             "ldtilecfg [{config}]",
@@ -326,14 +329,15 @@ fn multiply(a: &[u8], b: &[u8], sums: &mut Sums) {
             "tilestored [{out} + {stride} + 3072], tmm3",
             "add {out}, 4096",
             "inc {pairs}",
-            "cmp {pairs}, 9",
-            "jne 2b",
+            "cmp {pairs}, {places}",
+            "jbe 2b",
             "tilerelease",
             config = in(reg) CONFIG.0.as_ptr(),
             a = in(reg) a.as_ptr(),
             b = in(reg) b.as_ptr(),
             blocks = in(reg) a.len() / BLOCK_BYTES,
             stride = in(reg) TERMS,
+            places = in(reg) sums.len(),
             out = inout(reg) sums.as_mut_ptr() => _,
             pairs = out(reg) _,
             at_a = out(reg) _,

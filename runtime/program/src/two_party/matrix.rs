@@ -82,7 +82,7 @@ pub(super) fn product<E: Engine>(
         let (a, b) = (&program.ty(p.a).shape, &program.ty(p.b).shape);
         let (a, b) = (Ring::new(a.clone(), parts[0].1.clone()), Ring::new(b.clone(), parts[1].1.clone()));
         shape.truncate(program.ty(at).shape.len());
-        sums.add(to.sum, 1, &a.matmul(&b, &shape).data);
+        sums.add(to.sum, 1, &a.matmul(&b, &shape, to.width).data);
     }
     let choosers: &[Side] = if weighted { &[Side::Client] } else { &[Side::Client, Side::Server] };
     for &chooser in choosers {

@@ -59,10 +59,15 @@ impl<'a> Known<'a> {
         })
     }
 
-    fn matrix_product(&self, at: u32, a: Factor, b: Factor) -> Result<Vec<u64>, RunError> {
+    fn matrix_product(
+        &self,
+        at: u32,
+        (a, b): (Factor, Factor),
+        result_width: u32,
+    ) -> Result<Vec<u64>, RunError> {
         let left = self.factor(at, a)?;
         let Factor::WeightMask(w) = b else {
-            return Ok(left.matmul(&self.factor(at, b)?, &self.program.ty(at).shape).data);
+            return Ok(left.matmul(&self.factor(at, b)?, &self.program.ty(at).shape, result_width).data);
         };
         let (shape, width) = (&self.program.ty(w).shape, self.width(w));
         let (k, m) = (shape[0], shape[1]);
@@ -70,6 +75,7 @@ impl<'a> Known<'a> {
         panels::product(
             &left.data,
             MatShape { n: self.program.ty(at).len() / m.max(1), k, m },
+            result_width,
             |range, panel| {
                 panel.resize(range.len(), 0);
                 prg.fill_ring(panel, width);
@@ -90,7 +96,9 @@ impl<'a> Known<'a> {
                 let (a, b) = (self.factor(at, *a)?, self.factor(at, *b)?);
                 Values::Whole(a.mul(&b, &self.program.ty(at).shape).data)
             }
-            (Kind::MatrixProduct(a, b), _) => Values::Whole(self.matrix_product(at, *a, *b)?),
+            (Kind::MatrixProduct(a, b), _) => {
+                Values::Whole(self.matrix_product(at, (*a, *b), field.width)?)
+            }
             (Kind::SquareSum(factor), _) => {
                 let r = self.factor(at, *factor)?;
                 Values::Whole(square_sums(&r.data, row_length(&r.shape)))

@@ -68,7 +68,7 @@ pub fn send(out: &mut Chunks<'_>, values: &Values<'_>, shape: &Shape, client: &S
 
 fn correct(values: &mut [u64], first: usize, shape: &Shape, client: &Seed) -> Vec<u8> {
     let mut prg = Prg::new(client.clone(), shape.stream);
-    prg.seek_bytes(8 * first as u64);
+    prg.seek_number(first as u64, shape.width);
     let mut bytes = Vec::new();
     let mut shares = [0; 2048];
     for part in values.chunks_mut(shares.len()) {

@@ -144,7 +144,7 @@ impl ProductKeys {
                 if let (Cross::Both, [Some(a), Some(b)]) = (shape.cross, own) {
                     let [a, b] =
                         [(first, a), (second, b)].map(|(v, x)| Ring::new(program.ty(v).shape.clone(), x));
-                    let local = a.matmul(&b, &program.ty(at).shape);
+                    let local = a.matmul(&b, &program.ty(at).shape, 64);
                     share.iter_mut().zip(&local.data).for_each(|(s, l)| *s = s.wrapping_add(*l));
                 }
                 share

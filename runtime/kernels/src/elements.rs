@@ -1,0 +1,128 @@
+//! Element-wise work: in blocks that fit the processor's caches, split among its cores, with the widest vectors that it
+//! has.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::matmul::threads;
+
+/// Numbers of one block, about.
+const BLOCK: usize = 1 << 14;
+
+/// Work below which one core is quicker, in numbers.
+const SPLIT: usize = 1 << 17;
+
+/// One number for each of `len` elements: `make` adds to those of a range, which starts at a multiple of 8 and which are
+/// zeros, with scratch space from `scratch`. `per` says how many numbers the work on one element reads.
+pub fn by_blocks<S>(
+    len: usize,
+    per: usize,
+    scratch: impl Fn() -> S + Sync,
+    make: impl Fn(&mut S, Range<usize>, &mut [u64]) + Sync,
+) -> Vec<u64> {
+    let mut data = Vec::with_capacity(len);
+    let step = (BLOCK / per.max(1)).next_multiple_of(8).max(8);
+    // Zeros are written block by block, where they stay in the cache until they are overwritten.
+    let run = |first: usize, part: &mut [MaybeUninit<u64>]| {
+        let mut scratch = scratch();
+        widest(|| {
+            for (i, out) in part.chunks_mut(step).enumerate() {
+                out.fill(MaybeUninit::new(0));
+                // SAFETY: every number of `out` was written above.
+                let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [u64]) };
+                let start = first + i * step;
+                make(&mut scratch, start..start + out.len(), out);
+            }
+        });
+    };
+    let places = &mut data.spare_capacity_mut()[..len];
+    let blocks = len.div_ceil(step);
+    let workers = if len.saturating_mul(per.max(1)) < SPLIT { 1 } else { threads().min(blocks) };
+    let size = blocks.div_ceil(workers.max(1)) * step;
+    std::thread::scope(|scope| {
+        let mut parts = places.chunks_mut(size.max(1)).enumerate();
+        let own = parts.next();
+        for (i, part) in parts {
+            let run = &run;
+            scope.spawn(move || run(i * size, part));
+        }
+        if let Some((_, part)) = own {
+            run(0, part);
+        }
+    });
+    // SAFETY: the parts are all of the first `len` numbers, and each was written; a panic would not have come here.
+    unsafe { data.set_len(len) };
+    data
+}
+
+/// `f` of every number.
+pub fn map(numbers: &[u64], f: impl Fn(u64) -> u64 + Sync) -> Vec<u64> {
+    by_blocks(
+        numbers.len(),
+        1,
+        || (),
+        |(), range, out| {
+            out.iter_mut().zip(&numbers[range]).for_each(|(out, v)| *out = f(*v));
+        },
+    )
+}
+
+/// `f` of every pair of numbers at the same place; as many as the shorter slice has.
+pub fn zip(a: &[u64], b: &[u64], f: impl Fn(u64, u64) -> u64 + Sync) -> Vec<u64> {
+    by_blocks(
+        a.len().min(b.len()),
+        1,
+        || (),
+        |(), range, out| {
+            let pairs = a[range.clone()].iter().zip(&b[range]);
+            out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out = f(*a, *b));
+        },
+    )
+}
+
+/// Runs `work`, and what of it is compiled into its place, with the widest vectors that this machine has. Results are
+/// the same on all: nothing is fused or reordered.
+#[inline(always)]
+pub fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi2")]
+        fn avx512<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        #[target_feature(enable = "avx2,bmi2")]
+        fn avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")) {
+            return work();
+        }
+        let has_512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        // SAFETY: the machine has the features, which was asked above.
+        return if has_512 { unsafe { avx512(work) } } else { unsafe { avx2(work) } };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_made_once_whatever_the_number_of_blocks() {
+        for (len, per) in [(0, 1), (5, 3), (8, 1 << 20), (1003, 40), (300_007, 1), (70_001, 9)] {
+            let found = by_blocks(len, per, Vec::new, |seen: &mut Vec<usize>, range, out| {
+                assert_eq!(range.start % 8, 0);
+                assert_eq!(range.len(), out.len());
+                seen.push(range.start);
+                out.iter_mut().zip(range).for_each(|(out, i)| *out += i as u64 + 1);
+            });
+            assert_eq!(found, (1..=len as u64).collect::<Vec<_>>());
+            assert_eq!(map(&found, |v| v * 2), zip(&found, &found, |a, b| a + b));
+        }
+    }
+}

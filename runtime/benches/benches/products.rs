@@ -27,7 +27,7 @@ fn fixed_weights(c: &mut Criterion) {
         let (mut client, mut server) = memory_pair();
         let weights: Vec<u64> = words(0, k * m, 18).iter().map(|w| w.wrapping_sub(1 << 17)).collect();
         let seed = fresh_seed().expect("randomness");
-        let mut setup = || wide::send(&mut server, &[shape], &seed, |_| Ok(weights.clone()));
+        let mut setup = || wide::send(&mut server, &[shape], &seed, |_, range| Ok(weights[range].to_vec()));
         setup().expect("a channel in memory");
         let theirs = Arc::new(Arrivals::new().expect("a temporary file"));
         wide::receive(&mut client, &[shape], &theirs).expect("a temporary file");
@@ -47,7 +47,7 @@ fn fixed_weights(c: &mut Criterion) {
             group.bench_function(format!("setup, server, {} bytes", wide_setup_bytes(&[shape])), |bench| {
                 bench.iter(|| {
                     let (_client, mut server) = memory_pair();
-                    wide::send(&mut server, &[shape], &seed, |_| Ok(weights.clone()))
+                    wide::send(&mut server, &[shape], &seed, |_, range| Ok(weights[range].to_vec()))
                 });
             });
         }

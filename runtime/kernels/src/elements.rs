@@ -94,17 +94,15 @@ pub fn widest<R>(work: impl FnOnce() -> R) -> R {
         fn avx2<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
-        if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")) {
-            return work();
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+            let has_512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            // SAFETY: the machine has the features, which was asked above.
+            return if has_512 { unsafe { avx512(work) } } else { unsafe { avx2(work) } };
         }
-        let has_512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        // SAFETY: the machine has the features, which was asked above.
-        return if has_512 { unsafe { avx512(work) } } else { unsafe { avx2(work) } };
     }
-    #[cfg(not(target_arch = "x86_64"))]
     work()
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use marill_plaintext::{Tensor, evaluate};
+use marill_plaintext::{DType, Tensor, evaluate};
 use marill_program::correlation::mask_indices;
 use marill_program::plan::{Plan, arguments};
 use marill_program::{Form, Instruction, Ring, ValidProgram};
 
-use super::encode::{Layout, encode_tensor};
+use super::encode::{Layout, encode_slice, encode_tensor, origin};
 use super::value::Value;
 use super::{failed, not_held};
 use crate::bundle::{Bundle, slice};
@@ -157,16 +157,23 @@ impl<'a> Constants<'a> {
         encode_tensor(self.program(), at, &self.tensor(at, e.arg)?, layout)
     }
 
-    /// The elements of `Weight` instruction `at`, which this party must know.
+    /// Elements `range` of `Weight` instruction `at`, which this party must know.
     ///
     /// # Errors
     /// Of the bundle; `BadInput` for an element that does not fit the ring.
-    pub fn weight(&self, at: u32) -> Result<Vec<u64>, RunError> {
+    pub fn weight(&self, at: u32, range: Range<usize>) -> Result<Vec<u64>, RunError> {
         let Instruction::Weight(w) = self.program().instruction(at as usize) else {
             return Err(not_held(at, "a weight"));
         };
         let layout = Layout { width: w.width, frac: w.frac };
-        Ok(encode_tensor(self.program(), at, &self.tensor(at, w.arg)?, layout)?.data)
+        if !matches!(self.program().ty(w.arg).form, Form::Plain { dtype: DType::F32, .. }) {
+            let all = encode_tensor(self.program(), at, &self.tensor(at, w.arg)?, layout)?.data;
+            return all.get(range).map(<[u64]>::to_vec).ok_or_else(|| not_held(at, "so many elements"));
+        }
+        let (mut floats, mut elements) = (Vec::with_capacity(range.len()), Vec::new());
+        self.floats(w.arg, range.clone(), &mut floats)?;
+        encode_slice(&floats, layout, &|| origin(self.program(), at), range.start, &mut elements)?;
+        Ok(elements)
     }
 
     /// The public index tensors by which masks move.

@@ -52,8 +52,8 @@ impl<'a> Make<'_, 'a> {
         let (program, constants) = (own.bundle.program(), own.constants);
         let side = side(party);
         limits::check(program).map_err(|error| RunError::BadProgram { reason: Box::new(error) })?;
-        let weights = |at: u32| match program.instruction(at as usize) {
-            Instruction::Weight(_) => constants.weight(at),
+        let weights = |at: u32, range| match program.instruction(at as usize) {
+            Instruction::Weight(_) => constants.weight(at, range),
             _ => Ok(Vec::new()),
         };
         enter(Phase::Setup, [&mut *peer], progress);

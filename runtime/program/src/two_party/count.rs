@@ -10,8 +10,9 @@ use crate::correlation::fields;
 use crate::cost::CHUNK_BYTES;
 use crate::validate::ValidProgram;
 
-/// Numbers of the fields that are made together, at most: each instruction's count whole.
-const SEGMENT_NUMBERS: usize = 1 << 26;
+/// Numbers of the fields that are made together, at most: each instruction's count whole. Fewer take less memory, and more
+/// rounds.
+const SEGMENT_NUMBERS: usize = 1 << 25;
 
 /// What gates take. Each direction of an exchange is cut into the same number of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

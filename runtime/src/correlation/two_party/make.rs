@@ -6,6 +6,7 @@
 //! only for a lane that has not done an earlier part of it, so two parties cannot wait for each other.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -29,8 +30,8 @@ use crate::correlation::masks::{Masks, Matrices};
 use crate::error::{RunError, TransportFault};
 use crate::transport::Channel;
 
-/// The server's weights as ring elements; the client has none.
-pub type Weights<'a> = &'a (dyn Fn(u32) -> Result<Vec<u64>, RunError> + Sync);
+/// Some of a weight's elements in its ring, where they are the server's; the client has none.
+pub type Weights<'a> = &'a (dyn Fn(u32, Range<usize>) -> Result<Vec<u64>, RunError> + Sync);
 
 /// One party's numbers, by value.
 type Parts = BTreeMap<u32, Vec<u64>>;
@@ -213,7 +214,7 @@ impl Making<'_> {
         let weight = weight.filter(|&v| matches!(self.program.ty(v).form, Form::Weight { .. }));
         let encrypted = matches!(method(self.program, at), Some(Method::Wide { .. }));
         if let (Some(weight), Side::Server, false) = (weight, self.side, encrypted) {
-            parts.insert(weight, (self.weights)(weight)?);
+            parts.insert(weight, (self.weights)(weight, 0..self.program.ty(weight).len())?);
         }
         Ok(())
     }

@@ -89,7 +89,9 @@ impl Setup {
                     pairs::receive(channel, &pair_shapes, theirs)?;
                 }
                 if !wide_shapes.is_empty() {
-                    wide::send(channel, &wide_shapes, key, |job| weights(plan.wide[job].weight))?;
+                    wide::send(channel, &wide_shapes, key, |job, range| {
+                        weights(plan.wide[job].weight, range)
+                    })?;
                 }
             }
         }
@@ -126,6 +128,9 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Zeroizing<[u8; N]> {
     first
 }
 
+/// Elements that are digested at once.
+const DIGESTED: usize = 1 << 16;
+
 /// What tells weights from others: a digest of all that the server sends encrypted.
 ///
 /// # Errors
@@ -133,7 +138,9 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Zeroizing<[u8; N]> {
 pub fn weights_digest(program: &ValidProgram, weights: Weights<'_>) -> Result<[u8; 32], RunError> {
     let mut hasher = blake3::Hasher::new_derive_key("marill 2026 weights of a setup");
     for wide in Encrypted::new(program).wide {
-        for part in weights(wide.weight)?.chunks(1 << 13) {
+        let len = program.ty(wide.weight).len();
+        for first in (0..len).step_by(DIGESTED) {
+            let part = weights(wide.weight, first..len.min(first + DIGESTED))?;
             let bytes: Vec<u8> = part.iter().flat_map(|weight| weight.to_le_bytes()).collect();
             hasher.update(&bytes);
         }

@@ -37,7 +37,7 @@ fn wide_keys(shapes: &[WideShape], matrices: &[Vec<u64>]) -> (wide::ServerKey, w
     let seed = fresh_seed().unwrap();
     std::thread::scope(|scope| {
         let made = scope.spawn(move || {
-            wide::send(&mut server, shapes, &seed, |job| Ok(matrices[job].clone())).unwrap();
+            wide::send(&mut server, shapes, &seed, |job, range| Ok(matrices[job][range].to_vec())).unwrap();
             wide::ServerKey::new(shapes, &seed)
         });
         let theirs = Arc::new(Arrivals::new().unwrap());
@@ -73,8 +73,10 @@ fn wide_products_are_exact() {
         shape(100, 700, 37),
         shape(97, 3000, 53),
         shape(2, 9000, 30),
+        // More terms than are in memory at once.
+        shape(6300, 3, 36),
     ];
-    let rows = [1, 5, 5, 70, 3, 2];
+    let rows = [1, 5, 5, 70, 3, 2, 9];
     let matrices: Vec<Vec<u64>> =
         shapes.iter().enumerate().map(|(job, s)| weights(job as u64, s.k * s.m, s.width)).collect();
     let (server, client) = wide_keys(&shapes, &matrices);

@@ -27,7 +27,8 @@
 //! (client-side outer product, row encoding); Chen et al., ACNS 2021 (packing); Lyubashevsky, Peikert and Regev,
 //! EUROCRYPT 2010 (encryption).
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use marill_kernels::bits::{mask, sign_extend};
 use marill_kernels::rlwe::keys::{self, BLOCKS, PublicKey, SecretKey};
@@ -50,6 +51,9 @@ use crate::transport::Channel;
 /// Rows that are multiplied at once, unless one ciphertext holds more.
 const PANEL_ROWS: usize = 128;
 
+/// Terms of the client's matrix that are in memory at once, as residues.
+const SPAN: usize = 64 * TERMS;
+
 /// The server's half of setup: it can open replies.
 pub struct ServerKey {
     secret: SecretKey,
@@ -66,29 +70,30 @@ pub struct ClientKey {
     theirs: Arc<Arrivals>,
 }
 
-/// Sends the encrypted matrices `weights(0)`, `weights(1)`, ..., each `[k, m]` in row-major order, under the key of
-/// `seed`, which must be fresh.
+/// Sends the encrypted matrices 0, 1, ..., each `[k, m]` in row-major order, under the key of `seed`, which must be fresh.
+/// `weights` makes a range of a matrix's elements.
 ///
 /// # Errors
 /// Of the channel, and what `weights` returns.
 ///
 /// # Panics
-/// If a matrix is not of its shape.
+/// If `weights` makes fewer than it is asked for.
 pub fn send(
     channel: &mut Channel,
     shapes: &[WideShape],
     seed: &Seed,
-    mut weights: impl FnMut(usize) -> Result<Vec<u64>, RunError>,
+    weights: impl Fn(usize, Range<usize>) -> Result<Vec<u64>, RunError> + Sync,
 ) -> Result<(), RunError> {
     let secret = SecretKey::new(seed);
     let mut chunks = Chunks::new(channel);
     let public = send_key(&mut chunks, &secret, seed, wide_key(shapes))?;
     for (job, shape) in shapes.iter().enumerate() {
-        let weights = weights(job)?;
-        assert_eq!(weights.len(), shape.k * shape.m, "matrix {job} is not {shape:?}");
         for (block, columns) in shape.blocks().enumerate() {
             let rows = Rows { secret: &secret, seed, public: &public, shape, job, block, columns };
-            chunks.write_blocks(shape.k.div_ceil(TERMS), |at| Ok(rows.encrypt(at * TERMS, &weights)))?;
+            chunks.write_blocks(shape.k.div_ceil(TERMS), |at| {
+                let (first, end) = (at * TERMS, shape.k.min((at + 1) * TERMS));
+                Ok(rows.encrypt(first, &weights(job, first * shape.m..end * shape.m)?))
+            })?;
         }
     }
     chunks.finish()
@@ -191,7 +196,8 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Rows from `first` on, at most [`TERMS`]: by limb, then [`BLOCK`] columns, then row.
+    /// Rows from `first` on, at most [`TERMS`], of which `weights` are the elements: by limb, then [`BLOCK`] columns, then
+    /// row.
     fn encrypt(&self, first: usize, weights: &[u64]) -> Vec<u8> {
         let plan = self.shape.plan();
         let limbs = plan.modulus.limbs;
@@ -204,7 +210,7 @@ impl Rows<'_> {
         let (mut values, mut bytes) = (Vec::new(), Vec::new());
         for j in 0..depth {
             let row = first + j;
-            let from = row * self.shape.m + self.block * plan.columns;
+            let from = j * self.shape.m + self.block * plan.columns;
             let noise = WEIGHT_STREAM + ((stream(self.job, self.block)) << 32) + row as u64;
             let errors = Zeroizing::new(errors(&mut Prg::new(self.seed.clone(), noise), self.columns));
             let rests: Vec<i64> =
@@ -320,50 +326,60 @@ impl Panel {
         let shape = &key.shapes[job];
         let (plan, Piece { block, columns, .. }) = (shape.plan(), pieces[0]);
         let limbs = plan.modulus.limbs;
-        let depths: Vec<usize> = (0..shape.k).step_by(TERMS).collect();
-        let tiles = parallel(limbs, |limb| tiles(shape, pieces, r, limb));
         let n = r.len() / shape.k;
-        let depth = |first: usize| TERMS.min(shape.k - first);
-        let a = parallel(limbs * BLOCKS, |item| {
-            let (limb, chunk) = (item / BLOCKS, item % BLOCKS);
-            let mut source = Uniform::new(&key.seed, stream(job, block));
-            let (mut row, mut panel) = (vec![0.0; BLOCK], vec![0.0; BLOCK * TERMS]);
-            let mut sum = vec![0.0; n * BLOCK];
-            for (first, tiles) in depths.iter().zip(&tiles[limb]) {
-                let panel = &mut panel[..BLOCK * depth(*first)];
-                for j in 0..depth(*first) {
-                    keys::uniform_block(&mut source, (first + j) as u64, limb, chunk, &mut row);
-                    product::pack_term(&row, j, depth(*first), panel);
-                }
-                product::accumulate(MODULI[limb], depth(*first), tiles, panel, &mut sum, BLOCK);
-            }
-            sum
-        });
-        let offset = key.offsets[job] + (limbs * shape.k * block * plan.columns * RESIDUE_BYTES) as u64;
         let chunks = columns.div_ceil(BLOCK);
-        let b = parallel(limbs * chunks, |item| {
-            let (limb, chunk) = (item / chunks, item % chunks);
-            let width = BLOCK.min(columns - chunk * BLOCK);
-            let mut row = vec![0.0; width];
-            let mut panel = vec![0.0; width.next_multiple_of(product::COLUMNS) * TERMS];
-            let mut sum = vec![0.0; n * width];
-            for (first, tiles) in depths.iter().zip(&tiles[limb]) {
-                let depth = depth(*first);
-                let before = first * limbs * columns + (limb * columns + chunk * BLOCK) * depth;
-                let at = offset + (before * RESIDUE_BYTES) as u64;
-                let bytes = key.theirs.read(at, depth * width * RESIDUE_BYTES)?;
-                let panel = &mut panel[..width.next_multiple_of(product::COLUMNS) * depth];
-                for (j, bytes) in bytes.chunks_exact(width * RESIDUE_BYTES).enumerate() {
-                    residues::read(MODULI[limb], bytes, &mut row).ok_or_else(|| {
-                        malformed(Role::Server, "matrix", "a residue that is not below its prime")
-                    })?;
-                    product::pack_term(&row, j, depth, panel);
+        let width = |chunk: usize| BLOCK.min(columns - chunk * BLOCK);
+        let zeros = |width: usize| Mutex::new(vec![0.0; n * width]);
+        let a: Vec<_> = (0..limbs * BLOCKS).map(|_| zeros(BLOCK)).collect();
+        let b: Vec<_> = (0..limbs * chunks).map(|item| zeros(width(item % chunks))).collect();
+        let offset = key.offsets[job] + (limbs * shape.k * block * plan.columns * RESIDUE_BYTES) as u64;
+        for from in (0..shape.k).step_by(SPAN) {
+            let terms = from..shape.k.min(from + SPAN);
+            let depths: Vec<usize> = terms.clone().step_by(TERMS).collect();
+            let depth = |first: usize| TERMS.min(terms.end - first);
+            let tiles = parallel(limbs, |limb| tiles(shape, pieces, r, limb, &terms));
+            parallel(limbs * BLOCKS, |item| {
+                let (limb, chunk) = (item / BLOCKS, item % BLOCKS);
+                let mut source = Uniform::new(&key.seed, stream(job, block));
+                let (mut row, mut panel) = (vec![0.0; BLOCK], vec![0.0; BLOCK * TERMS]);
+                let mut sums = a[item].lock().unwrap_or_else(PoisonError::into_inner);
+                for (first, tiles) in depths.iter().zip(&tiles[limb]) {
+                    let panel = &mut panel[..BLOCK * depth(*first)];
+                    for j in 0..depth(*first) {
+                        keys::uniform_block(&mut source, (first + j) as u64, limb, chunk, &mut row);
+                        product::pack_term(&row, j, depth(*first), panel);
+                    }
+                    product::accumulate(MODULI[limb], depth(*first), tiles, panel, &mut sums, BLOCK);
                 }
-                product::accumulate(MODULI[limb], depth, tiles, panel, &mut sum, width);
-            }
-            Ok(sum)
-        });
-        Ok(Panel { plan, columns, a, b: b.into_iter().collect::<Result<_, RunError>>()? })
+            });
+            let read = parallel(limbs * chunks, |item| {
+                let (limb, chunk) = (item / chunks, item % chunks);
+                let width = width(chunk);
+                let mut row = vec![0.0; width];
+                let mut panel = vec![0.0; width.next_multiple_of(product::COLUMNS) * TERMS];
+                let mut sums = b[item].lock().unwrap_or_else(PoisonError::into_inner);
+                for (first, tiles) in depths.iter().zip(&tiles[limb]) {
+                    let depth = depth(*first);
+                    let before = first * limbs * columns + (limb * columns + chunk * BLOCK) * depth;
+                    let at = offset + (before * RESIDUE_BYTES) as u64;
+                    let bytes = key.theirs.read(at, depth * width * RESIDUE_BYTES)?;
+                    let panel = &mut panel[..width.next_multiple_of(product::COLUMNS) * depth];
+                    for (j, bytes) in bytes.chunks_exact(width * RESIDUE_BYTES).enumerate() {
+                        residues::read(MODULI[limb], bytes, &mut row).ok_or_else(|| {
+                            malformed(Role::Server, "matrix", "a residue that is not below its prime")
+                        })?;
+                        product::pack_term(&row, j, depth, panel);
+                    }
+                    product::accumulate(MODULI[limb], depth, tiles, panel, &mut sums, width);
+                }
+                Ok(())
+            });
+            read.into_iter().collect::<Result<(), RunError>>()?;
+        }
+        let all = |sums: Vec<Mutex<Vec<f64>>>| -> Vec<Vec<f64>> {
+            sums.into_iter().map(|sum| sum.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+        };
+        Ok(Panel { plan, columns, a: all(a), b: all(b) })
     }
 
     /// The encrypted row `row`.
@@ -387,22 +403,28 @@ impl Panel {
     }
 }
 
-/// The client's matrix modulo one prime over the factor that packing multiplies by, in tiles of [`TERMS`] terms.
-fn tiles(shape: &WideShape, pieces: &[Piece], r: &[u64], limb: usize) -> Vec<Zeroizing<Vec<f64>>> {
+/// Some terms of the client's matrix modulo one prime over the factor that packing multiplies by, in tiles of [`TERMS`].
+fn tiles(
+    shape: &WideShape,
+    pieces: &[Piece],
+    r: &[u64],
+    limb: usize,
+    terms: &Range<usize>,
+) -> Vec<Zeroizing<Vec<f64>>> {
     let modulus = MODULI[limb];
     let factors = pieces.iter().flat_map(|piece| {
         let factor = modulus.invert(f64::from(1_u32 << joins(piece.rows)));
         std::iter::repeat_n(factor, piece.rows)
     });
-    let mut residues = Zeroizing::new(Vec::with_capacity(r.len()));
+    let mut residues = Zeroizing::new(Vec::with_capacity(r.len() / shape.k * terms.len()));
     for (row, factor) in r.chunks_exact(shape.k).zip(factors) {
         let residue = |value: &u64| modulus.residue(sign_extend(value & mask(shape.width), shape.width));
-        residues.extend(row.iter().map(|value| modulus.reduce(residue(value) * factor)));
+        residues.extend(row[terms.clone()].iter().map(|value| modulus.reduce(residue(value) * factor)));
     }
     let tile = |first: usize| {
         let mut tiles = Zeroizing::new(Vec::new());
-        product::pack_rows(&residues, shape.k, first, TERMS.min(shape.k - first), &mut tiles);
+        product::pack_rows(&residues, terms.len(), first, TERMS.min(terms.len() - first), &mut tiles);
         tiles
     };
-    (0..shape.k).step_by(TERMS).map(tile).collect()
+    (0..terms.len()).step_by(TERMS).map(tile).collect()
 }

@@ -3,11 +3,14 @@
 //! Setup: greetings on all links; the server sends the dealer the program, the public indices by which masks move and
 //! a digest of the public matrices that multiply them, which the dealer has; the dealer sends the server the weights'
 //! seed; the server sends the client every weight masked. Preprocess: the dealer seeds both parties and streams
-//! corrections to the server; the client multiplies its masks with the masked weights, and both theirs with the public
-//! matrices; the server sends the client empty messages as the stream comes, so that neither is silent for long, and
-//! both say when they are ready.
+//! corrections to the server, which takes them while it still sends masked weights; the client multiplies its masks with
+//! the masked weights, and both theirs with the public matrices; the server sends the client empty messages as the stream
+//! comes, so that neither is silent for long, and both say when they are ready.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use marill_kernels::Seed;
 use marill_plaintext::Tensor;
@@ -27,7 +30,7 @@ use crate::correlation::derived::Derived;
 use crate::correlation::prepared::{MaskedWeights, Prepared};
 use crate::correlation::spool::{Chunks, Spool};
 use crate::correlation::{Correlations, Suite, fresh_seed};
-use crate::error::{Misbehaviour, Role, RunError};
+use crate::error::{Action, Misbehaviour, Role, RunError, TransportFault};
 use crate::executor::published::{self, HeldMatrices};
 use crate::executor::weights;
 use crate::transport::{Channel, Phase};
@@ -86,30 +89,110 @@ pub(super) fn server<'a>(
         dealer.send(&digest)?;
     }
     let weight_seed = receive_seed(dealer)?;
-    if weights::send_masked(constants, &weight_seed, client)? {
-        client.end_round();
-    }
-    clock.end(Phase::Setup);
-
-    enter(Phase::Preprocess, [&mut *client, &mut *dealer], progress);
-    let seed = receive_seed(dealer)?;
+    dealer.meter_mut().set_phase(Phase::Preprocess);
     let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
     let mut beats = 0;
-    let mut heard = |done| {
-        progress(Progress::Step { done, total });
-        while beats < done / HEARTBEAT_BYTES {
-            client.send(&[])?;
-            beats += 1;
+    let arrived = Arrived::default();
+    let source = thread::scope(|scope| {
+        let receive = || {
+            let seed = receive_seed(dealer)?;
+            ServerSource::receive(program, seed, dealer, &mut |done| arrived.tell(done))
+        };
+        let corrections = scope.spawn(|| arrived.ending(receive));
+        let mut beside = || {
+            if weights::send_masked(constants, &weight_seed, client)? {
+                client.end_round();
+            }
+            clock.end(Phase::Setup);
+            enter(Phase::Preprocess, [&mut *client], progress);
+            let mut done = 0;
+            while let Some(more) = arrived.wait(done) {
+                done = more;
+                progress(Progress::Step { done, total });
+                while beats < done / HEARTBEAT_BYTES {
+                    client.send(&[])?;
+                    beats += 1;
+                }
+            }
+            Ok(())
+        };
+        let sent = beside();
+        if sent.is_err() {
+            arrived.give_up();
         }
-        Ok(())
-    };
-    let source = ServerSource::receive(program, seed, dealer, &mut heard)?;
+        let source = corrections.join().unwrap_or_else(|panic| resume_unwind(panic));
+        sent.and(source)
+    })?;
     let derived = Derived::new(program, &indices, constants, &source)?;
     (beats..heartbeats(program)).try_for_each(|_| client.send(&[]))?;
     client.recv_into(&mut [])?;
     dealer.end_round();
     clock.end(Phase::Preprocess);
     Ok(Box::new(Dealt { source, derived, prepared: None }))
+}
+
+/// How many bytes of corrections have come, as told by one thread to another.
+#[derive(Default)]
+struct Arrived {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: u64,
+    /// Nothing more will come.
+    over: bool,
+    /// Nobody wants more.
+    given_up: bool,
+}
+
+impl Arrived {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many have come. An error where nobody wants more, which that one's own error explains.
+    fn tell(&self, bytes: u64) -> Result<(), RunError> {
+        let mut state = self.state();
+        state.bytes = bytes;
+        self.changed.notify_all();
+        if state.given_up {
+            return Err(RunError::Transport {
+                me: Role::Server,
+                peer: Role::Client,
+                action: Action::Send { bytes: 0, phase: Phase::Preprocess, round: 0 },
+                source: TransportFault::AlreadyFailed,
+            });
+        }
+        Ok(())
+    }
+
+    /// Receives; whatever becomes of it, who waits is told that it is over.
+    fn ending<T>(&self, receive: impl FnOnce() -> T) -> T {
+        struct End<'a>(&'a Arrived);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.state().over = true;
+                self.0.changed.notify_all();
+            }
+        }
+        let _end = End(self);
+        receive()
+    }
+
+    fn give_up(&self) {
+        self.state().given_up = true;
+    }
+
+    /// Waits until there are other than `known` bytes; `None` where no more will come.
+    fn wait(&self, known: u64) -> Option<u64> {
+        let mut state = self.state();
+        while state.bytes == known && !state.over {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (state.bytes != known).then_some(state.bytes)
+    }
 }
 
 /// Runs the dealer, which sees the program and no data. `public` has the program's published weights, which it needs

@@ -1,5 +1,4 @@
-//! Element-wise work: in blocks that fit the processor's caches, split among its cores, with the widest vectors that it
-//! has.
+//! Element-wise work: in blocks that fit the processor's caches, split among its cores.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -25,15 +24,13 @@ pub fn by_blocks<S>(
     // Zeros are written block by block, where they stay in the cache until they are overwritten.
     let run = |first: usize, part: &mut [MaybeUninit<u64>]| {
         let mut scratch = scratch();
-        widest(|| {
-            for (i, out) in part.chunks_mut(step).enumerate() {
-                out.fill(MaybeUninit::new(0));
-                // SAFETY: every number of `out` was written above.
-                let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [u64]) };
-                let start = first + i * step;
-                make(&mut scratch, start..start + out.len(), out);
-            }
-        });
+        for (i, out) in part.chunks_mut(step).enumerate() {
+            out.fill(MaybeUninit::new(0));
+            // SAFETY: every number of `out` was written above.
+            let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [u64]) };
+            let start = first + i * step;
+            make(&mut scratch, start..start + out.len(), out);
+        }
     };
     let places = &mut data.spare_capacity_mut()[..len];
     let blocks = len.div_ceil(step);
@@ -78,32 +75,6 @@ pub fn zip(a: &[u64], b: &[u64], f: impl Fn(u64, u64) -> u64 + Sync) -> Vec<u64>
             out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out = f(*a, *b));
         },
     )
-}
-
-/// Runs `work`, and what of it is compiled into its place, with the widest vectors that this machine has. Results are
-/// the same on all: nothing is fused or reordered.
-#[inline(always)]
-pub fn widest<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi2")]
-        fn avx512<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        #[target_feature(enable = "avx2,bmi2")]
-        fn avx2<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
-            let has_512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-            // SAFETY: the machine has the features, which was asked above.
-            return if has_512 { unsafe { avx512(work) } } else { unsafe { avx2(work) } };
-        }
-    }
-    work()
 }
 
 #[cfg(test)]

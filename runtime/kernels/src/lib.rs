@@ -10,6 +10,7 @@
 pub mod bits;
 pub mod blocks;
 pub mod elements;
+pub mod functions;
 pub mod ggm;
 pub mod lpn;
 pub mod matmul;

@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use marill_kernels::functions::SHIFTED;
+
 /// `2^width - 1`, for widths up to 64.
 pub fn mask(width: u32) -> u64 {
     if width >= 64 { u64::MAX } else { (1 << width) - 1 }
@@ -30,14 +32,6 @@ fn nearest(value: f64) -> f64 {
 }
 
 const SHIFT: f64 = 6_755_399_441_055_744.0;
-/// Below this, numbers are rounded by adding: `2^50`.
-pub(crate) const SHIFTED: f64 = 1_125_899_906_842_624.0;
-
-/// The nearest integer modulo 2^64 of a number below [`SHIFTED`]: what the addition leaves in the significand.
-#[inline]
-pub(crate) fn shifted_to_integer(value: f64) -> u64 {
-    (value + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits())
-}
 
 /// `round(value * 2^frac)` modulo 2^64; `None` where it does not fit a signed ring of `width` bits.
 #[inline]

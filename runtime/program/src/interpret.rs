@@ -518,8 +518,7 @@ fn table(t: &schema::Table, x: &Ring) -> Ring {
     let mut scratch = vec![0; entries.len()];
     let mut data = Vec::with_capacity(x.len());
     for &v in &x.data {
-        let sum = entries.iter().zip(factors.at(v, &mut scratch));
-        data.push(sum.fold(0, |sum: u64, (&e, &f)| sum.wrapping_add(e.wrapping_mul(f))));
+        data.push(factors.sum(v, &entries, &mut scratch));
     }
     Ring::new(x.shape.clone(), data)
 }

@@ -49,16 +49,14 @@ impl Ring {
         let (left, right) = (strides(&self.shape, shape), strides(&other.shape, shape));
         let (a_step, b_step) = (left.last().copied().unwrap_or(0), right.last().copied().unwrap_or(0));
         let mut data = Vec::with_capacity(rows.iter().product::<usize>() * length);
-        elements::widest(|| {
-            walk(rows, &left[..rows.len()], &right[..rows.len()], |i, j| match (a_step, b_step) {
-                (1, 1) => {
-                    let pairs = self.data[i..][..length].iter().zip(&other.data[j..][..length]);
-                    data.extend(pairs.map(|(&a, &b)| f(a, b)));
-                }
-                (1, _) => data.extend(self.data[i..][..length].iter().map(|&a| f(a, other.data[j]))),
-                (_, 1) => data.extend(other.data[j..][..length].iter().map(|&b| f(self.data[i], b))),
-                _ => data.extend(std::iter::repeat_n(f(self.data[i], other.data[j]), length)),
-            });
+        walk(rows, &left[..rows.len()], &right[..rows.len()], |i, j| match (a_step, b_step) {
+            (1, 1) => {
+                let pairs = self.data[i..][..length].iter().zip(&other.data[j..][..length]);
+                data.extend(pairs.map(|(&a, &b)| f(a, b)));
+            }
+            (1, _) => data.extend(self.data[i..][..length].iter().map(|&a| f(a, other.data[j]))),
+            (_, 1) => data.extend(other.data[j..][..length].iter().map(|&b| f(self.data[i], b))),
+            _ => data.extend(std::iter::repeat_n(f(self.data[i], other.data[j]), length)),
         });
         Ring { shape: shape.to_vec(), data }
     }

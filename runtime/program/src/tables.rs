@@ -3,8 +3,10 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
+use marill_kernels::functions::{SHIFTED, add_waves, scaled_sum, weighted_sum};
+
 use crate::correlation::{digit_bits, unit_words};
-use crate::fixed::{self, Circle, exp_power, mask, power_of_two, round_to};
+use crate::fixed::{Circle, exp_power, mask, power_of_two, round_to};
 use crate::schema::{Basis, BitTable, Digits, Fourier, Lines, Table};
 
 /// Splits the low bits of an opened value or mask into piece index and position within the piece.
@@ -49,7 +51,7 @@ enum Turned {
     /// Of degree 0: the factors themselves.
     Factors(Vec<u64>),
     /// With the exponential basis: still to be multiplied by a power of `e^u` and rounded, to less than
-    /// [`fixed::SHIFTED`].
+    /// [`SHIFTED`].
     Exponential(Vec<f64>),
     No,
 }
@@ -63,7 +65,7 @@ impl TableFactors<'_> {
             let scale = power_of_two(table.power_frac as i32);
             let scaled: Vec<f64> = backwards().map(|c| c * scale).collect();
             let most = exp_power(1.0, table.exponent_log2);
-            let fits = scaled.iter().all(|c| c.abs() * most < fixed::SHIFTED);
+            let fits = scaled.iter().all(|c| c.abs() * most < SHIFTED);
             if fits { Turned::Exponential(scaled) } else { Turned::No }
         } else if table.degree == 0 {
             Turned::Factors(backwards().map(|c| round_to(c, table.entry_frac + table.power_frac)).collect())
@@ -73,27 +75,24 @@ impl TableFactors<'_> {
         TableFactors { table, turned }
     }
 
-    /// Factors of the secret numbers of an opened value, in their order: `factors`, or others as many.
-    pub fn at<'f>(&'f self, opened: u64, factors: &'f mut [u64]) -> &'f [u64] {
+    /// The factors at an opened value times its secret numbers. `scratch` is space for as many.
+    pub fn sum(&self, opened: u64, entries: &[u64], scratch: &mut [u64]) -> u64 {
         let t = self.table;
         let (high, low) = split(opened, t.low_bits, t.index_bits);
         let u = low as f64 * power_of_two(-(t.low_bits as i32));
         let first = (1usize << t.index_bits) - 1 - high;
         match &self.turned {
-            Turned::Factors(all) => return &all[first..][..factors.len()],
-            Turned::Exponential(all) => {
-                let e = exp_power(u, t.exponent_log2);
-                for (factor, c) in factors.iter_mut().zip(&all[first..]) {
-                    *factor = fixed::shifted_to_integer(c * e);
-                }
+            Turned::Factors(all) => weighted_sum(&all[first..], entries),
+            Turned::Exponential(all) => scaled_sum(&all[first..], exp_power(u, t.exponent_log2), entries),
+            Turned::No => {
+                each_factor(t, high, u, scratch);
+                weighted_sum(scratch, entries)
             }
-            Turned::No => each_factor(t, high, u, factors),
         }
-        factors
     }
 }
 
-/// The same one by one.
+/// The factors at an opened value of a piece, one by one.
 fn each_factor(t: &Table, high: usize, u: f64, factors: &mut [u64]) {
     let (pieces, terms) = (1usize << t.index_bits, t.degree as usize + 1);
     let whole = t.entry_frac + t.power_frac;
@@ -112,9 +111,6 @@ fn each_factor(t: &Table, high: usize, u: f64, factors: &mut [u64]) {
         factors[1..].iter_mut().zip(others).for_each(|(f, v)| *f = fixed(v));
     }
 }
-
-/// Opened values whose factors are made side by side.
-const LANES: usize = 8;
 
 /// Public factors at opened values: what multiplies the shares of `cos(j w r)` and of `sin(j w r)`, for j = 1, 2, ...
 pub struct FourierFactors<'f> {
@@ -140,42 +136,21 @@ impl FourierFactors<'_> {
     /// Adds to each of `sums` the factors of an opened value times its entries: as many as there are terms for cosines,
     /// then for sines.
     pub fn add(&self, opened: &[u64], entries: &[u64], sums: &mut [u64]) {
-        let (terms, row) = (self.scaled.len(), 2 * self.scaled.len());
-        if terms == 0 {
-            return;
+        if self.scaled.iter().all(|(c, s)| c.abs() + s.abs() < SHIFTED) {
+            let angles: Vec<(f64, f64)> = opened.iter().map(|x| self.circle.at(*x)).collect();
+            return add_waves(&self.scaled, &angles, entries, sums);
         }
-        let fits = self.scaled.iter().all(|(c, s)| c.abs() + s.abs() < fixed::SHIFTED);
-        for ((opened, entries), sums) in
-            opened.chunks(LANES).zip(entries.chunks(LANES * row)).zip(sums.chunks_mut(LANES))
-        {
-            let mut angles = [(1.0, 0.0); LANES];
-            angles.iter_mut().zip(opened).for_each(|(angle, x)| *angle = self.circle.at(*x));
-            let ((c1, s1), (mut c, mut s)) = (split_pairs(angles), split_pairs([(1.0, 0.0); LANES]));
-            for (j, (a, b)) in self.scaled.iter().enumerate() {
-                let (mut of_cos, mut of_sin) = ([0; LANES], [0; LANES]);
-                for i in 0..LANES {
-                    // The next multiple of the angle, by addition.
-                    (c[i], s[i]) = (c[i] * c1[i] - s[i] * s1[i], s[i] * c1[i] + c[i] * s1[i]);
-                    let (p, q) = (a * c[i] + b * s[i], a * s[i] - b * c[i]);
-                    (of_cos[i], of_sin[i]) = if fits {
-                        (fixed::shifted_to_integer(p), fixed::shifted_to_integer(q))
-                    } else {
-                        (round_to(p, 0), round_to(q, 0))
-                    };
-                }
-                for (i, (sum, entries)) in sums.iter_mut().zip(entries.chunks_exact(row)).enumerate() {
-                    let products = of_cos[i]
-                        .wrapping_mul(entries[j])
-                        .wrapping_add(of_sin[i].wrapping_mul(entries[terms + j]));
-                    *sum = sum.wrapping_add(products);
-                }
+        let terms = self.scaled.len();
+        for ((x, entries), sum) in opened.iter().zip(entries.chunks(2 * terms.max(1))).zip(sums) {
+            for (j, (p, q)) in self.scaled.iter().enumerate() {
+                let (c, s) = self.circle.at(x.wrapping_mul(j as u64 + 1));
+                let (of_cos, of_sin) = (round_to(p * c + q * s, 0), round_to(p * s - q * c, 0));
+                let product =
+                    of_cos.wrapping_mul(entries[j]).wrapping_add(of_sin.wrapping_mul(entries[terms + j]));
+                *sum = sum.wrapping_add(product);
             }
         }
     }
-}
-
-fn split_pairs(pairs: [(f64, f64); LANES]) -> ([f64; LANES], [f64; LANES]) {
-    (pairs.map(|pair| pair.0), pairs.map(|pair| pair.1))
 }
 
 /// Entries at a mask: `cos(j w r)`, then `sin(j w r)`, appended.
@@ -309,11 +284,14 @@ mod tests {
         let of_degree = |degree| table(Basis::Monomials, degree);
         for table in [of_degree(0), of_degree(2), table(Basis::Exponential, 0), wide, steep] {
             let (prepared, count) = (TableFactors::new(&table), table.coefficients.len());
-            let (mut scratch, mut expected) = (vec![0; count], vec![0; count]);
+            let (mut scratch, mut factors) = (vec![0; count], vec![0; count]);
+            let entries: Vec<u64> =
+                (1..=count as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
             for opened in (0..1 << 12).step_by(13) {
                 let (high, low) = split(opened, table.low_bits, table.index_bits);
-                each_factor(&table, high, low as f64 / 64.0, &mut expected);
-                assert_eq!(prepared.at(opened, &mut scratch), expected, "{opened}");
+                each_factor(&table, high, low as f64 / 64.0, &mut factors);
+                let expected = weighted_sum(&factors, &entries);
+                assert_eq!(prepared.sum(opened, &entries, &mut scratch), expected, "{opened}");
             }
         }
     }

@@ -25,8 +25,7 @@ pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
         entries.read(range.start * per..range.end * per, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));
         for (out, (x, entries)) in out.iter_mut().zip(elements) {
-            let terms = factors.at(*x, scratch).iter().zip(entries);
-            *out = terms.fold(0, |sum: u64, (f, e)| sum.wrapping_add(f.wrapping_mul(*e)));
+            *out = factors.sum(*x, entries, scratch);
         }
     });
     Share::new(Ring::new(opened.shape.clone(), data))

@@ -187,9 +187,7 @@ impl Bundle {
             Constants::File(archive) => archive.load(&c.name, &ty),
         }
     }
-}
 
-impl Bundle {
     /// Elements `range` of the `Constant` instruction `at`, which are f32, at the end of `floats`.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ const LANES: usize = 8;
 pub const SHIFTED: f64 = 1_125_899_906_842_624.0;
 
 /// `1.5 * 2^52`: adding it leaves a number's nearest integer, ties to even, in the significand.
-const SHIFT: f64 = 6_755_399_441_055_744.0;
+pub const SHIFT: f64 = 6_755_399_441_055_744.0;
 
 /// The nearest integer modulo `2^64` of a number below [`SHIFTED`], ties to even.
 #[inline(always)]

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use marill_kernels::functions::SHIFTED;
+use marill_kernels::functions::{SHIFT, SHIFTED};
 
 /// `2^width - 1`, for widths up to 64.
 pub fn mask(width: u32) -> u64 {
@@ -24,14 +24,11 @@ pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent.clamp(-1022, 1023)) as u64) << 52)
 }
 
-/// The nearest integer, ties to even. Adding 1.5 * 2^52 leaves exactly the integer part in the significand; the
-/// addition is inlined where the library's rounding would be a call.
+/// The nearest integer, ties to even. The addition is inlined where the library's rounding would be a call.
 #[inline]
 fn nearest(value: f64) -> f64 {
     if value.abs() < SHIFTED { (value + SHIFT) - SHIFT } else { value.round_ties_even() }
 }
-
-const SHIFT: f64 = 6_755_399_441_055_744.0;
 
 /// `round(value * 2^frac)` modulo 2^64; `None` where it does not fit a signed ring of `width` bits.
 #[inline]

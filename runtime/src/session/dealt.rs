@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc;
 use std::thread;
 
 use marill_kernels::Seed;
@@ -92,22 +92,22 @@ pub(super) fn server<'a>(
     dealer.meter_mut().set_phase(Phase::Preprocess);
     let total = (0..program.len()).map(|at| correction_bytes(program, at)).sum();
     let mut beats = 0;
-    let arrived = Arrived::default();
+    let (told, arrived) = mpsc::channel();
+    let link = &mut *dealer;
     let source = thread::scope(|scope| {
-        let receive = || {
-            let seed = receive_seed(dealer)?;
-            ServerSource::receive(program, seed, dealer, &mut |done| arrived.tell(done))
-        };
-        let corrections = scope.spawn(|| arrived.ending(receive));
-        let mut beside = || {
+        let corrections = scope.spawn(move || {
+            let seed = receive_seed(link)?;
+            ServerSource::receive(program, seed, link, &mut |done| told.send(done).map_err(|_| unwanted()))
+        });
+        let beside = || {
+            // Dropped where something fails here: then nobody wants more corrections.
+            let arrived = arrived;
             if weights::send_masked(constants, &weight_seed, client)? {
                 client.end_round();
             }
             clock.end(Phase::Setup);
             enter(Phase::Preprocess, [&mut *client], progress);
-            let mut done = 0;
-            while let Some(more) = arrived.wait(done) {
-                done = more;
+            for done in arrived {
                 progress(Progress::Step { done, total });
                 while beats < done / HEARTBEAT_BYTES {
                     client.send(&[])?;
@@ -117,9 +117,6 @@ pub(super) fn server<'a>(
             Ok(())
         };
         let sent = beside();
-        if sent.is_err() {
-            arrived.give_up();
-        }
         let source = corrections.join().unwrap_or_else(|panic| resume_unwind(panic));
         sent.and(source)
     })?;
@@ -131,67 +128,13 @@ pub(super) fn server<'a>(
     Ok(Box::new(Dealt { source, derived, prepared: None }))
 }
 
-/// How many bytes of corrections have come, as told by one thread to another.
-#[derive(Default)]
-struct Arrived {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    bytes: u64,
-    /// Nothing more will come.
-    over: bool,
-    /// Nobody wants more.
-    given_up: bool,
-}
-
-impl Arrived {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// So many have come. An error where nobody wants more, which that one's own error explains.
-    fn tell(&self, bytes: u64) -> Result<(), RunError> {
-        let mut state = self.state();
-        state.bytes = bytes;
-        self.changed.notify_all();
-        if state.given_up {
-            return Err(RunError::Transport {
-                me: Role::Server,
-                peer: Role::Client,
-                action: Action::Send { bytes: 0, phase: Phase::Preprocess, round: 0 },
-                source: TransportFault::AlreadyFailed,
-            });
-        }
-        Ok(())
-    }
-
-    /// Receives; whatever becomes of it, who waits is told that it is over.
-    fn ending<T>(&self, receive: impl FnOnce() -> T) -> T {
-        struct End<'a>(&'a Arrived);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.state().over = true;
-                self.0.changed.notify_all();
-            }
-        }
-        let _end = End(self);
-        receive()
-    }
-
-    fn give_up(&self) {
-        self.state().given_up = true;
-    }
-
-    /// Waits until there are other than `known` bytes; `None` where no more will come.
-    fn wait(&self, known: u64) -> Option<u64> {
-        let mut state = self.state();
-        while state.bytes == known && !state.over {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        (state.bytes != known).then_some(state.bytes)
+/// Why corrections are taken no longer: the client cannot be reached, as its own error tells.
+fn unwanted() -> RunError {
+    RunError::Transport {
+        me: Role::Server,
+        peer: Role::Client,
+        action: Action::Send { bytes: 0, phase: Phase::Preprocess, round: 0 },
+        source: TransportFault::AlreadyFailed,
     }
 }
 

@@ -14,33 +14,20 @@ const ROWS: usize = 8;
 const VECTORS: usize = 3;
 const LANES: usize = 8;
 
-struct Avx512;
-
-impl Tile for Avx512 {
-    const ROWS: usize = ROWS;
-    const COLUMNS: usize = VECTORS * LANES;
-
-    #[inline(always)]
-    fn product(a: &[u64], b: &[u64], out: &mut [u64]) {
-        // SAFETY: this module's `run` is the only user of the tile, and has the features.
-        unsafe { product(a, b, out) }
-    }
-}
-
-/// For results of which at most [`SHORT_BITS`] bits are wanted.
-struct Short;
-
 /// Low bits of a product that a 52-bit multiply-add has.
 const SHORT_BITS: u32 = 52;
 
-impl Tile for Short {
+/// `SHORT` for results of which at most [`SHORT_BITS`] bits are wanted.
+struct Avx512<const SHORT: bool>;
+
+impl<const SHORT: bool> Tile for Avx512<SHORT> {
     const ROWS: usize = ROWS;
     const COLUMNS: usize = VECTORS * LANES;
 
     #[inline(always)]
     fn product(a: &[u64], b: &[u64], out: &mut [u64]) {
-        // SAFETY: `run_short` is the only user of the tile, and has the features.
-        unsafe { short_product(a, b, out) }
+        // SAFETY: `run` and `run_short` are the only users of their tiles, and have the features.
+        unsafe { if SHORT { short_product(a, b, out) } else { product(a, b, out) } }
     }
 }
 
@@ -51,12 +38,12 @@ pub(super) fn run<B: RingElement>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
         // SAFETY: the machine has the feature.
         return unsafe { run_short(job, c) };
     }
-    run_tiles::<B, Avx512>(job, c);
+    run_tiles::<B, Avx512<false>>(job, c);
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn run_short<B: RingElement>(job: Job<'_, B>, c: &mut [&mut [u64]]) {
-    run_tiles::<B, Short>(job, c);
+    run_tiles::<B, Avx512<true>>(job, c);
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]

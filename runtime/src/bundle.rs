@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use marill_plaintext::{DType, OpError, Tensor, TensorType};
 use marill_program::flow::Consent;
@@ -17,6 +16,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::error::{InputFault, RunError};
+use crate::files::read_exact_at;
 use crate::sharing::Party;
 
 /// The program's file name in a bundle.
@@ -48,7 +48,7 @@ enum Constants {
 
 struct Archive {
     path: PathBuf,
-    file: Mutex<File>,
+    file: File,
     metadata: Metadata,
     data_start_bytes: u64,
 }
@@ -188,19 +188,55 @@ impl Bundle {
         }
     }
 
-    /// Elements `range` of the `Constant` instruction `at`, which are f32, at the end of `floats`.
+    /// The elements of the `Constant` instruction `at`, which are f32, to be read in parts.
     ///
     /// # Errors
-    /// As [`Bundle::constant`], and where they are of another type or fewer.
-    pub fn floats(&self, at: u32, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
+    /// As [`Bundle::constant`].
+    pub fn floats(&self, at: u32) -> Result<Floats<'_>, RunError> {
         if let (Instruction::Constant(c), Some((owner, ty))) =
             (self.program.instruction(at as usize), self.wanted(at as usize))
             && ty.dtype == DType::F32
             && let Constants::File(archive) = self.constants(owner)
         {
-            return archive.floats(&c.name, &ty, range, floats);
+            let (start_bytes, count_bytes) = archive.find(&c.name, &ty)?;
+            return Ok(Floats(Place::File { archive, start_bytes, count_bytes }));
         }
-        slice(&self.constant(at)?, range, floats)
+        Ok(Floats::of(self.constant(at)?))
+    }
+}
+
+/// The elements of an f32 tensor, in order, read in parts by any number of threads.
+pub struct Floats<'a>(Place<'a>);
+
+enum Place<'a> {
+    File { archive: &'a Archive, start_bytes: u64, count_bytes: usize },
+    Memory(Tensor),
+}
+
+impl Floats<'_> {
+    /// Those of a tensor in memory.
+    pub(crate) fn of(tensor: Tensor) -> Floats<'static> {
+        Floats(Place::Memory(tensor))
+    }
+
+    /// Overwrites `floats` with elements `range`.
+    ///
+    /// # Errors
+    /// `File`; `BadProgram` for a tensor of another type or of fewer elements.
+    pub fn read(&self, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
+        floats.clear();
+        match &self.0 {
+            Place::File { archive, start_bytes, count_bytes } => {
+                let fault = file_fault(&archive.path, "read");
+                let (first, count) = (range.start * size_of::<f32>(), range.len() * size_of::<f32>());
+                if first.saturating_add(count) > *count_bytes {
+                    return Err(fault(io::ErrorKind::UnexpectedEof.into()));
+                }
+                let start_bytes = start_bytes + first as u64;
+                read(&archive.file, start_bytes, count, f32::from_le_bytes, floats).map_err(fault)
+            }
+            Place::Memory(tensor) => slice(tensor, range, floats),
+        }
     }
 }
 
@@ -208,7 +244,7 @@ impl Bundle {
 ///
 /// # Errors
 /// `BadProgram` for a tensor of another type or of fewer elements.
-pub(crate) fn slice(tensor: &Tensor, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
+fn slice(tensor: &Tensor, range: Range<usize>, floats: &mut Vec<f32>) -> Result<(), RunError> {
     let bad = |error: OpError| RunError::BadProgram { reason: Box::new(error) };
     let array = tensor.as_f32().map_err(bad)?;
     let length = array.len();
@@ -278,7 +314,7 @@ impl Archive {
                 metadata.data_len()
             )));
         }
-        Ok(Archive { path, file: Mutex::new(file), metadata, data_start_bytes })
+        Ok(Archive { path, file, metadata, data_start_bytes })
     }
 
     /// Where a tensor of the wanted type lies: first byte and length.
@@ -298,40 +334,21 @@ impl Archive {
         Ok((self.data_start_bytes + start as u64, end - start))
     }
 
-    fn floats(
-        &self,
-        name: &str,
-        wanted: &TensorType,
-        range: Range<usize>,
-        floats: &mut Vec<f32>,
-    ) -> Result<(), RunError> {
-        const BYTES: usize = size_of::<f32>();
-        let (start_bytes, count_bytes) = self.find(name, wanted)?;
-        let fault = file_fault(&self.path, "read");
-        if range.end.saturating_mul(BYTES) > count_bytes {
-            return Err(fault(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start_bytes + (range.start * BYTES) as u64)).map_err(&fault)?;
-        read(&mut file, range.len() * BYTES, f32::from_le_bytes, floats).map_err(&fault)
-    }
-
     fn load(&self, name: &str, wanted: &TensorType) -> Result<Tensor, RunError> {
         let (start_bytes, count_bytes) = self.find(name, wanted)?;
         let fault = file_fault(&self.path, "read");
         let malformed = |error: OpError| fault(io::Error::other(error.to_string()));
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start_bytes)).map_err(&fault)?;
-        let shape = wanted.shape.clone();
+        let (shape, file) = (wanted.shape.clone(), &self.file);
         let tensor = match wanted.dtype {
             DType::F32 => {
-                Tensor::f32(shape, all(&mut file, count_bytes, f32::from_le_bytes).map_err(&fault)?)
+                Tensor::f32(shape, all(file, start_bytes, count_bytes, f32::from_le_bytes).map_err(&fault)?)
             }
             DType::I64 => {
-                Tensor::i64(shape, all(&mut file, count_bytes, i64::from_le_bytes).map_err(&fault)?)
+                Tensor::i64(shape, all(file, start_bytes, count_bytes, i64::from_le_bytes).map_err(&fault)?)
             }
             DType::Bool => {
-                Tensor::bool(shape, all(&mut file, count_bytes, |[b]: [u8; 1]| b != 0).map_err(&fault)?)
+                let truth = |[b]: [u8; 1]| b != 0;
+                Tensor::bool(shape, all(file, start_bytes, count_bytes, truth).map_err(&fault)?)
             }
         };
         tensor.map_err(malformed)
@@ -340,31 +357,33 @@ impl Archive {
 
 /// Elements of `N` bytes each, `count_bytes` of them.
 fn all<T, const N: usize>(
-    file: &mut File,
+    file: &File,
+    start_bytes: u64,
     count_bytes: usize,
     element: impl Fn([u8; N]) -> T,
 ) -> io::Result<Vec<T>> {
     let mut elements = Vec::new();
-    read(file, count_bytes, element, &mut elements)?;
+    read(file, start_bytes, count_bytes, element, &mut elements)?;
     Ok(elements)
 }
 
 /// The same at the end of `elements`, through a small buffer.
 fn read<T, const N: usize>(
-    file: &mut File,
+    file: &File,
+    start_bytes: u64,
     count_bytes: usize,
     element: impl Fn([u8; N]) -> T,
     elements: &mut Vec<T>,
 ) -> io::Result<()> {
-    const BUFFER_BYTES: usize = 1 << 17;
+    const BUFFER_BYTES: usize = 1 << 12;
     elements.try_reserve_exact(count_bytes / N).map_err(io::Error::other)?;
-    let mut buffer = vec![0; BUFFER_BYTES.min(count_bytes)];
-    let mut left = count_bytes;
-    while left > 0 {
-        let bytes = &mut buffer[..left.min(BUFFER_BYTES)];
-        file.read_exact(bytes)?;
+    let mut buffer = [0; BUFFER_BYTES];
+    let mut done = 0;
+    while done < count_bytes {
+        let bytes = &mut buffer[..BUFFER_BYTES.min(count_bytes - done)];
+        read_exact_at(file, bytes, start_bytes + done as u64)?;
         elements.extend(bytes.as_chunks().0.iter().map(|chunk| element(*chunk)));
-        left -= bytes.len();
+        done += bytes.len();
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod correlation;
 pub mod error;
 pub mod executor;
+mod files;
 pub mod inputs;
 pub mod protocol;
 pub mod report;

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::matmul::threads;
+use crate::threads::{for_each, threads};
 
 /// Numbers of one block, about.
 const BLOCK: usize = 1 << 14;
@@ -20,36 +20,62 @@ pub fn by_blocks<S>(
     make: impl Fn(&mut S, Range<usize>, &mut [u64]) + Sync,
 ) -> Vec<u64> {
     let mut data = Vec::with_capacity(len);
+    each_block(&mut data.spare_capacity_mut()[..len], per, scratch, |scratch, range, out| {
+        // Zeros are written block by block, where they stay in the cache until they are overwritten.
+        out.fill(MaybeUninit::new(0));
+        // SAFETY: every number of `out` was written above.
+        make(scratch, range, unsafe { &mut *(std::ptr::from_mut(out) as *mut [u64]) });
+    });
+    // SAFETY: the blocks are all of the first `len` numbers, and each was written; a panic would not have come here.
+    unsafe { data.set_len(len) };
+    data
+}
+
+/// Changes `data` in place: `change` is given what is there of a range, which starts at a multiple of 8.
+pub fn update<S>(
+    data: &mut [u64],
+    per: usize,
+    scratch: impl Fn() -> S + Sync,
+    change: impl Fn(&mut S, Range<usize>, &mut [u64]) + Sync,
+) {
+    each_block(data, per, scratch, change);
+}
+
+/// Blocks of `data`, split among the threads where they are many.
+fn each_block<T: Send, S>(
+    data: &mut [T],
+    per: usize,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, Range<usize>, &mut [T]) + Sync,
+) {
+    let len = data.len();
     let step = (BLOCK / per.max(1)).next_multiple_of(8).max(8);
-    // Zeros are written block by block, where they stay in the cache until they are overwritten.
-    let run = |first: usize, part: &mut [MaybeUninit<u64>]| {
-        let mut scratch = scratch();
-        for (i, out) in part.chunks_mut(step).enumerate() {
-            out.fill(MaybeUninit::new(0));
-            // SAFETY: every number of `out` was written above.
-            let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [u64]) };
-            let start = first + i * step;
-            make(&mut scratch, start..start + out.len(), out);
-        }
-    };
-    let places = &mut data.spare_capacity_mut()[..len];
     let blocks = len.div_ceil(step);
     let workers = if len.saturating_mul(per.max(1)) < SPLIT { 1 } else { threads().min(blocks) };
     let size = blocks.div_ceil(workers.max(1)) * step;
-    std::thread::scope(|scope| {
-        let mut parts = places.chunks_mut(size.max(1)).enumerate();
-        let own = parts.next();
-        for (i, part) in parts {
-            let run = &run;
-            scope.spawn(move || run(i * size, part));
-        }
-        if let Some((_, part)) = own {
-            run(0, part);
+    for_each(data.chunks_mut(size.max(1)).enumerate(), |(i, part)| {
+        let mut scratch = scratch();
+        for (j, block) in part.chunks_mut(step).enumerate() {
+            let start = i * size + j * step;
+            work(&mut scratch, start..start + block.len(), block);
         }
     });
-    // SAFETY: the parts are all of the first `len` numbers, and each was written; a panic would not have come here.
-    unsafe { data.set_len(len) };
-    data
+}
+
+/// `f` of every number, in place.
+pub fn map_in_place(numbers: &mut [u64], f: impl Fn(u64) -> u64 + Sync) {
+    update(numbers, 1, || (), |(), _, block| block.iter_mut().for_each(|v| *v = f(*v)));
+}
+
+/// `f` of every pair of numbers at the same place, in place of the first; as many as the shorter slice has.
+pub fn zip_in_place(a: &mut [u64], b: &[u64], f: impl Fn(u64, u64) -> u64 + Sync) {
+    let len = a.len().min(b.len());
+    update(
+        &mut a[..len],
+        1,
+        || (),
+        |(), range, block| block.iter_mut().zip(&b[range]).for_each(|(a, b)| *a = f(*a, *b)),
+    );
 }
 
 /// `f` of every number.
@@ -91,7 +117,12 @@ mod tests {
                 out.iter_mut().zip(range).for_each(|(out, i)| *out += i as u64 + 1);
             });
             assert_eq!(found, (1..=len as u64).collect::<Vec<_>>());
-            assert_eq!(map(&found, |v| v * 2), zip(&found, &found, |a, b| a + b));
+            let doubled = map(&found, |v| v * 2);
+            assert_eq!(doubled, zip(&found, &found, |a, b| a + b));
+            let mut changed = found.clone();
+            map_in_place(&mut changed, |v| v * 3);
+            zip_in_place(&mut changed, &found, |a, b| a - b);
+            assert_eq!(changed, doubled);
         }
     }
 }

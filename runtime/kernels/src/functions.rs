@@ -51,6 +51,28 @@ macro_rules! with_widest_vectors {
 }
 
 with_widest_vectors! {
+    /// Overwrites `out` with the [`nearest`] integers to `values` times `scale`. Returns whether all of these products are at least
+    /// `-limit` and below `limit`, at most [`SHIFTED`], once rounded; if not, `out` is arbitrary.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn encode(values: &[f32], scale: f64, limit: f64, out: &mut [u64]) -> bool = encode_body
+}
+
+#[inline(always)]
+fn encode_body(values: &[f32], scale: f64, limit: f64, out: &mut [u64]) -> bool {
+    assert_eq!(values.len(), out.len());
+    let mut misfits = 0;
+    for (out, value) in out.iter_mut().zip(values) {
+        let shifted = f64::from(*value) * scale + SHIFT;
+        let rounded = shifted - SHIFT;
+        misfits |= u64::from(!(rounded >= -limit && rounded < limit));
+        *out = shifted.to_bits().wrapping_sub(SHIFT.to_bits());
+    }
+    misfits == 0
+}
+
+with_widest_vectors! {
     /// The sum of `factors` times `numbers`, modulo `2^64`.
     pub fn weighted_sum(factors: &[u64], numbers: &[u64]) -> u64 = weighted_sum_body
 }
@@ -180,6 +202,26 @@ mod tests {
                 assert!(((sum.wrapping_sub(5) as i64) as f64 - expected).abs() < 0.5001, "{place}");
             }
         }
+    }
+
+    #[test]
+    fn encoded_numbers_are_nearest_and_within_the_limit() {
+        let values: Vec<f32> = (-40..41).map(|i| i as f32 / 8.0).collect();
+        let mut out = vec![0; values.len()];
+        assert!(encode(&values, 4.0, 21.0, &mut out));
+        for (value, found) in values.iter().zip(&out) {
+            assert_eq!(*found as i64, f64::from(value * 4.0).round_ties_even() as i64, "{value}");
+        }
+        // From 39 eighths on, four times as much rounds to 20.
+        assert!(!encode(&values, 4.0, 20.0, &mut out));
+        assert!(encode(&values[..79], 4.0, 20.0, &mut out[..79]));
+        for misfit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 5.25] {
+            assert!(!encode(&[0.0, misfit, 1.0], 4.0, 21.0, &mut out[..3]), "{misfit}");
+        }
+        let most = [(SHIFTED / 2.0) as f32, -SHIFTED as f32];
+        assert!(encode(&most, 1.0, SHIFTED, &mut out[..2]));
+        assert_eq!([out[0] as i64, out[1] as i64], [1 << 49, -1 << 50]);
+        assert!(!encode(&[SHIFTED as f32], 1.0, SHIFTED, &mut out[..1]));
     }
 
     #[test]

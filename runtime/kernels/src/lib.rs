@@ -14,10 +14,12 @@ pub mod functions;
 pub mod ggm;
 pub mod lpn;
 pub mod matmul;
+pub mod memory;
 pub mod pack;
 pub mod prg;
 pub mod ring_vole;
 pub mod rlwe;
+pub mod threads;
 pub mod transpose;
 pub mod vole;
 

@@ -14,7 +14,7 @@ mod blocked;
 mod few_rows;
 mod portable;
 
-use std::sync::OnceLock;
+use crate::threads::{for_each, threads};
 
 /// Sizes of a product `[n, k] x [k, m] -> [n, m]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,17 +160,6 @@ pub fn matmul_with<B: RingElement>(way: Way, a: &[u64], b: &[B], c: &mut [u64], 
     split(path, threads, Job { a, b, k, m, layout, columns: (0, m), width }, c);
 }
 
-/// The number of threads that a large product runs on: what the machine offers, at most `MARILL_THREADS` where that
-/// is set to a number above zero. Read once.
-pub fn threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| {
-        let offered = std::thread::available_parallelism().map_or(1, usize::from);
-        let limit = std::env::var("MARILL_THREADS").ok().and_then(|text| text.parse().ok());
-        limit.filter(|limit| *limit > 0).map_or(offered, |limit| offered.min(limit))
-    })
-}
-
 /// Below this many multiply-adds a thread costs more than it saves.
 const THREAD_WORK: usize = 4_000_000;
 
@@ -208,22 +197,18 @@ fn split<B: RingElement>(path: Path, threads: usize, job: Job<'_, B>, c: &mut [u
     }
     if n > m {
         let rows = n.div_ceil(parts).next_multiple_of(PART);
-        std::thread::scope(|scope| {
-            for (a, c) in a.chunks(rows * k).zip(c.chunks_mut(rows * m)) {
-                scope.spawn(move || run(path, Job { a, ..job }, &mut c.chunks_mut(m).collect::<Vec<_>>()));
-            }
+        for_each(a.chunks(rows * k).zip(c.chunks_mut(rows * m)), |(a, c)| {
+            run(path, Job { a, ..job }, &mut c.chunks_mut(m).collect::<Vec<_>>());
         });
         return;
     }
     let width = m.div_ceil(parts).next_multiple_of(PART);
     let mut pieces: Vec<_> = c.chunks_mut(m).map(|row| row.chunks_mut(width)).collect();
-    std::thread::scope(|scope| {
-        for first in (0..m).step_by(width) {
-            let mut c: Vec<&mut [u64]> = pieces.iter_mut().filter_map(Iterator::next).collect();
-            let columns = (first, m.min(first + width));
-            scope.spawn(move || run(path, Job { columns, ..job }, &mut c));
-        }
+    let columns = (0..m).step_by(width).map(|first| {
+        let c: Vec<&mut [u64]> = pieces.iter_mut().filter_map(Iterator::next).collect();
+        ((first, m.min(first + width)), c)
     });
+    for_each(columns, |(columns, mut c)| run(path, Job { columns, ..job }, &mut c));
 }
 
 /// Runs a job on this thread; `c` holds the job's columns, one slice per row. The path must be available.

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use marill_kernels::elements::by_blocks;
-use marill_kernels::matmul::{MatShape, Way, matmul_with, threads};
+use marill_kernels::matmul::{MatShape, Way, matmul_with};
+use marill_kernels::threads::threads;
 use marill_plaintext::{Op, OpError, Tensor, evaluate};
 
 use crate::correlation::first_carry;

@@ -39,6 +39,17 @@ impl Ring {
         Ring { shape: self.shape.clone(), data: elements::map(&self.data, f) }
     }
 
+    /// As [`Ring::map`], in place.
+    pub fn map_in_place(&mut self, f: impl Fn(u64) -> u64 + Sync) {
+        elements::map_in_place(&mut self.data, f);
+    }
+
+    /// `f(self, other)` element by element, in place; both have the same shape.
+    pub fn zip_in_place(&mut self, other: &Ring, f: impl Fn(u64, u64) -> u64 + Sync) {
+        debug_assert_eq!(self.shape, other.shape);
+        elements::zip_in_place(&mut self.data, &other.data, f);
+    }
+
     /// `f(self, other)` element by element, broadcast to `shape` (which validation has inferred).
     pub fn zip(&self, other: &Ring, shape: &[usize], f: impl Fn(u64, u64) -> u64 + Sync) -> Ring {
         if self.shape == shape && other.shape == shape {
@@ -83,9 +94,7 @@ impl Ring {
 
     /// Adds `other`, of the same shape, in place.
     pub fn accumulate(&mut self, other: &Ring) {
-        for (a, &b) in self.data.iter_mut().zip(&other.data) {
-            *a = a.wrapping_add(b);
-        }
+        self.zip_in_place(other, u64::wrapping_add);
     }
 
     /// Sum along `axis`, which stays with length 1.

@@ -5,7 +5,7 @@
 use crate::value::{Owner, Target};
 
 /// Version of the format and of the instructions' meaning. A runtime accepts exactly its own.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// A two-party program.
 #[derive(Clone, PartialEq, prost::Message)]

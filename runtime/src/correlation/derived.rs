@@ -9,6 +9,7 @@ use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::Source;
 use super::masks::{Masks, Matrices};
+use super::shares::Shares;
 use super::shelf::Shelf;
 use crate::error::RunError;
 
@@ -64,7 +65,15 @@ impl Derived {
     ///
     /// # Errors
     /// Of the temporary file.
-    pub fn get(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+    pub fn get(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
         if self.shelf.lacks(at) { Ok(None) } else { self.shelf.numbers(at, len).map(Some) }
+    }
+
+    /// As [`Shelf::check`].
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn check(&self) -> Result<(), RunError> {
+        self.shelf.check()
     }
 }

@@ -31,6 +31,12 @@ pub trait Source: Send {
     /// # Errors
     /// Of the store that holds them.
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
+
+    /// Whether all shares that were handed out, and have been used since, could be read.
+    ///
+    /// # Errors
+    /// Of the store that holds them.
+    fn check(&self) -> Result<(), RunError>;
 }
 
 /// What one party's rounds take of its correlations, be they still being made.
@@ -48,14 +54,20 @@ pub trait Correlations: Send {
     ///
     /// # Errors
     /// Of the store that holds it.
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError>;
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
 
     /// The client's share of the `len` values of the product with a weight that instruction `at` is; the server has
     /// none.
     ///
     /// # Errors
     /// Of the store that holds it.
-    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError>;
+    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
+
+    /// As [`Source::check`]; asked before anything that was made of them is sent or shown.
+    ///
+    /// # Errors
+    /// Of the store that holds them.
+    fn check(&self) -> Result<(), RunError>;
 }
 
 /// The stream of a seed that masks what instruction `at` opens.

@@ -17,7 +17,7 @@ use super::shares::Shares;
 use super::shelf::Shelf;
 use super::spool::Spool;
 use crate::error::{Misbehaviour, Role, RunError};
-use crate::protocol::panels;
+use crate::protocol::tiles;
 use crate::transport::Channel;
 
 /// The masked weights `W - B`, packed one after the other as they came.
@@ -53,24 +53,38 @@ impl MaskedWeights {
         self.spool.len_bytes() == 0
     }
 
-    /// Overwrites `elements` with those of a weight in `range`, which starts at a multiple of 8.
+    /// Adds elements `range` of a weight, of `len` elements in all, to `elements`.
     fn read(
-        &mut self,
-        weight: u32,
+        &self,
+        (weight, len): (u32, usize),
         width: u32,
         range: Range<usize>,
+        scratch: &mut Scratch,
         elements: &mut Vec<u64>,
     ) -> Result<(), RunError> {
-        let start = self.offsets.get(&weight).copied().unwrap_or(0) + packed_len(range.start, width) as u64;
-        let bytes = self.spool.read(start, packed_len(range.len(), width))?;
-        unpack_to(&bytes, width, range.len(), elements).ok_or_else(|| RunError::PeerMisbehaved {
+        // Eight elements are whole bytes.
+        let (first, end) = (range.start - range.start % 8, range.end.next_multiple_of(8).min(len));
+        let start = self.offsets.get(&weight).copied().unwrap_or(0) + packed_len(first, width) as u64;
+        let Scratch { bytes, numbers } = scratch;
+        bytes.resize(packed_len(end - first, width), 0);
+        self.spool.read_to(start, bytes)?;
+        unpack_to(bytes, width, end - first, numbers).ok_or_else(|| RunError::PeerMisbehaved {
             peer: Role::Server,
             reason: Misbehaviour::Malformed {
                 what: "masked weight",
                 found: "padding bits that are set".into(),
             },
-        })
+        })?;
+        elements.extend_from_slice(&numbers[range.start - first..range.end - first]);
+        Ok(())
     }
+}
+
+/// What a thread that reads masked weights uses again and again.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    numbers: Vec<u64>,
 }
 
 /// `r (W - B) + c` of every product with a weight, by instruction.
@@ -87,7 +101,7 @@ impl Prepared {
         program: &ValidProgram,
         indices: &BTreeMap<u32, Tensor>,
         source: &mut dyn Source,
-        weights: &mut MaskedWeights,
+        weights: &MaskedWeights,
     ) -> Result<Prepared, RunError> {
         let mut shelf = Shelf::new()?;
         let mut masks = Masks::new(program, indices, None);
@@ -114,8 +128,16 @@ impl Prepared {
     ///
     /// # Errors
     /// Of the temporary file.
-    pub fn get(&mut self, at: u32, len: usize) -> Result<Vec<u64>, RunError> {
+    pub fn get(&self, at: u32, len: usize) -> Result<Shares, RunError> {
         self.shelf.numbers(at, len)
+    }
+
+    /// As [`Shelf::check`].
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn check(&self) -> Result<(), RunError> {
+        self.shelf.check()
     }
 }
 
@@ -125,20 +147,24 @@ fn contribution(
     masks: &Masks<'_>,
     a: u32,
     weight: u32,
-    weights: &mut MaskedWeights,
+    weights: &MaskedWeights,
 ) -> Result<Vec<u64>, RunError> {
     let (ty, width) = (program.ty(weight), weight_width(program, weight));
+    let whole = (weight, ty.len());
     let Some(r) = masks.get(a) else { return Ok(vec![0; program.ty(at).len()]) };
     if !matches!(program.instruction(at as usize), Instruction::MatMul(_)) {
         let mut masked = Vec::new();
-        weights.read(weight, width, 0..ty.len(), &mut masked)?;
+        weights.read(whole, width, 0..ty.len(), &mut Scratch::default(), &mut masked)?;
         let masked = Ring::new(ty.shape.clone(), masked);
         return Ok(r.mul(&masked, &program.ty(at).shape).data);
     }
     let (k, m) = (ty.shape[0], ty.shape[1]);
     let shape = MatShape { n: program.ty(at).len() / m.max(1), k, m };
     let result_width = program.ty(at).width().unwrap_or(64);
-    panels::product(&r.data, shape, result_width, |range, panel| weights.read(weight, width, range, panel))
+    tiles::product(&r.data, shape, result_width, Scratch::default, |scratch, tile, out| {
+        out.clear();
+        tile.spans().try_for_each(|span| weights.read(whole, width, span, scratch, out))
+    })
 }
 
 /// Operand and weight of a product with a weight.

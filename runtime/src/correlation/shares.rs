@@ -1,11 +1,29 @@
 //! One party's shares of a field, read block by block: whole fields can be far larger than what an instruction makes
 //! of them.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use marill_kernels::elements::by_blocks;
 use marill_kernels::pack::{packed_len, unpack, unpack_to};
 use marill_kernels::{Prg, Seed};
+
+use super::spool::Late;
+
+/// Values that were read last, in memory that is used again.
+#[derive(Default)]
+pub struct Numbers {
+    values: Vec<u64>,
+    /// As they lay in a file.
+    bytes: Vec<u8>,
+}
+
+impl Deref for Numbers {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        &self.values
+    }
+}
 
 /// Shares of a field's values, in order.
 pub struct Shares {
@@ -19,6 +37,8 @@ enum Store {
     Seeded { seed: Seed, stream: u64 },
     /// Packed numbers.
     Packed(Vec<u8>),
+    /// Packed numbers in a file.
+    Late(Late),
     /// Numbers.
     Values(Vec<u64>),
 }
@@ -37,6 +57,12 @@ impl Shares {
         Some(Shares { len, width, store: Store::Packed(bytes) })
     }
 
+    /// `len` packed values of `width` bits that lie in a file; `None` unless `tail`, their last `len % 8`, has zeros as padding.
+    pub fn late(place: Late, tail: &[u8], len: usize, width: u32) -> Option<Shares> {
+        unpack(tail, width, len % 8)?;
+        Some(Shares { len, width, store: Store::Late(place) })
+    }
+
     /// These values.
     pub fn values(values: Vec<u64>) -> Shares {
         Shares { len: values.len(), width: 64, store: Store::Values(values) }
@@ -52,8 +78,9 @@ impl Shares {
         self.len == 0
     }
 
-    /// Overwrites `out` with the values in `range`, which starts at a multiple of 8 and ends at one or at the end.
-    pub fn read(&self, range: Range<usize>, out: &mut Vec<u64>) {
+    /// Replaces what `numbers` has by the values in `range`, which starts at a multiple of 8 and ends at one or at the end.
+    pub fn read(&self, range: Range<usize>, numbers: &mut Numbers) {
+        let Numbers { values: out, bytes: packed } = numbers;
         let range = range.start.min(self.len)..range.end.min(self.len);
         out.clear();
         match &self.store {
@@ -69,6 +96,12 @@ impl Shares {
                 // Nothing where the range is not one of whole bytes, which `packed` and the callers rule out.
                 let _ = unpack_to(bytes, self.width, range.len(), out);
             }
+            Store::Late(place) => {
+                packed.resize(packed_len(range.len(), self.width), 0);
+                place.read_to(packed_len(range.start, self.width) as u64, packed);
+                // As above; the padding was looked at, and a file that cannot be read is told of.
+                let _ = unpack_to(packed, self.width, range.len(), out);
+            }
             Store::Values(values) => out.extend_from_slice(&values[range]),
         }
     }
@@ -77,7 +110,7 @@ impl Shares {
     pub fn into_values(self) -> Vec<u64> {
         match self.store {
             Store::Values(values) => values,
-            _ => by_blocks(self.len, 1, Vec::new, |numbers, range, out| {
+            _ => by_blocks(self.len, 1, Numbers::default, |numbers, range, out| {
                 self.read(range, numbers);
                 out.copy_from_slice(numbers);
             }),
@@ -88,6 +121,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correlation::spool::Spool;
     use marill_kernels::pack::pack;
 
     #[test]
@@ -96,22 +130,29 @@ mod tests {
             let values = Prg::new(Seed::new([7; 16]), 3).ring(1003, width);
             let mut bytes = Vec::new();
             pack(&values, width, &mut bytes);
+            let mut spool = Spool::new().unwrap();
+            spool.append(&[7]).unwrap();
+            spool.append(&bytes).unwrap();
             for shares in [
                 Shares::seeded(Seed::new([7; 16]), 3, 1003, width),
                 Shares::packed(bytes.clone(), 1003, width).unwrap(),
+                Shares::late(spool.late(1).unwrap(), &bytes[packed_len(1000, width)..], 1003, width).unwrap(),
                 Shares::values(values.clone()),
             ] {
-                let mut out = Vec::new();
+                let mut out = Numbers::default();
                 for range in [0..8, 16..160, 504..1003, 1000..1003, 1000..1008, 0..1003] {
                     shares.read(range.clone(), &mut out);
-                    assert_eq!(out, values[range.start..range.end.min(1003)]);
+                    assert_eq!(*out, values[range.start..range.end.min(1003)]);
                 }
                 assert!(shares.into_values() == values);
             }
+            spool.check().unwrap();
             assert!(Shares::packed(bytes.clone(), 1011, width).is_none());
             assert!(Shares::packed(bytes[1..].to_vec(), 1003, width).is_none());
             if width == 13 {
                 *bytes.last_mut().unwrap() |= 0x80;
+                let tail = &bytes[packed_len(1000, width)..];
+                assert!(Shares::late(spool.late(1).unwrap(), tail, 1003, width).is_none());
                 assert!(Shares::packed(bytes, 1003, width).is_none());
             }
         }

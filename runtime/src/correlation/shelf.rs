@@ -10,6 +10,9 @@ use super::spool::Spool;
 use crate::error::RunError;
 use crate::transport::Channel;
 
+/// Bytes for which it pays to be read where they are used, in parts.
+const LATE_FROM_BYTES: usize = 1 << 14;
+
 /// Bytes of instructions one after the other, and where each begins.
 pub struct Shelf {
     spool: Spool,
@@ -71,16 +74,24 @@ impl Shelf {
     /// # Errors
     /// Of the file; `malformed` where padding bits are set.
     pub fn fields(
-        &mut self,
+        &self,
         at: u32,
         demand: &[Field],
         malformed: impl Fn() -> RunError,
     ) -> Result<Vec<Shares>, RunError> {
-        let (mut offset, mut shares) = (0, Vec::with_capacity(demand.len()));
-        for field in demand {
-            let bytes = self.read(at, offset, packed_len(field.len, field.width))?;
-            offset += bytes.len() as u64;
-            shares.push(Shares::packed(bytes, field.len, field.width).ok_or_else(&malformed)?);
+        let (mut offset, mut shares) = (self.start(at), Vec::with_capacity(demand.len()));
+        for &Field { len, width, .. } in demand {
+            let count_bytes = packed_len(len, width);
+            let found = match self.spool.late(offset) {
+                Some(place) if count_bytes >= LATE_FROM_BYTES => {
+                    let before_tail = packed_len(len - len % 8, width);
+                    let tail = self.spool.read(offset + before_tail as u64, count_bytes - before_tail)?;
+                    Shares::late(place, &tail, len, width)
+                }
+                _ => Shares::packed(self.spool.read(offset, count_bytes)?, len, width),
+            };
+            offset += count_bytes as u64;
+            shares.push(found.ok_or_else(&malformed)?);
         }
         Ok(shares)
     }
@@ -91,25 +102,50 @@ impl Shelf {
     /// Of the file.
     pub fn put(&mut self, at: u32, numbers: &[u64]) -> Result<(), RunError> {
         self.begin(at);
-        let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.append(&bytes)
+        let mut bytes = Vec::new();
+        numbers.chunks(1 << 13).try_for_each(|part| {
+            bytes.clear();
+            bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+            self.append(&bytes)
+        })
     }
 
     /// The first `len` numbers of instruction `at`.
     ///
     /// # Errors
     /// Of the file.
-    pub fn numbers(&mut self, at: u32, len: usize) -> Result<Vec<u64>, RunError> {
-        let bytes = self.read(at, 0, 8 * len)?;
-        Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect())
+    pub fn numbers(&self, at: u32, len: usize) -> Result<Shares, RunError> {
+        let start = self.start(at);
+        let shares = match self.spool.late(start) {
+            Some(place) => Shares::late(
+                place,
+                &self.spool.read(start + 8 * (len - len % 8) as u64, 8 * (len % 8))?,
+                len,
+                64,
+            ),
+            None => Shares::packed(self.spool.read(start, 8 * len)?, len, 64),
+        };
+        // Numbers of 64 bits have no padding.
+        Ok(shares.unwrap_or_else(|| Shares::values(Vec::new())))
+    }
+
+    /// As [`Spool::check`].
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn check(&self) -> Result<(), RunError> {
+        self.spool.check()
     }
 
     /// `count_bytes` bytes of instruction `at` behind its first `skip_bytes`.
     ///
     /// # Errors
     /// Of the file.
-    pub fn read(&mut self, at: u32, skip_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
-        let start = self.offsets.get(&at).copied().unwrap_or(0);
-        self.spool.read(start.saturating_add(skip_bytes), count_bytes)
+    pub fn read(&self, at: u32, skip_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+        self.spool.read(self.start(at).saturating_add(skip_bytes), count_bytes)
+    }
+
+    fn start(&self, at: u32) -> u64 {
+        self.offsets.get(&at).copied().unwrap_or(0)
     }
 }

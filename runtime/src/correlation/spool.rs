@@ -1,16 +1,18 @@
 //! Long byte sequences in files, so that memory stays bounded.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use marill_kernels::matmul::threads;
+use marill_kernels::threads::{for_each, threads};
 use marill_kernels::{Prg, Seed};
 use marill_program::cost::CHUNK_BYTES;
 
 use super::fresh_seed;
 use super::store::Window;
 use crate::error::RunError;
+use crate::files::read_exact_at;
 use crate::transport::Channel;
 
 /// A temporary file without a name, appended to, then read anywhere; or a part of a store, which is only read. The
@@ -21,8 +23,39 @@ pub struct Spool {
 }
 
 enum Place {
-    Temporary(File, Seed),
+    Temporary(Arc<Temporary>),
     Stored(Window),
+}
+
+struct Temporary {
+    file: File,
+    seed: Seed,
+    /// Of a part that was read late.
+    failed: Mutex<Option<RunError>>,
+}
+
+impl Temporary {
+    fn read_to(&self, offset_bytes: u64, bytes: &mut [u8]) -> Result<(), RunError> {
+        read_exact_at(&self.file, bytes, offset_bytes).map_err(fault("read a file in"))?;
+        encrypt(&self.seed, offset_bytes, bytes);
+        Ok(())
+    }
+}
+
+/// A part of a spool that is read when it is used, by any thread.
+pub struct Late {
+    spool: Arc<Temporary>,
+    offset_bytes: u64,
+}
+
+impl Late {
+    /// Overwrites `bytes` with those of the part from `skip_bytes` on. Where the file cannot be read they stay as they are, and
+    /// [`Spool::check`] tells.
+    pub fn read_to(&self, skip_bytes: u64, bytes: &mut [u8]) {
+        if let Err(error) = self.spool.read_to(self.offset_bytes + skip_bytes, bytes) {
+            self.spool.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
 }
 
 /// Bytes that are encrypted at once.
@@ -32,15 +65,8 @@ const BLOCK_BYTES: usize = 1 << 16;
 /// one byte of the file.
 fn encrypt(seed: &Seed, offset_bytes: u64, bytes: &mut [u8]) {
     let size = bytes.len().div_ceil(threads()).max(LEAST_BYTES);
-    std::thread::scope(|scope| {
-        let mut parts = bytes.chunks_mut(size).enumerate();
-        let own = parts.next();
-        for (i, part) in parts {
-            scope.spawn(move || encrypt_here(seed, offset_bytes + (i * size) as u64, part));
-        }
-        if let Some((_, part)) = own {
-            encrypt_here(seed, offset_bytes, part);
-        }
+    for_each(bytes.chunks_mut(size).enumerate(), |(i, part)| {
+        encrypt_here(seed, offset_bytes + (i * size) as u64, part);
     });
 }
 
@@ -69,7 +95,8 @@ impl Spool {
     /// No file can be made in the system's temporary directory.
     pub fn new() -> Result<Spool, RunError> {
         let file = tempfile::tempfile().map_err(fault("create a file in"))?;
-        Ok(Spool { place: Place::Temporary(file, fresh_seed()?), length_bytes: 0 })
+        let temporary = Temporary { file, seed: fresh_seed()?, failed: Mutex::default() };
+        Ok(Spool { place: Place::Temporary(Arc::new(temporary)), length_bytes: 0 })
     }
 
     /// A part of a store.
@@ -88,9 +115,10 @@ impl Spool {
     /// The file cannot be written, or is a store.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
         let fault = fault("write a file in");
-        let Place::Temporary(file, seed) = &mut self.place else {
+        let Place::Temporary(temporary) = &self.place else {
             return Err(fault(ErrorKind::Unsupported.into()));
         };
+        let (mut file, seed) = (&temporary.file, &temporary.seed);
         file.seek(SeekFrom::Start(self.length_bytes)).map_err(&fault)?;
         let mut block = Vec::new();
         for bytes in bytes.chunks(BLOCK_BYTES) {
@@ -107,16 +135,43 @@ impl Spool {
     ///
     /// # Errors
     /// The file cannot be read, or ends before.
-    pub fn read(&mut self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
-        let (file, seed) = match &mut self.place {
-            Place::Temporary(file, seed) => (file, seed),
-            Place::Stored(window) => return window.read(offset_bytes, count_bytes),
-        };
+    pub fn read(&self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
         let mut bytes = vec![0; count_bytes];
-        file.seek(SeekFrom::Start(offset_bytes)).map_err(fault("read a file in"))?;
-        file.read_exact(&mut bytes).map_err(fault("read a file in"))?;
-        encrypt(seed, offset_bytes, &mut bytes);
+        self.read_to(offset_bytes, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Overwrites `bytes` with those from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// As [`Spool::read`].
+    pub fn read_to(&self, offset_bytes: u64, bytes: &mut [u8]) -> Result<(), RunError> {
+        match &self.place {
+            Place::Temporary(temporary) => temporary.read_to(offset_bytes, bytes),
+            Place::Stored(window) => window.read_to(offset_bytes, bytes),
+        }
+    }
+
+    /// What lies from `offset_bytes` on, to be read when it is used; `None` for a store, whose chunks are opened whole.
+    pub fn late(&self, offset_bytes: u64) -> Option<Late> {
+        match &self.place {
+            Place::Temporary(spool) => Some(Late { spool: Arc::clone(spool), offset_bytes }),
+            Place::Stored(_) => None,
+        }
+    }
+
+    /// Whether all that was read late could be.
+    ///
+    /// # Errors
+    /// The file could not be read. This is told once.
+    pub fn check(&self) -> Result<(), RunError> {
+        match &self.place {
+            Place::Temporary(spool) => {
+                let failed = spool.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+                failed.map_or(Ok(()), Err)
+            }
+            Place::Stored(_) => Ok(()),
+        }
     }
 
     /// Appends a stream of `total_bytes` that the peer sends in chunks; `heard` is told the spool's length after each.
@@ -241,6 +296,7 @@ impl<'a> Chunks<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn what_was_appended_is_read_anywhere_and_the_file_tells_nothing() {
@@ -254,7 +310,15 @@ mod tests {
             assert_eq!(spool.read(start as u64, end - start).unwrap(), bytes[start..end]);
         }
         assert!(spool.read(199_999, 2).is_err());
-        let Place::Temporary(file, _) = &mut spool.place else { panic!() };
+        let late = spool.late(65_530).unwrap();
+        let mut found = [0; 20];
+        late.read_to(3, &mut found);
+        assert_eq!(found, bytes[65_533..65_553]);
+        spool.check().unwrap();
+        late.read_to(200_000, &mut found);
+        assert!(spool.check().is_err() && spool.check().is_ok());
+        let Place::Temporary(temporary) = &spool.place else { panic!() };
+        let mut file = &temporary.file;
         let mut raw = Vec::new();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.read_to_end(&mut raw).unwrap();

@@ -12,7 +12,7 @@ use marill_program::{Form, Instruction, Ring, ValidProgram};
 use super::encode::{Layout, encode_slice, encode_tensor, origin};
 use super::value::Value;
 use super::{failed, not_held};
-use crate::bundle::{Bundle, slice};
+use crate::bundle::{Bundle, Floats};
 use crate::error::RunError;
 use crate::sharing::Party;
 
@@ -130,16 +130,11 @@ impl<'a> Constants<'a> {
         self.tensor(at, at)
     }
 
-    /// Elements `range` of the clear tensor of a constant value, which are f32, at the end of `floats`.
-    pub(super) fn floats(
-        &self,
-        value: u32,
-        range: Range<usize>,
-        floats: &mut Vec<f32>,
-    ) -> Result<(), RunError> {
+    /// The elements of the clear tensor of a constant value, which are f32, to be read in parts.
+    pub(super) fn floats(&self, value: u32) -> Result<Floats<'_>, RunError> {
         match self.values.get(&value) {
-            Some(Value::Plain(tensor)) => slice(tensor, range, floats),
-            Some(Value::Stored) => self.bundle.floats(value, range, floats),
+            Some(Value::Plain(tensor)) => Ok(Floats::of(tensor.clone())),
+            Some(Value::Stored) => self.bundle.floats(value),
             _ => Err(not_held(value, "a clear tensor")),
         }
     }
@@ -170,8 +165,8 @@ impl<'a> Constants<'a> {
             let all = encode_tensor(self.program(), at, &self.tensor(at, w.arg)?, layout)?.data;
             return all.get(range).map(<[u64]>::to_vec).ok_or_else(|| not_held(at, "so many elements"));
         }
-        let (mut floats, mut elements) = (Vec::with_capacity(range.len()), Vec::new());
-        self.floats(w.arg, range.clone(), &mut floats)?;
+        let (mut floats, mut elements) = (Vec::new(), Vec::new());
+        self.floats(w.arg)?.read(range.clone(), &mut floats)?;
         encode_slice(&floats, layout, &|| origin(self.program(), at), range.start, &mut elements)?;
         Ok(elements)
     }

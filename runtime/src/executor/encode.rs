@@ -1,7 +1,11 @@
 //! Clear numbers into ring elements.
 
+use std::sync::{Mutex, PoisonError};
+
+use marill_kernels::functions::{self, SHIFTED};
+use marill_kernels::threads::{for_each, threads};
 use marill_plaintext::Tensor;
-use marill_program::fixed::{decode, encode};
+use marill_program::fixed::{decode, encode, power_of_two};
 use marill_program::plan::arguments;
 use marill_program::{Instruction, Ring, ValidProgram};
 
@@ -30,10 +34,13 @@ pub(super) fn origin(program: &ValidProgram, at: u32) -> String {
     }
 }
 
-/// Elements at once per thread; smaller tensors are encoded on one.
+/// Elements for which a thread is worth its start.
 const PART: usize = 1 << 17;
 
-/// Overwrites `out` with the encoded `values`, of which the first is element `first`; a number that does not fit is an
+/// Numbers that are looked at one by one where one of them is large or does not fit.
+const CHUNK: usize = 1 << 10;
+
+/// Overwrites `out` with the encoded `values`, of which the first is element `first`, on all cores; a number that does not fit is an
 /// error that carries `name`.
 pub(super) fn encode_slice(
     values: &[f32],
@@ -43,30 +50,48 @@ pub(super) fn encode_slice(
     out: &mut Vec<u64>,
 ) -> Result<(), RunError> {
     out.resize(values.len(), 0);
-    let parts = marill_kernels::matmul::threads().min(values.len() / PART).max(1);
-    let size = values.len().div_ceil(parts).max(1);
-    let misfit = std::thread::scope(|scope| {
-        let mut workers = Vec::new();
-        let mut pieces = values.chunks(size).zip(out.chunks_mut(size)).enumerate();
-        let own = pieces.next();
-        for (piece, (values, out)) in pieces {
-            workers.push(scope.spawn(move || encode_part(values, layout, out).map(|i| piece * size + i)));
+    let size = values.len().div_ceil(threads()).max(PART);
+    let misfit = Mutex::new(None);
+    for_each(values.chunks(size).zip(out.chunks_mut(size)).enumerate(), |(piece, (values, out))| {
+        if let Some(i) = encode_part(values, layout, out) {
+            let mut misfit = misfit.lock().unwrap_or_else(PoisonError::into_inner);
+            *misfit = Some(misfit.map_or(piece * size + i, |other: usize| other.min(piece * size + i)));
         }
-        let own = own.and_then(|(_, (values, out))| encode_part(values, layout, out));
-        workers.into_iter().fold(own, |found, worker| found.or(worker.join().unwrap_or(None)))
     });
-    match misfit {
+    match misfit.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(i) => Err(out_of_range(name(), first + i, values[i].to_string(), layout)),
+        None => Ok(()),
+    }
+}
+
+/// The same at the end of `out`, on this thread.
+pub(super) fn encode_to(
+    values: &[f32],
+    layout: Layout,
+    name: &dyn Fn() -> String,
+    first: usize,
+    out: &mut Vec<u64>,
+) -> Result<(), RunError> {
+    let start = out.len();
+    out.resize(start + values.len(), 0);
+    match encode_part(values, layout, &mut out[start..]) {
         Some(i) => Err(out_of_range(name(), first + i, values[i].to_string(), layout)),
         None => Ok(()),
     }
 }
 
 /// The first value that does not fit.
-fn encode_part(values: &[f32], layout: Layout, out: &mut [u64]) -> Option<usize> {
-    for (i, (value, out)) in values.iter().zip(out).enumerate() {
-        match encode(f64::from(*value), layout.width, layout.frac) {
-            Some(element) => *out = element,
-            None => return Some(i),
+fn encode_part(values: &[f32], Layout { width, frac }: Layout, out: &mut [u64]) -> Option<usize> {
+    let (scale, limit) = (power_of_two(frac as i32), power_of_two(width as i32 - 1).min(SHIFTED));
+    for (at, (values, out)) in values.chunks(CHUNK).zip(out.chunks_mut(CHUNK)).enumerate() {
+        if functions::encode(values, scale, limit, out) {
+            continue;
+        }
+        for (i, (value, out)) in values.iter().zip(out).enumerate() {
+            match encode(f64::from(*value), width, frac) {
+                Some(element) => *out = element,
+                None => return Some(at * CHUNK + i),
+            }
         }
     }
     None

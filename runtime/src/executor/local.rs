@@ -63,6 +63,44 @@ impl Executor<'_> {
         }
     }
 
+    /// A value in memory of which instruction `at` is the last use. Not for clear values: before a run some of them are made out of
+    /// the plan's order.
+    fn take(&mut self, at: u32, value: u32) -> Option<Value> {
+        (self.plan.last_use[value as usize] == at).then(|| self.values[value as usize].take()).flatten()
+    }
+
+    /// As [`Executor::share`], owned where instruction `at` is its last use.
+    fn last_share(&mut self, at: u32, value: u32) -> Result<Cow<'_, Share>, RunError> {
+        if let Some(Value::Arithmetic(_)) = &self.values[value as usize]
+            && let Some(Value::Arithmetic(share)) = self.take(at, value)
+        {
+            return Ok(Cow::Owned(share));
+        }
+        self.share(at, value)
+    }
+
+    /// The operands of a sum, the first of them owned where instruction `at` is its last use.
+    fn summands(&mut self, at: u32, a: u32, b: u32) -> Result<[Cow<'_, Share>; 2], RunError> {
+        if a == b {
+            return Ok([self.share(at, a)?, self.share(at, b)?]);
+        }
+        let x = match self.last_share(at, a)? {
+            Cow::Owned(x) => Some(x),
+            Cow::Borrowed(_) => None,
+        };
+        match x {
+            Some(x) => Ok([Cow::Owned(x), self.share(at, b)?]),
+            None => {
+                let y = match self.last_share(at, b)? {
+                    Cow::Owned(y) => Some(y),
+                    Cow::Borrowed(_) => None,
+                };
+                let y = y.map_or_else(|| self.share(at, b), |y| Ok(Cow::Owned(y)))?;
+                Ok([self.share(at, a)?, y])
+            }
+        }
+    }
+
     pub(super) fn bit_share(&self, at: u32, value: u32) -> Result<&BitShare, RunError> {
         match self.value(value) {
             Some(Value::Boolean(share)) => Ok(share),
@@ -142,10 +180,16 @@ impl Executor<'_> {
                 return Ok(Value::Boolean(local::exclusive_or(x, y)));
             }
             _ if matches!(ty.form, Form::Masked { .. }) => return self.under_mask(at).map(Value::Masked),
-            Instruction::Share(s) => self.share(at, s.arg)?.into_owned(),
-            Instruction::Add(b) => local::add(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
-            Instruction::Sub(b) => local::sub(&*self.share(at, b.a)?, &*self.share(at, b.b)?, &ty.shape),
-            Instruction::Scale(s) => local::scale(&*self.share(at, s.arg)?, s.factor),
+            Instruction::Share(s) => self.last_share(at, s.arg)?.into_owned(),
+            Instruction::Add(b) => {
+                let [x, y] = self.summands(at, b.a, b.b)?;
+                local::add(x, y, &ty.shape)
+            }
+            Instruction::Sub(b) => {
+                let [x, y] = self.summands(at, b.a, b.b)?;
+                local::sub(x, y, &ty.shape)
+            }
+            Instruction::Scale(s) => local::scale(self.last_share(at, s.arg)?, s.factor),
             Instruction::Sum(s) => local::sum(&*self.share(at, s.arg)?, s.axis as usize),
             Instruction::Mul(p) => self.product(at, p, &Op::Mul)?,
             Instruction::MatMul(p) => self.product(at, p, &Op::MatMul)?,
@@ -160,7 +204,8 @@ impl Executor<'_> {
                 product::square_sum(party, &x, &ty.shape, &mut fields).ok_or_else(missing)?
             }
             Instruction::Truncate(t) => {
-                truncate::truncate(party, &*self.share(at, t.arg)?, self.width(t.arg), t.shift)
+                let width = self.width(t.arg);
+                truncate::truncate(party, self.last_share(at, t.arg)?, width, t.shift)
             }
             Instruction::Lift(l) => {
                 let mut fields = self.fields(at)?;
@@ -221,8 +266,14 @@ impl Executor<'_> {
         value
     }
 
-    fn movement(&self, at: u32, m: &Move) -> Result<Value, RunError> {
+    fn movement(&mut self, at: u32, m: &Move) -> Result<Value, RunError> {
         let op = self.program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
+        if let (Op::Reshape { shape }, &[arg]) = (op, m.args.as_slice())
+            && !matches!(self.program.ty(at).form, Form::Known { .. })
+            && let Some(value) = self.take(at, arg)
+        {
+            return Ok(value.reshaped(shape));
+        }
         let gather = matches!(op, Op::Gather { .. });
         let (args, indices) = match m.args.as_slice() {
             [x, indices] if gather => (&[*x][..], Some(self.tensor(at, *indices)?)),
@@ -292,7 +343,7 @@ impl Executor<'_> {
                     (&ty.shape, width),
                 )?;
                 let mask = self.correlations.derived(at, ty.len())?;
-                let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data)));
+                let mask = mask.map(|data| Share::new(Ring::new(ty.shape.clone(), data.into_values())));
                 Ok(masked::product(product, mask, width))
             }
             Instruction::Add(b) | Instruction::Sub(b) => {
@@ -349,10 +400,11 @@ impl Executor<'_> {
             Party::Client => {
                 let prepared = self.correlations.prepared(at, ty.len())?;
                 let prepared = prepared.ok_or_else(|| not_held(at, "the prepared product"))?;
-                Ok(product::weighted_at_client(prepared, &ty.shape))
+                Ok(product::weighted_at_client(&prepared, &ty.shape))
             }
             Party::Server => {
-                let correction = self.fields(at)?.next().ok_or_else(|| not_held(at, "its correlations"))?;
+                let correction = self.correlations.fields(at)?.into_iter().next();
+                let correction = correction.ok_or_else(|| not_held(at, "its correlations"))?;
                 let x = self.opened(at, p.a)?;
                 let product = weights::product(self.constants, op, x, p.b, (&ty.shape, self.width(at)))?;
                 Ok(product::weighted_at_server(product, &correction))

@@ -106,6 +106,7 @@ impl<'a> Executor<'a> {
                     self.release(*at);
                 }
                 Batch::Round(opens) => {
+                    self.correlations.check()?;
                     self.round(opens, peer)?;
                     opens.iter().for_each(|&at| self.release(at));
                     rounds += 1;
@@ -113,6 +114,7 @@ impl<'a> Executor<'a> {
                 }
             }
         }
+        self.correlations.check()?;
         Ok((self.outputs()?, self.plaintext))
     }
 

@@ -8,11 +8,11 @@ use marill_program::correlation::mask_matrices;
 use marill_program::cost::DIGEST_BYTES;
 use marill_program::{Instruction, Ring, ValidProgram};
 
-use super::encode::{Layout, encode_slice, origin};
+use super::encode::{Layout, encode_to, origin};
 use crate::bundle::Bundle;
 use crate::correlation::masks::Matrices;
 use crate::error::{InputFault, RunError};
-use crate::protocol::panels;
+use crate::protocol::tiles;
 
 /// What every matrix that multiplies masks is made of, in order, so that two who have them can tell that they are
 /// equal: BLAKE3 of the elements as little-endian f32. Nothing if no mask is multiplied.
@@ -91,9 +91,17 @@ impl Matrices for HeldMatrices<'_> {
         let n = shape.iter().product::<usize>() / m.max(1);
         let layout = Layout { width: e.width, frac: e.frac };
         let name = || origin(self.program, matrix);
-        let data = panels::product(&x.data, MatShape { n, k, m }, width, |range, panel| {
-            encode_slice(&values[range.clone()], layout, &name, range.start, panel)
-        })?;
+        let data = tiles::product(
+            &x.data,
+            MatShape { n, k, m },
+            width,
+            || (),
+            |(), tile, out| {
+                out.clear();
+                tile.spans()
+                    .try_for_each(|span| encode_to(&values[span.clone()], layout, &name, span.start, out))
+            },
+        )?;
         Ok(Ring::new(shape, data))
     }
 }

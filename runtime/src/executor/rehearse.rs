@@ -28,12 +28,16 @@ impl Correlations for Nothing {
         Err(not_held(at, "correlations"))
     }
 
-    fn derived(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
+    fn derived(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         Err(not_held(at, "correlations"))
     }
 
-    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
+    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         Err(not_held(at, "correlations"))
+    }
+
+    fn check(&self) -> Result<(), RunError> {
+        Ok(())
     }
 }
 

@@ -28,3 +28,30 @@ pub(super) enum Value {
     /// Opened bits.
     MaskedBits(MaskedBits),
 }
+
+impl Value {
+    /// A shared value with its elements in another shape, which has as many.
+    pub(super) fn reshaped(mut self, shape: &[usize]) -> Value {
+        let set = |ring: &mut Ring| ring.shape = shape.to_vec();
+        match &mut self {
+            Value::Arithmetic(share) => set(share.ring_mut()),
+            Value::Boolean(share) => set(share.words_mut()),
+            Value::Masked(Masked { opened, mask }) => {
+                opened.iter_mut().for_each(set);
+                mask.iter_mut().for_each(|mask| set(mask.ring_mut()));
+            }
+            Value::MaskedBits(MaskedBits { opened, mask }) => {
+                set(opened);
+                set(mask.words_mut());
+            }
+            // Nothing of these is shared.
+            Value::Absent
+            | Value::Stored
+            | Value::Plain(_)
+            | Value::Known(_)
+            | Value::Recoded
+            | Value::Weight => {}
+        }
+        self
+    }
+}

@@ -1,4 +1,4 @@
-//! The server's weights: sent masked at setup, multiplied panel by panel online.
+//! The server's weights: sent masked at setup, multiplied tile by tile online.
 
 use marill_kernels::matmul::MatShape;
 use marill_kernels::pack::pack;
@@ -7,13 +7,13 @@ use marill_plaintext::{DType, Op};
 use marill_program::{Form, Instruction, Ring};
 
 use super::constants::Constants;
-use super::encode::{Layout, encode_slice, encode_tensor, origin};
+use super::encode::{Layout, encode_tensor, encode_to, origin};
 use super::{failed, not_held};
 use crate::correlation::mask_stream;
 use crate::correlation::masks::Matrices;
 use crate::correlation::spool::Chunks;
 use crate::error::RunError;
-use crate::protocol::panels;
+use crate::protocol::tiles;
 use crate::transport::Channel;
 
 /// Elements per block of the masked stream.
@@ -37,7 +37,7 @@ pub fn send_masked(constants: &Constants<'_>, seed: &Seed, client: &mut Channel)
         out.write_blocks(values.len().div_ceil(BLOCK), |i| {
             let range = i * BLOCK..values.len().min((i + 1) * BLOCK);
             let mut elements = Vec::with_capacity(range.len());
-            encode_slice(&values[range.clone()], layout, &name, range.start, &mut elements)?;
+            encode_to(&values[range.clone()], layout, &name, range.start, &mut elements)?;
             let mut masks = Prg::new(seed.clone(), mask_stream(at));
             masks.seek_number(range.start as u64, w.width);
             let masks = masks.ring(range.len(), w.width);
@@ -82,11 +82,13 @@ pub(super) fn product(
     };
     let name = || origin(program, value);
     let shape_of_product = MatShape { n: shape.iter().product::<usize>() / m.max(1), k, m };
-    let mut floats = Vec::new();
-    let data = panels::product(&x.data, shape_of_product, width, |range, panel| {
-        floats.clear();
-        constants.floats(arg, range.clone(), &mut floats)?;
-        encode_slice(&floats, layout, &name, range.start, panel)
+    let floats = constants.floats(arg)?;
+    let data = tiles::product(&x.data, shape_of_product, width, Vec::new, |scratch, tile, out| {
+        out.clear();
+        tile.spans().try_for_each(|span| {
+            floats.read(span.clone(), scratch)?;
+            encode_to(scratch, layout, &name, span.start, out)
+        })
     })?;
     Ok(Ring::new(shape, data))
 }

@@ -19,14 +19,14 @@ use marill_program::schema::{BitTable, Lines};
 use marill_program::tables::{backwards, line_share, look_up};
 
 use super::lift::{Operand, centred};
-use crate::correlation::shares::Shares;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
 
 /// One bit per table from shares of the mask's unit vector.
 pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
     let (words, _) = unit_words(t.index_bits);
     let tables = backwards(t);
-    let scratch = || (Vec::new(), vec![0; words]);
+    let scratch = || (Numbers::default(), vec![0; words]);
     let data = by_blocks(opened.len(), words + tables.len(), scratch, |(numbers, turned), range, out| {
         unit.read(range.start * words..range.end * words, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
@@ -41,7 +41,7 @@ pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
 pub fn lines(l: &Lines, opened: &Ring, width: u32, unit: &Shares) -> BitShare {
     let (words, _) = unit_words(l.index_bits);
     let is_lifted = width < l.value_bits + l.shift;
-    let data = by_blocks(opened.len(), 1 << l.index_bits, Vec::new, |numbers, range, out| {
+    let data = by_blocks(opened.len(), 1 << l.index_bits, Numbers::default, |numbers, range, out| {
         unit.read(range.start * words..range.end * words, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
         for (out, (x, unit)) in out.iter_mut().zip(elements) {

@@ -16,7 +16,7 @@ use marill_program::correlation::{digit_count, unit_words};
 use marill_program::schema::Digits;
 use marill_program::tables::{digit, less_than_unit, shifted};
 
-use crate::correlation::shares::Shares;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{BitShare, MaskedBits, Party};
 
 /// The words that `marill_program::schema::Digits` describes. `fields` are one table per digit, then the mask's top
@@ -32,7 +32,7 @@ pub fn digits(
     let (tables, signs) = (fields.get(..count)?, fields.get(count)?);
     let mut words = Vec::with_capacity(shape.iter().product());
     for &threshold in &d.thresholds {
-        words.extend(by_blocks(opened.len(), count + 1, Vec::new, |numbers, range, out| {
+        words.extend(by_blocks(opened.len(), count + 1, Numbers::default, |numbers, range, out| {
             let opened = &opened.data[range.clone()];
             for (j, table) in tables.iter().enumerate() {
                 if j == 0 && d.lowest_bits != 0 {
@@ -44,14 +44,14 @@ pub fn digits(
                     continue;
                 }
                 table.read(range.clone(), numbers);
-                for ((out, x), share) in out.iter_mut().zip(opened).zip(&*numbers) {
+                for ((out, x), share) in out.iter_mut().zip(opened).zip(numbers.iter()) {
                     let c = digit(d, shifted(d, *x, threshold), j);
                     let equal = (share >> ((1 << d.digit_bits) + c)) & u64::from(j > 0);
                     *out |= ((share >> c) & 1) << j | equal << (count + j - usize::from(j > 0));
                 }
             }
             signs.read(range, numbers);
-            for ((out, x), sign) in out.iter_mut().zip(opened).zip(&*numbers) {
+            for ((out, x), sign) in out.iter_mut().zip(opened).zip(numbers.iter()) {
                 let z = shifted(d, *x, threshold);
                 let sign = party.public(1 ^ (z >> (d.width - 1))) ^ sign;
                 *out |= (sign & 1) << (2 * count - 1);
@@ -94,7 +94,7 @@ pub fn combine(words: &BitShare, width: u32, opened: &MaskedBits, fields: &[Shar
     let kept: Vec<Vec<u64>> = (1..=count).map(|from| survivors(count, from)).collect();
     let placed: Vec<Vec<u64>> = (1..=count).map(|from| spread(&kept[from - 1], from)).collect();
     let words = words.words();
-    let scratch = || (Vec::new(), Vec::new(), Vec::new());
+    let scratch = || (Numbers::default(), Numbers::default(), Numbers::default());
     let data = by_blocks(words.len(), 4, scratch, |(equal_share, low_share, high_share), range, out| {
         equal.read(range.clone(), equal_share);
         low.read(range.clone(), low_share);

@@ -11,7 +11,7 @@ use marill_program::Ring;
 use marill_program::schema::Fourier;
 use marill_program::tables::FourierFactors;
 
-use crate::correlation::shares::Shares;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{Party, Share};
 
 /// The public factors at the opened value times the shares of the mask's cosines and sines; the client adds the
@@ -20,7 +20,7 @@ pub fn evaluate(party: Party, f: &Fourier, opened: &Ring, entries: &Shares) -> S
     let row = 2 * f.cos.len();
     let factors = FourierFactors::new(f);
     let constant = party.public(factors.constant());
-    let data = by_blocks(opened.len(), row, Vec::new, |numbers, range, out| {
+    let data = by_blocks(opened.len(), row, Numbers::default, |numbers, range, out| {
         entries.read(range.start * row..range.end * row, numbers);
         out.fill(constant);
         factors.add(&opened.data[range], numbers, out);

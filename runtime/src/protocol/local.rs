@@ -4,6 +4,8 @@
 //! Consumes: nothing. Online: 0 bytes, 0 rounds. Preprocessing: 0 bytes. Fails: never.
 //! Reference: linearity of additive sharing.
 
+use std::borrow::Cow;
+
 use marill_plaintext::{Op, OpError, Tensor};
 use marill_program::ring::movement;
 use marill_program::{Owner, Ring};
@@ -19,13 +21,40 @@ pub fn share(party: Party, owner: Owner, known: Option<&Ring>, shape: &[usize]) 
 }
 
 /// `x + y`, broadcast to `shape`.
-pub fn add(x: &Share, y: &Share, shape: &[usize]) -> Share {
-    Share::new(x.ring().add(y.ring(), shape))
+pub fn add(x: Cow<'_, Share>, y: Cow<'_, Share>, shape: &[usize]) -> Share {
+    zip(x, y, shape, u64::wrapping_add)
 }
 
 /// `x - y`, broadcast to `shape`.
-pub fn sub(x: &Share, y: &Share, shape: &[usize]) -> Share {
-    Share::new(x.ring().sub(y.ring(), shape))
+pub fn sub(x: Cow<'_, Share>, y: Cow<'_, Share>, shape: &[usize]) -> Share {
+    zip(x, y, shape, u64::wrapping_sub)
+}
+
+/// In place of one that is owned and has the shape.
+fn zip(x: Cow<'_, Share>, y: Cow<'_, Share>, shape: &[usize], f: impl Fn(u64, u64) -> u64 + Sync) -> Share {
+    let is_whole = x.ring().shape == shape && y.ring().shape == shape;
+    match (x, y) {
+        (Cow::Owned(mut x), y) if is_whole => {
+            x.ring_mut().zip_in_place(y.ring(), f);
+            x
+        }
+        (x, Cow::Owned(mut y)) if is_whole => {
+            y.ring_mut().zip_in_place(x.ring(), |y, x| f(x, y));
+            y
+        }
+        (x, y) => Share::new(x.ring().zip(y.ring(), shape, f)),
+    }
+}
+
+/// `f` of this party's part of every element, in place of one that is owned.
+pub(super) fn map(x: Cow<'_, Share>, f: impl Fn(u64) -> u64 + Sync) -> Share {
+    match x {
+        Cow::Owned(mut x) => {
+            x.ring_mut().map_in_place(f);
+            x
+        }
+        Cow::Borrowed(x) => Share::new(x.ring().map(f)),
+    }
 }
 
 /// Words of `x` and `y`, combined by exclusive or.
@@ -34,8 +63,8 @@ pub fn exclusive_or(x: &BitShare, y: &BitShare) -> BitShare {
 }
 
 /// `x * factor`.
-pub fn scale(x: &Share, factor: i64) -> Share {
-    Share::new(x.ring().map(|v| v.wrapping_mul(factor as u64)))
+pub fn scale(x: Cow<'_, Share>, factor: i64) -> Share {
+    map(x, |v| v.wrapping_mul(factor as u64))
 }
 
 /// The sum along `axis`, which stays with length 1.

@@ -14,7 +14,7 @@ pub mod local;
 pub mod masked;
 pub mod one_hot;
 pub mod open;
-pub mod panels;
 pub mod product;
 pub mod table;
+pub mod tiles;
 pub mod truncate;

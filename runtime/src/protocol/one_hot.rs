@@ -8,13 +8,13 @@
 use marill_program::Ring;
 use marill_program::fixed::mask;
 
-use crate::correlation::shares::Shares;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::Share;
 
 /// Rotates every element's vector by its opened index of `index_bits` bits.
 pub fn rotate(opened: &Ring, index_bits: u32, shape: &[usize], entries: &Shares) -> Share {
     let depth = shape.last().copied().unwrap_or(0);
-    let (mut data, mut vectors) = (Vec::with_capacity(opened.len() * depth), Vec::new());
+    let (mut data, mut vectors) = (Vec::with_capacity(opened.len() * depth), Numbers::default());
     for (block, opened) in opened.data.chunks(8).enumerate() {
         let first = 8 * block;
         entries.read(first << index_bits..(first + opened.len()) << index_bits, &mut vectors);

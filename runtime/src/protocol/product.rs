@@ -14,6 +14,7 @@ use marill_plaintext::Op;
 use marill_program::Ring;
 
 use super::lift::Operand;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{Masked, Party, Share};
 
 /// Element-wise product of two operands, of `from` = (ka, kb) bits, in a ring of `width` bits. `None` if a field is
@@ -114,14 +115,21 @@ pub fn matrix(
 }
 
 /// The server's share of `x W`, from `X W` and its share of `r B`.
-pub fn weighted_at_server(product: Ring, correction: &[u64]) -> Share {
-    let data = elements::zip(&product.data, correction, u64::wrapping_sub);
-    Share::new(Ring::new(product.shape, data))
+pub fn weighted_at_server(mut product: Ring, correction: &Shares) -> Share {
+    elements::update(&mut product.data, 1, Numbers::default, |numbers, range, out| {
+        correction.read(range, numbers);
+        out.iter_mut().zip(numbers.iter()).for_each(|(out, c)| *out = out.wrapping_sub(*c));
+    });
+    Share::new(product)
 }
 
 /// The client's share of `x W`, from `r (W - B)` plus its share of `r B`.
-pub fn weighted_at_client(prepared: Vec<u64>, shape: &[usize]) -> Share {
-    Share::new(Ring::new(shape, elements::map(&prepared, u64::wrapping_neg)))
+pub fn weighted_at_client(prepared: &Shares, shape: &[usize]) -> Share {
+    let data = elements::by_blocks(prepared.len(), 1, Numbers::default, |numbers, range, out| {
+        prepared.read(range, numbers);
+        out.iter_mut().zip(numbers.iter()).for_each(|(out, p)| *out = p.wrapping_neg());
+    });
+    Share::new(Ring::new(shape, data))
 }
 
 /// A share times a public factor on its right (`factor_first` false) or left, by `Mul` or `MatMul`, into a shape and a

@@ -13,14 +13,14 @@ use marill_program::Ring;
 use marill_program::schema::Table;
 use marill_program::tables::TableFactors;
 
-use crate::correlation::shares::Shares;
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::Share;
 
 /// The public factors at the opened value times the shares.
 pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
     let per = (t.degree as usize + 1) << t.index_bits;
     let factors = TableFactors::new(t);
-    let scratch = || (Vec::new(), vec![0; per]);
+    let scratch = || (Numbers::default(), vec![0; per]);
     let data = by_blocks(opened.len(), per, scratch, |(numbers, scratch), range, out| {
         entries.read(range.start * per..range.end * per, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));

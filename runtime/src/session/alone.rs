@@ -11,6 +11,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use marill_kernels::memory;
 use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
 use marill_program::two_party::limits;
@@ -101,6 +102,7 @@ impl<'a> Make<'_, 'a> {
             weights: &weights,
         };
         let stop = lanes.stopper();
+        memory::give_back();
         let done = making.run(
             &source,
             MakingLanes { gates: (gates, transfers), products, keys: (keys, exchange) },
@@ -108,6 +110,7 @@ impl<'a> Make<'_, 'a> {
             &stop,
             || rounds(online, &mut &source),
         );
+        memory::keep();
         let done = done.map_err(|error| lanes.misbehaviour().unwrap_or(error))?;
         let closed = lanes.close(peer, channels);
         let set_up = set_up.into_inner().unwrap_or_else(PoisonError::into_inner);

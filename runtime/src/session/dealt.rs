@@ -52,7 +52,7 @@ pub(super) fn client<'a>(
     agree::party(server, &hello)?;
     agree::party(dealer, &hello)?;
     let indices = constants.mask_indices()?;
-    let mut weights = MaskedWeights::receive(program, server)?;
+    let weights = MaskedWeights::receive(program, server)?;
     if !weights.is_empty() {
         server.end_round();
     }
@@ -60,7 +60,7 @@ pub(super) fn client<'a>(
 
     enter(Phase::Preprocess, [&mut *server, &mut *dealer], progress);
     let mut source = ClientSource::new(program, receive_seed(dealer)?);
-    let prepared = Prepared::new(program, &indices, &mut source, &mut weights)?;
+    let prepared = Prepared::new(program, &indices, &mut source, &weights)?;
     let derived = Derived::new(program, &indices, constants, &source)?;
     server.send(&[])?;
     (0..heartbeats(program)).try_for_each(|_| server.recv_into(&mut []))?;

@@ -77,6 +77,10 @@ impl Share {
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
     }
+
+    pub(crate) fn ring_mut(&mut self) -> &mut Ring {
+        &mut self.ring
+    }
 }
 
 /// This party's part of every word, combined by exclusive or. Bits above the width are arbitrary.
@@ -93,6 +97,10 @@ impl BitShare {
 
     pub(crate) fn words(&self) -> &Ring {
         &self.words
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut Ring {
+        &mut self.words
     }
 }
 

@@ -12,7 +12,7 @@ use crate::validate::ValidProgram;
 
 /// Numbers of the fields that are made together, at most: each instruction's count whole. Fewer take less memory, and more
 /// rounds.
-const SEGMENT_NUMBERS: usize = 1 << 25;
+const SEGMENT_NUMBERS: usize = 25 << 20;
 
 /// What gates take. Each direction of an exchange is cut into the same number of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -50,6 +50,7 @@ pub fn make<E: Engine>(
         }
         begun.push(of_instruction);
     }
+    drop(segment);
     sums.make()?;
     for wave in [Waves::Second, Waves::Third] {
         for (made, _) in begun.iter().flatten() {

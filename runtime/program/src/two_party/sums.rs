@@ -9,7 +9,7 @@ use super::planes::{Plane, planes_of};
 use crate::fixed::mask;
 
 /// Numbers of products that wait, at most, before they are made.
-const WAITING_NUMBERS: usize = 1 << 24;
+const WAITING_NUMBERS: usize = 1 << 23;
 
 /// Where a product goes.
 struct Sink {

@@ -14,7 +14,7 @@ use super::stream::Values;
 use crate::correlation::mask_stream;
 use crate::correlation::masks::Masks;
 use crate::error::RunError;
-use crate::protocol::panels;
+use crate::protocol::tiles;
 
 /// What the dealer knows when it comes to an instruction.
 pub struct Known<'a> {
@@ -71,17 +71,19 @@ impl<'a> Known<'a> {
         };
         let (shape, width) = (&self.program.ty(w).shape, self.width(w));
         let (k, m) = (shape[0], shape[1]);
-        let mut prg = Prg::new(self.weight_seed.clone(), mask_stream(w));
-        panels::product(
-            &left.data,
-            MatShape { n: self.program.ty(at).len() / m.max(1), k, m },
-            result_width,
-            |range, panel| {
-                panel.resize(range.len(), 0);
-                prg.fill_ring(panel, width);
-                Ok(())
-            },
-        )
+        let shape = MatShape { n: self.program.ty(at).len() / m.max(1), k, m };
+        let stream = || Prg::new(self.weight_seed.clone(), mask_stream(w));
+        tiles::product(&left.data, shape, result_width, stream, |prg, tile, out| {
+            out.resize(tile.elements(), 0);
+            let mut rest = out.as_mut_slice();
+            for span in tile.spans() {
+                let (now, later) = rest.split_at_mut(span.len());
+                prg.seek_number(span.start as u64, width);
+                prg.fill_ring(now, width);
+                rest = later;
+            }
+            Ok(())
+        })
     }
 
     /// The values of a field of instruction `at`.

@@ -38,6 +38,10 @@ impl Source for ClientSource<'_> {
         };
         Ok(demand.map(share).collect())
     }
+
+    fn check(&self) -> Result<(), RunError> {
+        Ok(())
+    }
 }
 
 /// The server's correlations: masks from its seed, shares from the dealer's corrections.
@@ -86,6 +90,10 @@ impl Source for ServerSource<'_> {
         };
         self.shelf.fields(at, &fields(self.program, at as usize), malformed)
     }
+
+    fn check(&self) -> Result<(), RunError> {
+        self.shelf.check()
+    }
 }
 
 /// All that a party's rounds take.
@@ -107,11 +115,17 @@ impl<S: Source> Correlations for Dealt<S> {
         self.source.fields(at)
     }
 
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
         self.derived.get(at, len)
     }
 
-    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
-        self.prepared.as_mut().map(|prepared| prepared.get(at, len)).transpose()
+    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
+        self.prepared.as_ref().map(|prepared| prepared.get(at, len)).transpose()
+    }
+
+    fn check(&self) -> Result<(), RunError> {
+        self.source.check()?;
+        self.derived.check()?;
+        self.prepared.as_ref().map_or(Ok(()), Prepared::check)
     }
 }

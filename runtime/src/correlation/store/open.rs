@@ -57,7 +57,7 @@ impl Store {
         let sealed = SealedFile::open(file, Kind::STORE, path, key)?;
         let length_bytes = sealed.len_bytes();
         let sealed = Arc::new(Mutex::new(sealed));
-        let mut window = Window::new(Arc::clone(&sealed), 0, length_bytes);
+        let window = Window::new(Arc::clone(&sealed), 0, length_bytes);
         let fixed = Zeroizing::new(window.read(0, FIXED_BYTES)?);
         let (digest, rest) = take(&fixed);
         let (id, rest) = take(rest);

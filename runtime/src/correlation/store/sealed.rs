@@ -240,13 +240,13 @@ pub struct Window {
     start_bytes: u64,
     length_bytes: u64,
     /// The chunk that was read last.
-    held: Option<(u64, Zeroizing<Vec<u8>>)>,
+    held: Mutex<Option<(u64, Zeroizing<Vec<u8>>)>>,
 }
 
 impl Window {
     /// `length_bytes` bytes from `start_bytes` on.
     pub fn new(file: Arc<Mutex<SealedFile>>, start_bytes: u64, length_bytes: u64) -> Window {
-        Window { file, start_bytes, length_bytes, held: None }
+        Window { file, start_bytes, length_bytes, held: Mutex::default() }
     }
 
     /// Its length.
@@ -257,8 +257,20 @@ impl Window {
     /// `count_bytes` bytes from `offset_bytes` on.
     ///
     /// # Errors
+    /// As [`Window::read_to`].
+    pub fn read(&self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+        let mut bytes = vec![0; count_bytes];
+        self.read_to(offset_bytes, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Overwrites `bytes` with those from `offset_bytes` on.
+    ///
+    /// # Errors
     /// `File`; `Store` where they are not what was written, or beyond the end.
-    pub fn read(&mut self, offset_bytes: u64, count_bytes: usize) -> Result<Vec<u8>, RunError> {
+    pub fn read_to(&self, offset_bytes: u64, mut bytes: &mut [u8]) -> Result<(), RunError> {
+        let count_bytes = bytes.len();
+        let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let end = offset_bytes.checked_add(count_bytes as u64).filter(|end| *end <= self.length_bytes);
         let first = self.start_bytes.saturating_add(offset_bytes);
@@ -268,18 +280,18 @@ impl Window {
             return Err(store_fault(&file.path, StoreFault::Malformed { what: "table of contents", found }));
         };
         let chunk_bytes = file.kind.chunk_bytes;
-        let mut bytes = Vec::with_capacity(count_bytes);
-        while bytes.len() < count_bytes {
-            let at = first + bytes.len() as u64;
+        while !bytes.is_empty() {
+            let at = first + (count_bytes - bytes.len()) as u64;
             let (chunk, skip) = (at / chunk_bytes, (at % chunk_bytes) as usize);
-            let content = match self.held.take() {
+            let content = match held.take() {
                 Some((held, content)) if held == chunk => content,
                 _ => file.chunk(chunk)?,
             };
-            let taken = (content.len() - skip).min(count_bytes - bytes.len());
-            bytes.extend_from_slice(&content[skip..skip + taken]);
-            self.held = Some((chunk, content));
+            let (now, later) = bytes.split_at_mut((content.len() - skip).min(bytes.len()));
+            now.copy_from_slice(&content[skip..skip + now.len()]);
+            bytes = later;
+            *held = Some((chunk, content));
         }
-        Ok(bytes)
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use marill_kernels::matmul::threads;
+use marill_kernels::threads::threads;
 use marill_kernels::{ggm, ring_vole};
 use marill_program::two_party::gates::Choose;
 use marill_program::two_party::planes::Plane;

@@ -49,16 +49,16 @@ impl<'c> Gates<'c> {
         self.channel
     }
 
-    /// Keys of transfers in which the peer chooses, tags of those in which this party does.
-    fn transfers(&mut self, keys: usize, tags: usize) -> Result<(Vec<Block>, Vec<Block>), RunError> {
+    /// Keys of `count` transfers in which the peer chooses, and tags of as many in which this party does.
+    fn transfers(&mut self, count: usize) -> Result<(Vec<Block>, Vec<Block>), RunError> {
         Ok(match self.side {
             Side::Client => {
-                let keys = self.sender.extend(self.channel, keys)?;
-                (keys, self.receiver.extend(self.channel, tags)?)
+                let keys = self.sender.extend(self.channel, count)?;
+                (keys, self.receiver.extend(self.channel, count)?)
             }
             Side::Server => {
-                let tags = self.receiver.extend(self.channel, tags)?;
-                (self.sender.extend(self.channel, keys)?, tags)
+                let tags = self.receiver.extend(self.channel, count)?;
+                (self.sender.extend(self.channel, count)?, tags)
             }
         })
     }
@@ -136,7 +136,7 @@ impl Engine for Gates<'_> {
 
     fn and(&mut self, gates: &[And]) -> Result<Vec<Vec<Plane>>, RunError> {
         let total = count::and_transfers(gates) as usize;
-        let (keys, tags) = self.transfers(total, total)?;
+        let (keys, tags) = self.transfers(total)?;
         let delta = self.sender.delta();
         let (mut own, mut triples, mut at) = (Vec::new(), Vec::with_capacity(gates.len()), 0);
         for gate in gates {
@@ -193,92 +193,114 @@ impl Engine for Gates<'_> {
 
     fn choose(&mut self, gates: &[Choose]) -> Result<Vec<Vec<u64>>, RunError> {
         let (me, peer) = (self.side, self.side.other());
-        let transfers_of = |chooser| count::choose_transfers(gates, chooser) as usize;
-        let (keys, tags) = self.transfers(transfers_of(peer), transfers_of(me))?;
-        let (mut corrections, mut rest) = (Vec::new(), &tags[..]);
+        let (mut offers, mut chosen, mut corrections) = (Vec::new(), Vec::new(), Vec::new());
+        // The client's keys come before its tags, as the server's tags before its keys.
+        if me == Side::Client {
+            offers = self.keys(gates)?;
+        }
         for gate in gates.iter().filter(|gate| gate.chooser == me) {
-            // A tree's first level is the digit's highest bit.
-            for bit in (0..gate.digit_bits as usize).rev() {
-                let (tags, others) = rest.split_at(gate.lanes);
-                rest = others;
-                let mut choice = choices(tags);
-                choice.xor_in(gate.choices.get(bit).unwrap_or(&Plane::default()));
-                write_plane(&choice, gate.lanes, &mut corrections);
-            }
+            chosen.push(self.begin_choosing(gate, &mut corrections)?);
+        }
+        if me == Side::Server {
+            offers = self.keys(gates)?;
         }
         let corrected = self.exchange(&corrections, count::choice_bytes(gates, peer) as usize)?;
+        drop(corrections);
 
-        let (mut message, mut corrected, mut rest) = (Vec::new(), &corrected[..], &keys[..]);
+        let (mut message, mut corrected, mut offers) = (Vec::new(), &corrected[..], offers.into_iter());
         let mut results = vec![Vec::new(); gates.len()];
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == peer) {
             let flips: Option<Vec<Plane>> =
                 (0..gate.digit_bits).map(|_| read_plane(&mut corrected, gate.lanes)).collect();
             let mut flips = flips.ok_or_else(|| self.malformed("choices"))?;
             flips.reverse();
-            let (keys, others) = rest.split_at(gate.transfers() as usize);
-            rest = others;
+            let keys = offers.next().unwrap_or_default();
             *result = match &flips[..] {
                 [flips] => self.offer_bits(gate, keys, flips, &mut message),
-                _ => self.offer_digits(gate, keys, &flips, &mut message),
+                _ => self.offer_digits(gate, &keys, &flips, &mut message),
             };
         }
         let received = self.exchange(&message, count::number_bytes(gates, me) as usize)?;
-        let (mut received, mut rest) = (&received[..], &tags[..]);
+        drop(message);
+        let (mut received, mut chosen) = (&received[..], chosen.into_iter());
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == me) {
             let (own, others) = received.split_at((gate.number_bytes() as usize).min(received.len()));
             received = others;
-            let (tags, others) = rest.split_at(gate.transfers() as usize);
-            rest = others;
             let numbers = packed_len(gate.lanes * gate.per, gate.width);
             let (trees, offsets) = own.split_at(own.len().saturating_sub(numbers));
             let offsets = unpack(offsets, gate.width, gate.lanes * gate.per)
                 .ok_or_else(|| self.malformed("numbers"))?;
-            *result = match gate.digit_bits {
-                1 => self.choose_bits(gate, tags, &offsets),
-                _ => self.choose_digits(gate, tags, trees, &offsets),
+            *result = match chosen.next() {
+                Some(Chosen::Bits(values)) => choose_bits(gate, values, &offsets),
+                Some(Chosen::Digits { number, tags }) => {
+                    let trees =
+                        trees.as_chunks().0.iter().map(|bytes| Block::from_le_bytes(*bytes)).collect();
+                    digits::choose(gate, number, &tags, trees, &offsets)
+                }
+                None => Vec::new(),
             };
         }
         Ok(results)
     }
 }
 
+/// What the chooser keeps of a gate until the other party's numbers come.
+enum Chosen {
+    /// The hashes of its tags.
+    Bits(Vec<u64>),
+    /// Its tags, and the first one's hash's number.
+    Digits { number: u64, tags: Vec<Block> },
+}
+
 /// One end of a gate [`Choose`].
 impl Gates<'_> {
+    /// The other party's keys, by gate: each gate's are let go as it is made.
+    fn keys(&mut self, gates: &[Choose]) -> Result<Vec<Vec<Block>>, RunError> {
+        let gates = gates.iter().filter(|gate| gate.chooser != self.side);
+        gates.map(|gate| self.sender.extend(self.channel, gate.transfers() as usize)).collect()
+    }
+
+    /// The chooser's first step: appends its corrections.
+    fn begin_choosing(&mut self, gate: &Choose, corrections: &mut Vec<u8>) -> Result<Chosen, RunError> {
+        let tags = self.receiver.extend(self.channel, gate.transfers() as usize)?;
+        // A tree's first level is the digit's highest bit.
+        for (level, bit) in (0..gate.digit_bits as usize).rev().enumerate() {
+            let mut choice = choices(&tags[level * gate.lanes..][..gate.lanes]);
+            choice.xor_in(gate.choices.get(bit).unwrap_or(&Plane::default()));
+            write_plane(&choice, gate.lanes, corrections);
+        }
+        if gate.digit_bits > 1 {
+            let number = Self::numbered(&mut self.received, gate.lanes << gate.digit_bits);
+            return Ok(Chosen::Digits { number, tags });
+        }
+        let number = Self::numbered(&mut self.received, gate.lanes);
+        let mut values = vec![0; gate.lanes * gate.per];
+        expand_many(number, &tags, gate.per, &mut values);
+        Ok(Chosen::Bits(values))
+    }
+
     /// The other party's end of bits: appends its offsets and returns its shares.
     fn offer_bits(
         &mut self,
         gate: &Choose,
-        keys: &[Block],
+        mut keys: Vec<Block>,
         flips: &Plane,
         message: &mut Vec<u8>,
     ) -> Vec<u64> {
         let delta = self.sender.delta();
-        let flip = |(lane, key): (usize, &Block)| key ^ (delta & Block::from(flips.bit(lane)).wrapping_neg());
-        let mut keys: Vec<Block> = keys.iter().enumerate().map(flip).collect();
+        let flip = |lane| delta & Block::from(flips.bit(lane)).wrapping_neg();
+        keys.iter_mut().enumerate().for_each(|(lane, key)| *key ^= flip(lane));
         let number = Self::numbered(&mut self.sent, gate.lanes);
         let [mut zero, mut one] = [0; 2].map(|_| vec![0; gate.lanes * gate.per]);
         expand_many(number, &keys, gate.per, &mut zero);
         keys.iter_mut().for_each(|key| *key ^= delta);
         expand_many(number, &keys, gate.per, &mut one);
+        drop(keys);
         let offsets = one.iter_mut().zip(&zero).zip(known(gate));
         offsets.for_each(|((one, zero), v)| *one = zero.wrapping_add(v).wrapping_sub(*one));
         pack(&one, gate.width, message);
         zero.iter_mut().for_each(|zero| *zero = zero.wrapping_neg());
         zero
-    }
-
-    /// The chooser's end of bits.
-    fn choose_bits(&mut self, gate: &Choose, tags: &[Block], offsets: &[u64]) -> Vec<u64> {
-        let number = Self::numbered(&mut self.received, gate.lanes);
-        let mut values = vec![0; gate.lanes * gate.per];
-        expand_many(number, tags, gate.per, &mut values);
-        let choices = gate.choices.first().cloned().unwrap_or_default();
-        for (lane, offsets) in offsets.chunks(gate.per.max(1)).enumerate() {
-            let chosen = choices.bit(lane).wrapping_neg() & mask(gate.width);
-            let values = &mut values[lane * gate.per..][..offsets.len()];
-            values.iter_mut().zip(offsets).for_each(|(v, o)| *v = v.wrapping_add(o & chosen));
-        }
-        values
     }
 
     /// The other party's end of digits.
@@ -297,13 +319,17 @@ impl Gates<'_> {
         pack(&hiding, gate.width, message);
         shares
     }
+}
 
-    /// The chooser's end of digits.
-    fn choose_digits(&mut self, gate: &Choose, tags: &[Block], trees: &[u8], offsets: &[u64]) -> Vec<u64> {
-        let number = Self::numbered(&mut self.received, gate.lanes << gate.digit_bits);
-        let trees = trees.as_chunks().0.iter().map(|bytes| Block::from_le_bytes(*bytes)).collect();
-        digits::choose(gate, number, tags, trees, offsets)
+/// The chooser's end of bits: its shares, of the hashes of its tags.
+fn choose_bits(gate: &Choose, mut values: Vec<u64>, offsets: &[u64]) -> Vec<u64> {
+    let choices = gate.choices.first().cloned().unwrap_or_default();
+    for (lane, offsets) in offsets.chunks(gate.per.max(1)).enumerate() {
+        let chosen = choices.bit(lane).wrapping_neg() & mask(gate.width);
+        let values = &mut values[lane * gate.per..][..offsets.len()];
+        values.iter_mut().zip(offsets).for_each(|(v, o)| *v = v.wrapping_add(o & chosen));
     }
+    values
 }
 
 /// The other party's numbers; zeros where it has none.

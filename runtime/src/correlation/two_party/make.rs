@@ -27,6 +27,7 @@ use super::gates::Gates;
 use super::keys::{ProductKeys, Transfers};
 use super::setup::Setup;
 use crate::correlation::masks::{Masks, Matrices};
+use crate::correlation::shelf::Shelf;
 use crate::error::{RunError, TransportFault};
 use crate::transport::Channel;
 
@@ -47,6 +48,10 @@ const LONGEST_WINDOW: u64 = 1 << 23;
 
 /// Products that the walk may be ahead of.
 const PRODUCTS_AHEAD: usize = 64;
+
+/// A product that waits for its turn: its instruction, and this party's numbers by value and how many they are. They lie in a file,
+/// since the walk is far ahead while keys are on their way.
+type Waiting = (u32, Vec<(u32, usize)>);
 
 /// The windows of a run's lanes, in the order of their urgency: rounds, gates, products, keys.
 pub fn windows(link: Link) -> [usize; 4] {
@@ -122,16 +127,17 @@ impl Making<'_> {
                 source.end();
             }
         };
+        let numbers = Mutex::new(Shelf::new()?);
         let (to_gates, segments) = sync_channel(0);
         let (to_products, products) = sync_channel(PRODUCTS_AHEAD);
         let done = thread::scope(|scope| {
             scope.spawn(|| watch.run(|| exchange(key_lane)));
             scope.spawn(|| {
-                watch.run(|| self.walk(source, to_gates, to_products));
+                watch.run(|| self.walk(source, to_gates, to_products, &numbers));
                 ended();
             });
             scope.spawn(|| {
-                watch.run(|| self.products(product_lane, products, &store));
+                watch.run(|| self.products(product_lane, products, &numbers, &store));
                 ended();
             });
             scope.spawn(|| {
@@ -150,7 +156,8 @@ impl Making<'_> {
         &self,
         source: &TwoPartySource<'_>,
         to_gates: SyncSender<(Vec<u32>, Parts)>,
-        to_products: SyncSender<(u32, Parts)>,
+        to_products: SyncSender<Waiting>,
+        numbers: &Mutex<Shelf>,
     ) -> Result<(), RunError> {
         let program = self.program;
         let mut masks = Masks::new(program, self.indices, Some(self.matrices));
@@ -168,7 +175,15 @@ impl Making<'_> {
                 } else if matches!(method(program, next), Some(Method::Wide { .. } | Method::Pairs(_))) {
                     let mut own = Parts::new();
                     self.gather(next, &masks, &mut own)?;
-                    if to_products.send((next, own)).is_err() {
+                    let mut places = Vec::with_capacity(own.len());
+                    for (value, part) in own {
+                        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                        if numbers.lacks(value) {
+                            numbers.put(value, &part)?;
+                        }
+                        places.push((value, part.len()));
+                    }
+                    if to_products.send((next, places)).is_err() {
                         return Ok(());
                     }
                 }
@@ -241,12 +256,19 @@ impl Making<'_> {
     fn products(
         &self,
         lane: &mut Channel,
-        products: Receiver<(u32, Parts)>,
+        products: Receiver<Waiting>,
+        numbers: &Mutex<Shelf>,
         store: Store<'_>,
     ) -> Result<(), RunError> {
         let keys = ProductKeys::new(self.setup, self.side, self.program)?;
-        for (at, parts) in products {
+        for (at, places) in products {
             lane.meter_mut().set_label(at);
+            let mut parts = Parts::new();
+            for (value, len) in places {
+                let part = numbers.lock().unwrap_or_else(PoisonError::into_inner).numbers(value, len)?;
+                parts.insert(value, part.into_values());
+            }
+            numbers.lock().unwrap_or_else(PoisonError::into_inner).check()?;
             let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
             let made = keys.product(lane, self.program, at, &part)?;
             store(at, made.into_iter().collect())?;

@@ -127,24 +127,30 @@ impl Correlations for &TwoPartySource<'_> {
         let demand = fields(self.program, at as usize);
         // Nothing is made for fields without numbers.
         let some = demand.iter().any(|field| field.len > 0);
-        let mut state = self.wait(|state| !some || !state.fields.lacks(at));
+        let state = self.wait(|state| !some || !state.fields.lacks(at));
         if some && state.fields.lacks(at) {
             return Err(lost());
         }
         state.fields.fields(at, &demand, lost)
     }
 
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Vec<u64>>, RunError> {
-        let mut state = self.wait(|state| state.derived_before > at);
+    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
+        let state = self.wait(|state| state.derived_before > at);
         if state.derived_before <= at {
             return Err(lost());
         }
         if state.derived.lacks(at) { Ok(None) } else { state.derived.numbers(at, len).map(Some) }
     }
 
-    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Vec<u64>>, RunError> {
+    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         debug_assert!(weighted(self.program, at).is_some());
-        Ok(self.fields(at)?.into_iter().next().map(Shares::into_values))
+        Ok(self.fields(at)?.into_iter().next())
+    }
+
+    fn check(&self) -> Result<(), RunError> {
+        let state = self.state();
+        state.fields.check()?;
+        state.derived.check()
     }
 }
 
@@ -184,7 +190,7 @@ mod tests {
                 fields.join().unwrap().unwrap().into_iter().map(Shares::into_values).collect();
             assert_eq!(fields, [[5, 6], [7, 8]]);
             source.store_derived(2, Some(&[9, 10])).unwrap();
-            assert_eq!(derived.join().unwrap().unwrap(), Some(vec![9, 10]));
+            assert_eq!(derived.join().unwrap().unwrap().map(Shares::into_values), Some(vec![9, 10]));
         });
         assert!(source.complete_since().is_none());
     }

@@ -15,8 +15,8 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use marill_kernels::matmul::threads;
 use marill_kernels::rlwe::keys::{self, PublicKey, SecretKey};
+use marill_kernels::threads::threads;
 use marill_kernels::{Prg, Seed};
 use marill_program::cost::SEED_BYTES;
 use marill_program::two_party::rlwe::key_bytes;

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use marill_kernels::lpn::{Code, LOCALITY};
-use marill_kernels::matmul::threads;
+use marill_kernels::threads::threads;
 use marill_kernels::{Prg, ggm};
 use marill_program::two_party::ot::{self as parameters, MESSAGE_TREES, Set, Step, messages};
 use zeroize::Zeroizing;

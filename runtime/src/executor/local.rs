@@ -63,42 +63,31 @@ impl Executor<'_> {
         }
     }
 
-    /// A value in memory of which instruction `at` is the last use. Not for clear values: before a run some of them are made out of
-    /// the plan's order.
+    /// A shared value of which instruction `at` is the last use. Clear ones stay: before a run some of them are made out of the
+    /// plan's order.
     fn take(&mut self, at: u32, value: u32) -> Option<Value> {
-        (self.plan.last_use[value as usize] == at).then(|| self.values[value as usize].take()).flatten()
+        let held = &mut self.values[value as usize];
+        let is_last = self.plan.last_use[value as usize] == at;
+        if is_last && held.as_ref().is_some_and(Value::is_shared) { held.take() } else { None }
     }
 
     /// As [`Executor::share`], owned where instruction `at` is its last use.
     fn last_share(&mut self, at: u32, value: u32) -> Result<Cow<'_, Share>, RunError> {
-        if let Some(Value::Arithmetic(_)) = &self.values[value as usize]
-            && let Some(Value::Arithmetic(share)) = self.take(at, value)
-        {
-            return Ok(Cow::Owned(share));
+        match self.take(at, value) {
+            Some(Value::Arithmetic(share)) => Ok(Cow::Owned(share)),
+            _ => self.share(at, value),
         }
-        self.share(at, value)
     }
 
-    /// The operands of a sum, the first of them owned where instruction `at` is its last use.
+    /// The operands of a sum, each owned where instruction `at` is its last use.
     fn summands(&mut self, at: u32, a: u32, b: u32) -> Result<[Cow<'_, Share>; 2], RunError> {
-        if a == b {
-            return Ok([self.share(at, a)?, self.share(at, b)?]);
-        }
-        let x = match self.last_share(at, a)? {
-            Cow::Owned(x) => Some(x),
-            Cow::Borrowed(_) => None,
+        let taken = if a == b { [None, None] } else { [self.take(at, a), self.take(at, b)] };
+        let [x, y] = taken;
+        let owned_or = |taken, value| match taken {
+            Some(Value::Arithmetic(share)) => Ok(Cow::Owned(share)),
+            _ => self.share(at, value),
         };
-        match x {
-            Some(x) => Ok([Cow::Owned(x), self.share(at, b)?]),
-            None => {
-                let y = match self.last_share(at, b)? {
-                    Cow::Owned(y) => Some(y),
-                    Cow::Borrowed(_) => None,
-                };
-                let y = y.map_or_else(|| self.share(at, b), |y| Ok(Cow::Owned(y)))?;
-                Ok([self.share(at, a)?, y])
-            }
-        }
+        Ok([owned_or(x, a)?, owned_or(y, b)?])
     }
 
     pub(super) fn bit_share(&self, at: u32, value: u32) -> Result<&BitShare, RunError> {
@@ -269,7 +258,6 @@ impl Executor<'_> {
     fn movement(&mut self, at: u32, m: &Move) -> Result<Value, RunError> {
         let op = self.program.op(at as usize).ok_or_else(|| not_held(at, "an operation"))?;
         if let (Op::Reshape { shape }, &[arg]) = (op, m.args.as_slice())
-            && !matches!(self.program.ty(at).form, Form::Known { .. })
             && let Some(value) = self.take(at, arg)
         {
             return Ok(value.reshaped(shape));

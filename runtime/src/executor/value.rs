@@ -30,6 +30,11 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// Whether this is a party's part of what neither knows, or opened under a mask.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Value::Arithmetic(_) | Value::Boolean(_) | Value::Masked(_) | Value::MaskedBits(_))
+    }
+
     /// A shared value with its elements in another shape, which has as many.
     pub(super) fn reshaped(mut self, shape: &[usize]) -> Value {
         let set = |ring: &mut Ring| ring.shape = shape.to_vec();

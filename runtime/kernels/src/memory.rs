@@ -1,4 +1,4 @@
-//! What the allocator does with memory that is free. Without effect where it is another than the GNU C library's.
+//! What this process's allocator does with memory that is free. Without effect where it is another than the GNU C library's.
 
 /// Freed blocks of this length and more go back to the system while memory counts.
 const LARGE_BYTES: i32 = 1 << 20;

@@ -1,7 +1,7 @@
 //! Long byte sequences in files, so that memory stays bounded.
 
 use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::ErrorKind;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use marill_program::cost::CHUNK_BYTES;
 use super::fresh_seed;
 use super::store::Window;
 use crate::error::RunError;
-use crate::files::read_exact_at;
+use crate::files::{read_exact_at, write_all_at};
 use crate::transport::Channel;
 
 /// A temporary file without a name, appended to, then read anywhere; or a part of a store, which is only read. The
@@ -49,10 +49,11 @@ pub struct Late {
 }
 
 impl Late {
-    /// Overwrites `bytes` with those of the part from `skip_bytes` on. Where the file cannot be read they stay as they are, and
+    /// Overwrites `bytes` with those of the part from `skip_bytes` on. Where the file cannot be read they are zeros, and
     /// [`Spool::check`] tells.
     pub fn read_to(&self, skip_bytes: u64, bytes: &mut [u8]) {
         if let Err(error) = self.spool.read_to(self.offset_bytes + skip_bytes, bytes) {
+            bytes.fill(0);
             self.spool.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
@@ -118,14 +119,12 @@ impl Spool {
         let Place::Temporary(temporary) = &self.place else {
             return Err(fault(ErrorKind::Unsupported.into()));
         };
-        let (mut file, seed) = (&temporary.file, &temporary.seed);
-        file.seek(SeekFrom::Start(self.length_bytes)).map_err(&fault)?;
         let mut block = Vec::new();
         for bytes in bytes.chunks(BLOCK_BYTES) {
             block.clear();
             block.extend_from_slice(bytes);
-            encrypt(seed, self.length_bytes, &mut block);
-            file.write_all(&block).map_err(&fault)?;
+            encrypt(&temporary.seed, self.length_bytes, &mut block);
+            write_all_at(&temporary.file, &block, self.length_bytes).map_err(&fault)?;
             self.length_bytes += block.len() as u64;
         }
         Ok(())
@@ -296,7 +295,7 @@ impl<'a> Chunks<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Seek, SeekFrom};
 
     #[test]
     fn what_was_appended_is_read_anywhere_and_the_file_tells_nothing() {
@@ -316,6 +315,7 @@ mod tests {
         assert_eq!(found, bytes[65_533..65_553]);
         spool.check().unwrap();
         late.read_to(200_000, &mut found);
+        assert_eq!(found, [0; 20]);
         assert!(spool.check().is_err() && spool.check().is_ok());
         let Place::Temporary(temporary) = &spool.place else { panic!() };
         let mut file = &temporary.file;

@@ -58,10 +58,8 @@ pub(super) fn encode_slice(
             *misfit = Some(misfit.map_or(piece * size + i, |other: usize| other.min(piece * size + i)));
         }
     });
-    match misfit.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(i) => Err(out_of_range(name(), first + i, values[i].to_string(), layout)),
-        None => Ok(()),
-    }
+    let misfit = misfit.into_inner().unwrap_or_else(PoisonError::into_inner);
+    fitting(misfit, values, layout, name, first)
 }
 
 /// The same at the end of `out`, on this thread.
@@ -74,10 +72,19 @@ pub(super) fn encode_to(
 ) -> Result<(), RunError> {
     let start = out.len();
     out.resize(start + values.len(), 0);
-    match encode_part(values, layout, &mut out[start..]) {
-        Some(i) => Err(out_of_range(name(), first + i, values[i].to_string(), layout)),
-        None => Ok(()),
-    }
+    fitting(encode_part(values, layout, &mut out[start..]), values, layout, name, first)
+}
+
+/// The error of the value that does not fit, if there is one.
+fn fitting(
+    misfit: Option<usize>,
+    values: &[f32],
+    layout: Layout,
+    name: &dyn Fn() -> String,
+    first: usize,
+) -> Result<(), RunError> {
+    let error = |i: usize| out_of_range(name(), first + i, values[i].to_string(), layout);
+    misfit.map_or(Ok(()), |i| Err(error(i)))
 }
 
 /// The first value that does not fit.

@@ -13,7 +13,7 @@ use crate::error::RunError;
 /// Rows of a tile: as many terms as the kernels add up at once.
 const TILE_ROWS: usize = 1024;
 
-/// Most columns of a tile, so that it fits the second-level cache.
+/// Most columns of a tile: enough that a row of it is worth reading by itself, few enough that a tile stays in a cache.
 const TILE_COLUMNS: usize = 512;
 
 /// Fewest columns for which a thread of its own is worth its start.

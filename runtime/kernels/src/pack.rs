@@ -26,7 +26,15 @@ pub fn pack(values: &[u64], width_bits: u32, out: &mut Vec<u8>) {
         16 => pack_whole::<2>(values, out),
         32 => pack_whole::<4>(values, out),
         64 => pack_whole::<8>(values, out),
-        _ => pack_bits(values, width_bits, out),
+        _ => {
+            let mut whole = 0;
+            #[cfg(target_arch = "x86_64")]
+            if avx512::is_available() {
+                // SAFETY: the machine has the features.
+                whole = unsafe { avx512::pack_groups(values, width_bits, out) };
+            }
+            pack_bits(&values[whole * GROUP..], width_bits, &mut out[whole * width_bits as usize..]);
+        }
     }
 }
 
@@ -58,6 +66,43 @@ pub fn unpack_to(bytes: &[u8], width_bits: u32, len: usize, values: &mut Vec<u64
         _ => unpack_bits(bytes, width_bits, values),
     }
     Some(())
+}
+
+/// Of what [`pack`] wrote of values of at most 8 bits the first `len`, in place of what `values` holds. Bytes beyond those of
+/// `len` values, and the padding, are not looked at.
+///
+/// # Panics
+/// If `width_bits` is not in `1..=8` or there are too few bytes.
+pub fn unpack_bytes(bytes: &[u8], width_bits: u32, len: usize, values: &mut Vec<u8>) {
+    assert!((1..=8).contains(&width_bits), "width_bits is {width_bits}, not in 1..=8");
+    let bytes = &bytes[..packed_len(len, width_bits)];
+    values.resize(len, 0);
+    let (half, quarter, one) = (mask(4 * width_bits), mask(2 * width_bits), mask(width_bits));
+    let (quarters, ones) = (quarter | quarter << 32, one | one << 16 | one << 32 | one << 48);
+    let spread = |word: [u8; GROUP]| {
+        let word = u64::from_le_bytes(word);
+        // Apart by halves, by quarters, then one by one.
+        let word = (word & half) | (((word >> (4 * width_bits)) & half) << 32);
+        let word = (word & quarters) | (((word >> (2 * width_bits)) & quarters) << 16);
+        ((word & ones) | (((word >> width_bits) & ones) << 8)).to_le_bytes()
+    };
+    let (groups, rest) = values.as_chunks_mut::<GROUP>();
+    let mut at = 0;
+    for values in groups {
+        let word = bytes.get(at..at + GROUP).and_then(|word| word.try_into().ok());
+        *values = spread(word.unwrap_or_else(|| first_word(&bytes[at..])));
+        at += width_bits as usize;
+    }
+    let last = spread(first_word(&bytes[at..]));
+    rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// The first bytes, and zeros where there are fewer.
+fn first_word(bytes: &[u8]) -> [u8; GROUP] {
+    let mut word = [0; GROUP];
+    let count = bytes.len().min(GROUP);
+    word[..count].copy_from_slice(&bytes[..count]);
+    word
 }
 
 fn pack_whole<const BYTES: usize>(values: &[u64], out: &mut [u8]) {
@@ -105,12 +150,12 @@ const WITHIN_WORD: u32 = 57;
 
 fn unpack_bits(bytes: &[u8], width_bits: u32, values: &mut [u64]) {
     let mut whole = 0;
+    #[cfg(target_arch = "x86_64")]
+    if avx512::is_available() {
+        // SAFETY: the machine has the features.
+        whole = unsafe { avx512::unpack_groups(bytes, width_bits, values) };
+    }
     if width_bits <= WITHIN_WORD {
-        #[cfg(target_arch = "x86_64")]
-        if avx512::is_available() {
-            // SAFETY: the machine has the features.
-            whole = unsafe { avx512::unpack_groups(bytes, width_bits, values) };
-        }
         let stride = width_bits as usize;
         whole += unpack_groups(&bytes[whole * stride..], width_bits, &mut values[whole * GROUP..]);
     }
@@ -156,48 +201,132 @@ fn unpack_rest(bytes: &[u8], width_bits: u32, values: &mut [u64]) {
     }
 }
 
-/// A group at once: its bytes are brought to the lanes of a 512-bit vector by one permutation.
+/// A group at once: bytes are brought to the lanes of a 512-bit vector, and out of them, by permutations.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        _mm512_and_si512, _mm512_loadu_epi64, _mm512_permutexvar_epi8, _mm512_set1_epi64, _mm512_srlv_epi64,
-        _mm512_storeu_epi64,
+        __m512i, _MM_PERM_BADC, _mm512_and_si512, _mm512_loadu_epi64, _mm512_maskz_mov_epi64,
+        _mm512_maskz_permutexvar_epi8, _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_reduce_or_epi64,
+        _mm512_set1_epi64, _mm512_shuffle_epi32, _mm512_sllv_epi64, _mm512_srlv_epi64, _mm512_storeu_epi64,
     };
+    use std::array::from_fn;
 
-    use super::{GROUP, mask};
+    use super::{GROUP, WITHIN_WORD, mask};
 
     const VECTOR_BYTES: usize = 64;
+
+    /// The widest values of which two, begun anywhere in a byte, fill no more than 128 bits.
+    const WITHIN_PAIR: u32 = 62;
 
     pub(super) fn is_available() -> bool {
         is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vbmi")
     }
 
+    #[target_feature(enable = "avx512f")]
+    fn words(words: [u64; GROUP]) -> __m512i {
+        // SAFETY: the array is as long as the vector, and loads need no alignment.
+        unsafe { _mm512_loadu_epi64(words.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn bytes(bytes: [u8; VECTOR_BYTES]) -> __m512i {
+        // SAFETY: the array is as long as the vector, and loads need no alignment.
+        unsafe { _mm512_loadu_epi64(bytes.as_ptr().cast()) }
+    }
+
     /// Unpacks groups as long as whole vectors can be read, and says how many.
     #[target_feature(enable = "avx512f,avx512vbmi")]
-    pub(super) fn unpack_groups(bytes: &[u8], width_bits: u32, values: &mut [u64]) -> usize {
+    pub(super) fn unpack_groups(packed: &[u8], width_bits: u32, values: &mut [u64]) -> usize {
         let stride = width_bits as usize;
-        if bytes.len() < VECTOR_BYTES {
+        if packed.len() < VECTOR_BYTES {
             return 0;
         }
-        let groups = ((bytes.len() - VECTOR_BYTES) / stride + 1).min(values.len() / GROUP);
-        let mut order = [0_u8; VECTOR_BYTES];
-        let mut shifts = [0_u64; GROUP];
-        for (i, (order, shift)) in order.as_chunks_mut::<8>().0.iter_mut().zip(&mut shifts).enumerate() {
-            order.iter_mut().enumerate().for_each(|(byte, place)| *place = (i * stride / 8 + byte) as u8);
-            *shift = (i * stride % 8) as u64;
-        }
-        // SAFETY: both are 64 bytes long and loads need no alignment.
-        let (order, shifts) = unsafe {
-            (_mm512_loadu_epi64(order.as_ptr().cast()), _mm512_loadu_epi64(shifts.as_ptr().cast()))
-        };
+        let groups = ((packed.len() - VECTOR_BYTES) / stride + 1).min(values.len() / GROUP);
+        let order: [u8; VECTOR_BYTES] = from_fn(|at| (at / 8 * stride / 8 + at % 8) as u8);
+        let shifts: [u64; GROUP] = from_fn(|i| (i * stride % 8) as u64);
+        // Of wide values the eight bytes behind, of which no more than the lowest counts: the others are shifted out.
+        let (behind, rest) = (bytes(order.map(|place| place + 8)), words(shifts.map(|shift| 64 - shift)));
+        let (order, shifts, is_wide) = (bytes(order), words(shifts), width_bits > WITHIN_WORD);
         let mask = _mm512_set1_epi64(mask(width_bits) as i64);
         for (group, values) in values.as_chunks_mut::<GROUP>().0.iter_mut().take(groups).enumerate() {
-            let bytes = &bytes[group * stride..][..VECTOR_BYTES];
-            // SAFETY: `bytes` is 64 bytes long and the load needs no alignment.
-            let packed = unsafe { _mm512_loadu_epi64(bytes.as_ptr().cast()) };
-            let words = _mm512_srlv_epi64(_mm512_permutexvar_epi8(order, packed), shifts);
+            let packed = &packed[group * stride..][..VECTOR_BYTES];
+            // SAFETY: `packed` is 64 bytes long and the load needs no alignment.
+            let packed = unsafe { _mm512_loadu_epi64(packed.as_ptr().cast()) };
+            let mut words = _mm512_srlv_epi64(_mm512_permutexvar_epi8(order, packed), shifts);
+            if is_wide {
+                let above = _mm512_sllv_epi64(_mm512_permutexvar_epi8(behind, packed), rest);
+                words = _mm512_or_si512(words, above);
+            }
             // SAFETY: `values` is 64 bytes long and the store needs no alignment.
             unsafe { _mm512_storeu_epi64(values.as_mut_ptr().cast(), _mm512_and_si512(words, mask)) };
+        }
+        groups
+    }
+
+    /// Packs groups as long as whole vectors, or words, can be written, and says how many. What lies behind them is
+    /// arbitrary.
+    #[target_feature(enable = "avx512f,avx512vbmi")]
+    pub(super) fn pack_groups(values: &[u64], width_bits: u32, out: &mut [u8]) -> usize {
+        match width_bits {
+            ..=8 => pack_words(values, width_bits, out),
+            9..=WITHIN_PAIR => pack_vectors(values, width_bits, out),
+            _ => 0,
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512vbmi")]
+    fn pack_words(values: &[u64], width_bits: u32, out: &mut [u8]) -> usize {
+        let (mask, stride) = (_mm512_set1_epi64(mask(width_bits) as i64), width_bits as usize);
+        let shifts = words(from_fn(|i| (i * stride) as u64));
+        let mut groups = 0;
+        for group in values.as_chunks::<GROUP>().0 {
+            let Some(place) = out.get_mut(groups * stride..groups * stride + 8) else { break };
+            let shifted = _mm512_sllv_epi64(_mm512_and_si512(words(*group), mask), shifts);
+            place.copy_from_slice(&_mm512_reduce_or_epi64(shifted).to_le_bytes());
+            groups += 1;
+        }
+        groups
+    }
+
+    #[target_feature(enable = "avx512f,avx512vbmi")]
+    fn pack_vectors(values: &[u64], width_bits: u32, out: &mut [u8]) -> usize {
+        const EVEN: u8 = 0x55;
+        let (mask, stride) = (_mm512_set1_epi64(mask(width_bits) as i64), width_bits as usize);
+        // Two values make a pair of 128 bits, which begins at some bit of a byte.
+        let pair_bits = 2 * stride;
+        let begin = |pair: usize| pair * pair_bits % 8;
+        let is_odd = |lane: usize| lane % 2 == 1;
+        let join = words(from_fn(|lane| if is_odd(lane) { stride as u64 } else { 0 }));
+        let spill = words(from_fn(|lane| if is_odd(lane) { 64 - stride as u64 } else { 64 }));
+        let shift = words(from_fn(|lane| begin(lane / 2) as u64));
+        let carry = words(from_fn(|lane| if is_odd(lane) { 64 } else { 64 - begin(lane / 2) as u64 }));
+        // Pairs 0 and 2 have no byte in common, nor have 1 and 3.
+        let places = [0, 1].map(|first| {
+            let (mut order, mut filled) = ([0; VECTOR_BYTES], 0_u64);
+            for pair in [first, first + 2] {
+                for byte in 0..(begin(pair) + pair_bits).div_ceil(8) {
+                    let at = pair * pair_bits / 8 + byte;
+                    order[at] = (16 * pair + byte) as u8;
+                    filled |= 1 << at;
+                }
+            }
+            (bytes(order), filled)
+        });
+        let swap = |pairs| _mm512_shuffle_epi32::<_MM_PERM_BADC>(pairs);
+        let mut groups = 0;
+        for group in values.as_chunks::<GROUP>().0 {
+            let Some(place) = out.get_mut(groups * stride..groups * stride + VECTOR_BYTES) else { break };
+            let values = _mm512_and_si512(words(*group), mask);
+            let joined = _mm512_sllv_epi64(values, join);
+            let low = _mm512_maskz_mov_epi64(EVEN, _mm512_or_si512(joined, swap(joined)));
+            let pairs = _mm512_or_si512(low, _mm512_srlv_epi64(values, spill));
+            let carried = swap(_mm512_srlv_epi64(pairs, carry));
+            let pairs = _mm512_or_si512(_mm512_sllv_epi64(pairs, shift), carried);
+            let [even, odd] =
+                places.map(|(order, filled)| _mm512_maskz_permutexvar_epi8(filled, order, pairs));
+            // SAFETY: `place` is 64 bytes long and the store needs no alignment.
+            unsafe { _mm512_storeu_epi64(place.as_mut_ptr().cast(), _mm512_or_si512(even, odd)) };
+            groups += 1;
         }
         groups
     }
@@ -231,6 +360,11 @@ mod tests {
             prop_assert_eq!(&bytes[..2], &[0xaa, 0x55]);
             prop_assert_eq!(&bytes[2..], &pack_naive(&values, width_bits)[..]);
             let expected: Vec<u64> = values.iter().map(|value| value & mask(width_bits)).collect();
+            if width_bits <= 8 {
+                let mut narrow = vec![7; 3];
+                unpack_bytes(&bytes[2..], width_bits, values.len(), &mut narrow);
+                prop_assert!(narrow.iter().map(|byte| u64::from(*byte)).eq(expected.iter().copied()));
+            }
             prop_assert_eq!(unpack(&bytes[2..], width_bits, values.len()), Some(expected));
         }
 

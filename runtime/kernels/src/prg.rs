@@ -3,6 +3,9 @@
 //! Source: NIST SP 800-38A, section 6.5. The first counter block is `stream` (big endian, 8 bytes) then a zero
 //! block number (big endian, 8 bytes), so streams of one seed never overlap.
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use std::fmt;
 
 use aes::Aes128;
@@ -11,6 +14,10 @@ use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zeroize::Zeroize;
 
 use crate::bits;
+
+/// Bytes for which it pays to go by wide vectors.
+#[cfg(target_arch = "x86_64")]
+const WIDE_FROM_BYTES: usize = 512;
 
 /// Values that are drawn at once: these stay in the first-level cache until they are masked.
 const BLOCK: usize = 2048;
@@ -57,6 +64,9 @@ impl fmt::Debug for Seed {
 /// A position in one pseudo-random byte stream. Its key schedule is wiped on drop.
 pub struct Prg {
     cipher: Ctr64BE<Aes128>,
+    /// For long pieces, and the number of the stream.
+    #[cfg(target_arch = "x86_64")]
+    wide: Option<(wide::RoundKeys, u64)>,
 }
 
 impl Prg {
@@ -64,12 +74,37 @@ impl Prg {
     pub fn new(seed: Seed, stream: u64) -> Self {
         let mut first_block = [0; 16];
         first_block[..8].copy_from_slice(&stream.to_be_bytes());
-        Self { cipher: Ctr64BE::new(seed.expose().into(), &first_block.into()) }
+        Self {
+            cipher: Ctr64BE::new(seed.expose().into(), &first_block.into()),
+            #[cfg(target_arch = "x86_64")]
+            wide: wide::RoundKeys::new(seed.expose()).map(|keys| (keys, stream)),
+        }
     }
 
     /// Overwrites `out` with the next `out.len()` bytes of the stream.
     pub fn fill(&mut self, out: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        let out = self.fill_wide(out);
         self.cipher.write_keystream(out);
+    }
+
+    /// Fills `out` but for what is to be filled in another way, which it returns.
+    #[cfg(target_arch = "x86_64")]
+    fn fill_wide<'o>(&mut self, out: &'o mut [u8]) -> &'o mut [u8] {
+        let position = self.cipher.try_current_pos::<u64>().ok();
+        let end = position.and_then(|position| position.checked_add(out.len() as u64));
+        let (Some((keys, stream)), Some(position), Some(end)) = (&self.wide, position, end) else {
+            return out;
+        };
+        if out.len() < WIDE_FROM_BYTES {
+            return out;
+        }
+        let block = wide::BLOCK_BYTES as u64;
+        let (begun, blocks) = out.split_at_mut((position.next_multiple_of(block) - position) as usize);
+        self.cipher.write_keystream(begun);
+        keys.fill(*stream, position.div_ceil(block), blocks);
+        self.cipher.seek(end);
+        &mut []
     }
 
     /// The next `len` uniform values of `Z_2^width_bits`.
@@ -159,7 +194,11 @@ mod tests {
     fn agrees_with_the_published_counter_mode_vector() {
         let key: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
         let block: [u8; 16] = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff").try_into().unwrap();
-        let mut prg = Prg { cipher: Ctr64BE::new(&key.into(), &block.into()) };
+        let mut prg = Prg {
+            cipher: Ctr64BE::new(&key.into(), &block.into()),
+            #[cfg(target_arch = "x86_64")]
+            wide: None,
+        };
         let expected = hex("ec8cdf7398607cb0f2d21675ea9ea1e4362b7c3c6773516318a077d7fc5073ae");
         assert_eq!(take(&mut prg, 32), expected);
     }
@@ -234,5 +273,29 @@ mod tests {
     #[test]
     fn debug_hides_the_seed() {
         assert_eq!(format!("{:?}", seed()), "Seed(hidden)");
+    }
+
+    /// Long pieces are made in another way than short ones.
+    #[test]
+    fn long_pieces_are_short_ones_in_a_row() {
+        for stream in [0, 0x0102_0304_0506_0708, u64::MAX] {
+            let mut short = Prg::new(seed(), stream);
+            let expected: Vec<u8> = (0..500).flat_map(|_| take(&mut short, 17)).collect();
+            for start in [0, 1, 15, 16, 17, 500] {
+                for len in [511, 512, 513, 527, 528, 1024, 1087, 4096, 7000] {
+                    let mut prg = Prg::new(seed(), stream);
+                    prg.seek_bytes(start as u64);
+                    assert!(take(&mut prg, len) == expected[start..start + len], "{start} {len}");
+                    assert!(take(&mut prg, 40) == expected[start + len..start + len + 40], "{start} {len}");
+                }
+            }
+            // Block numbers of more than 32 bits, and the end of the stream.
+            for start in [(1 << 36) - 40, (1 << 40) + 3, u64::MAX - 1500] {
+                let (mut long, mut short) = (Prg::new(seed(), stream), Prg::new(seed(), stream));
+                [&mut long, &mut short].into_iter().for_each(|prg| prg.seek_bytes(start));
+                let expected: Vec<u8> = (0..70).flat_map(|_| take(&mut short, 20)).collect();
+                assert!(take(&mut long, 1400) == expected, "{start}");
+            }
+        }
     }
 }

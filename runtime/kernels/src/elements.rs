@@ -78,6 +78,29 @@ pub fn zip_in_place(a: &mut [u64], b: &[u64], f: impl Fn(u64, u64) -> u64 + Sync
     );
 }
 
+/// As [`zip_in_place`] for all of `a`, with `b` repeated as often as it takes.
+pub fn zip_repeated_in_place(a: &mut [u64], b: &[u64], f: impl Fn(u64, u64) -> u64 + Sync) {
+    if b.is_empty() {
+        return;
+    }
+    if let [b] = b {
+        return map_in_place(a, |a| f(a, *b));
+    }
+    update(
+        a,
+        1,
+        || (),
+        |(), range, mut block| {
+            let mut from = range.start % b.len();
+            while !block.is_empty() {
+                let (here, later) = block.split_at_mut(block.len().min(b.len() - from));
+                here.iter_mut().zip(&b[from..]).for_each(|(a, b)| *a = f(*a, *b));
+                (block, from) = (later, 0);
+            }
+        },
+    );
+}
+
 /// `f` of every number.
 pub fn map(numbers: &[u64], f: impl Fn(u64) -> u64 + Sync) -> Vec<u64> {
     by_blocks(
@@ -123,6 +146,8 @@ mod tests {
             map_in_place(&mut changed, |v| v * 3);
             zip_in_place(&mut changed, &found, |a, b| a - b);
             assert_eq!(changed, doubled);
+            zip_repeated_in_place(&mut changed, &[2, 0, 5], |a, b| a + b);
+            assert!(changed.iter().zip(&doubled).enumerate().all(|(i, (c, d))| *c == d + [2, 0, 5][i % 3]));
         }
     }
 }

@@ -18,6 +18,29 @@ pub fn nearest(value: f64) -> u64 {
     (value + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits())
 }
 
+/// `e^t` for |t| <= 1.
+#[inline(always)]
+pub fn exp(t: f64) -> f64 {
+    EXPONENTIAL.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient)
+}
+
+/// `1 / n!`.
+const EXPONENTIAL: [f64; 21] = {
+    let mut coefficients = [1.0; 21];
+    let mut n = 1;
+    while n < coefficients.len() {
+        coefficients[n] = coefficients[n - 1] / n as f64;
+        n += 1;
+    }
+    coefficients
+};
+
+/// `e^(2^power_log2 t)` for |t| <= 1.
+#[inline(always)]
+pub fn exp_power(t: f64, power_log2: u32) -> f64 {
+    (0..power_log2).fold(exp(t), |power, _| power * power)
+}
+
 /// Defines a function that runs its body with the widest vectors of this machine.
 macro_rules! with_widest_vectors {
     ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $kind:ty),* $(,)?) -> $result:ty = $body:ident) => {
@@ -91,6 +114,89 @@ with_widest_vectors! {
 fn scaled_sum_body(coefficients: &[f64], scale: f64, numbers: &[u64]) -> u64 {
     let terms = coefficients.iter().zip(numbers);
     terms.fold(0, |sum: u64, (c, n)| sum.wrapping_add(nearest(c * scale).wrapping_mul(*n)))
+}
+
+with_widest_vectors! {
+    /// Replaces every number `t` by [`exp_power`] of it.
+    pub fn exp_powers(numbers: &mut [f64], power_log2: u32) -> () = exp_powers_body
+}
+
+#[inline(always)]
+fn exp_powers_body(numbers: &mut [f64], power_log2: u32) {
+    // Several vectors side by side, since each step of one waits for the step before.
+    const SIDE_BY_SIDE: usize = 4 * LANES;
+    let (whole, rest) = numbers.as_chunks_mut::<SIDE_BY_SIDE>();
+    for numbers in whole {
+        let mut sums = [0.0; SIDE_BY_SIDE];
+        for coefficient in EXPONENTIAL.iter().rev() {
+            for i in 0..SIDE_BY_SIDE {
+                sums[i] = sums[i] * numbers[i] + coefficient;
+            }
+        }
+        for _ in 0..power_log2 {
+            sums.iter_mut().for_each(|sum| *sum *= *sum);
+        }
+        *numbers = sums;
+    }
+    rest.iter_mut().for_each(|t| *t = exp_power(*t, power_log2));
+}
+
+/// Cubic polynomials in one variable, each with coefficients of its own: `a + k u (b + l u (c + u d))`.
+#[derive(Clone, Copy)]
+pub struct Cubics<'a> {
+    /// Of each polynomial.
+    pub a: &'a [f64],
+    /// Of each polynomial.
+    pub b: &'a [f64],
+    /// Of each polynomial.
+    pub c: &'a [f64],
+    /// Of each polynomial.
+    pub d: &'a [f64],
+    /// Of each polynomial.
+    pub k: &'a [f64],
+    /// Of each polynomial.
+    pub l: &'a [f64],
+}
+
+/// Magnitudes below which values of [`Cubics`] are rounded right: `2^62`.
+pub const CUBICS_BELOW: f64 = 4_611_686_018_427_387_904.0;
+
+with_widest_vectors! {
+    /// The sum of the nearest integers to the values of `cubics` at `u`, ties to even, each times one of `numbers`, modulo
+    /// `2^64`. The values are below [`CUBICS_BELOW`].
+    pub fn cubic_sum(cubics: Cubics<'_>, u: f64, numbers: &[u64]) -> u64 = cubic_sum_body
+}
+
+#[inline(always)]
+fn cubic_sum_body(cubics: Cubics<'_>, u: f64, numbers: &[u64]) -> u64 {
+    let Cubics { a, b, c, d, k, l } = cubics;
+    let len = numbers.len().min(a.len());
+    let [a, b, c, d, k, l] = [a, b, c, d, k, l].map(|all| &all[..len]);
+    let mut sum = 0_u64;
+    for i in 0..len {
+        let value = a[i] + (u * k[i]) * (b[i] + (u * l[i]) * (c[i] + u * d[i]));
+        // The high half is exact, and even, so the low half rounds as the whole would.
+        let shifted = value * LOW_HALF_UNIT + SHIFT;
+        let low = value - (shifted - SHIFT) * LOW_HALF;
+        let rounded = (shifted.to_bits().wrapping_sub(SHIFT.to_bits()) << 32).wrapping_add(nearest(low));
+        sum = sum.wrapping_add(rounded.wrapping_mul(numbers[i]));
+    }
+    sum
+}
+
+/// `2^32`, and what it takes to divide by it.
+const LOW_HALF: f64 = 4_294_967_296.0;
+const LOW_HALF_UNIT: f64 = 1.0 / LOW_HALF;
+
+with_widest_vectors! {
+    /// The sum of `factors` times `numbers`, modulo `2^8`.
+    pub fn byte_sum(factors: &[u8], numbers: &[u8]) -> u8 = byte_sum_body
+}
+
+#[inline(always)]
+fn byte_sum_body(factors: &[u8], numbers: &[u8]) -> u8 {
+    let products = factors.iter().zip(numbers).map(|(f, n)| u16::from(*f).wrapping_mul(u16::from(*n)));
+    products.fold(0, u16::wrapping_add) as u8
 }
 
 with_widest_vectors! {
@@ -169,6 +275,15 @@ mod tests {
                 scaled_sum(&coefficients, 1.37, &numbers),
                 scaled_sum_body(&coefficients, 1.37, &numbers)
             );
+            let mut exponents: Vec<f64> = reals(len, 9).into_iter().map(|t| t / 10.0).collect();
+            let expected: Vec<f64> = exponents.iter().map(|t| exp_power(*t, 2)).collect();
+            exp_powers(&mut exponents, 2);
+            assert_eq!(exponents, expected);
+            let [a, b, c, d, k, l] = [10, 11, 12, 13, 14, 15].map(|stream| reals(len, stream));
+            let cubics = Cubics { a: &a, b: &b, c: &c, d: &d, k: &k, l: &l };
+            assert_eq!(cubic_sum(cubics, 0.7, &numbers), cubic_sum_body(cubics, 0.7, &numbers));
+            let [x, y] = [&factors, &numbers].map(|all| all.iter().map(|v| *v as u8).collect::<Vec<u8>>());
+            assert_eq!(byte_sum(&x, &y), weighted_sum(&factors, &numbers) as u8);
             let series: Vec<(f64, f64)> = reals(9, 4)
                 .into_iter()
                 .map(|c| c * 1e4)
@@ -222,6 +337,23 @@ mod tests {
         assert!(encode(&most, 1.0, SHIFTED, &mut out[..2]));
         assert_eq!([out[0] as i64, out[1] as i64], [1 << 49, -1 << 50]);
         assert!(!encode(&[SHIFTED as f32], 1.0, SHIFTED, &mut out[..1]));
+    }
+
+    #[test]
+    fn cubics_are_rounded_as_the_library_does() {
+        let numbers = [1];
+        for (a, b, c, d) in [
+            (0.5, 0.0, 0.0, 0.0),
+            (1e18, -3.5e17, 2e16, 7e15),
+            (-4e18, 0.25, -0.5, 1.0),
+            (2e9, 2.5, 0.0, 0.0),
+        ] {
+            for u in [0.0, 0.125, 0.5, 0.75, 0.9999] {
+                let value: f64 = a + (u * 3.0) * (b + (u * 1.0) * (c + u * d));
+                let cubics = Cubics { a: &[a], b: &[b], c: &[c], d: &[d], k: &[3.0], l: &[1.0] };
+                assert_eq!(cubic_sum(cubics, u, &numbers) as i64, value.round_ties_even() as i64, "{value}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ const LONGEST_BYTES: i32 = 1 << 25;
 /// From now on large blocks go back to the system when they are freed, instead of being kept in pieces that later ones, of
 /// other lengths, may not fit into.
 pub fn give_back() {
-    set([(MMAP_THRESHOLD, LARGE_BYTES)]);
+    set([(MMAP_THRESHOLD, LARGE_BYTES), (TRIM_THRESHOLD, LARGE_BYTES)]);
 }
 
 /// From now on freed blocks are kept: pages that are new to a process are slow.

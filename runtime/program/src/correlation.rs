@@ -272,6 +272,11 @@ pub fn own_mask_needed(program: &ValidProgram) -> Vec<bool> {
             | Instruction::Lines(_)
             | Instruction::Digits(_)
             | Instruction::OneHot(_) => false,
+            Instruction::Mul(p) | Instruction::MatMul(p)
+                if matches!(program.types()[p.b as usize].form, Form::Weight { .. }) =>
+            {
+                false
+            }
             _ if is_masked => needed[at],
             _ => true,
         };

@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use marill_kernels::functions::{SHIFT, SHIFTED};
+pub use marill_kernels::functions::{exp, exp_power};
 
 /// `2^width - 1`, for widths up to 64.
 pub fn mask(width: u32) -> u64 {
@@ -47,29 +48,6 @@ pub fn decode(value: u64, width: u32, frac: u32) -> f64 {
 #[inline]
 pub fn round_to(value: f64, frac: u32) -> u64 {
     nearest(value * power_of_two(frac as i32)) as i64 as u64
-}
-
-/// `e^t` for |t| <= 1.
-#[inline]
-pub fn exp(t: f64) -> f64 {
-    EXPONENTIAL.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient)
-}
-
-/// `1 / n!`.
-const EXPONENTIAL: [f64; 21] = {
-    let mut coefficients = [1.0; 21];
-    let mut n = 1;
-    while n < coefficients.len() {
-        coefficients[n] = coefficients[n - 1] / n as f64;
-        n += 1;
-    }
-    coefficients
-};
-
-/// `e^(2^power_log2 t)` for |t| <= 1.
-#[inline]
-pub fn exp_power(t: f64, power_log2: u32) -> f64 {
-    (0..power_log2).fold(exp(t), |power, _| power * power)
 }
 
 /// `(cos, sin)` of `2 pi * numerator / 2^bits`, `bits` at most 32.

@@ -515,12 +515,12 @@ fn table(t: &schema::Table, x: &Ring) -> Ring {
     tables::table_entries(t, 0, &mut entries);
     // A mask of 0 leaves the first group.
     entries.truncate(t.degree as usize + 1);
-    let factors = tables::TableFactors::new(t);
-    let mut scratch = vec![0; entries.len()];
-    let mut data = Vec::with_capacity(x.len());
-    for &v in &x.data {
-        data.push(factors.sum(v, &entries, &mut scratch));
-    }
+    let (factors, per) = (tables::TableFactors::new(t), entries.len());
+    let data = by_blocks(x.len(), per, Vec::new, |numbers: &mut Vec<u64>, range, out| {
+        numbers.clear();
+        range.clone().for_each(|_| numbers.extend_from_slice(&entries));
+        factors.add(&x.data[range], numbers, out);
+    });
     Ring::new(x.shape.clone(), data)
 }
 

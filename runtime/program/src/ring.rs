@@ -44,10 +44,14 @@ impl Ring {
         elements::map_in_place(&mut self.data, f);
     }
 
-    /// `f(self, other)` element by element, in place; both have the same shape.
+    /// `f(self, other)` element by element, in place; `other` is broadcast to this shape (which validation has inferred).
     pub fn zip_in_place(&mut self, other: &Ring, f: impl Fn(u64, u64) -> u64 + Sync) {
-        debug_assert_eq!(self.shape, other.shape);
-        elements::zip_in_place(&mut self.data, &other.data, f);
+        let own = other.shape.iter().skip_while(|&&d| d == 1).count();
+        let (_, last) = self.shape.split_at(self.shape.len().saturating_sub(own));
+        if other.shape.ends_with(last) && other.len() == last.iter().product::<usize>() {
+            return elements::zip_repeated_in_place(&mut self.data, &other.data, f);
+        }
+        *self = self.zip(other, &self.shape, f);
     }
 
     /// `f(self, other)` element by element, broadcast to `shape` (which validation has inferred).
@@ -229,6 +233,28 @@ fn walk(shape: &[usize], left: &[usize], right: &[usize], mut visit: impl FnMut(
             i -= left[axis] * shape[axis];
             j -= right[axis] * shape[axis];
             index[axis] = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_place_is_the_same_as_anew() {
+        let ring = |shape: &[usize], from: u64| {
+            let len = shape.iter().product::<usize>() as u64;
+            Ring::new(shape, (0..len).map(|i| (i + from).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect())
+        };
+        let shape = [2, 3, 4];
+        for other in
+            [&[2, 3, 4][..], &[3, 4], &[1, 3, 4], &[4], &[1, 1, 1], &[], &[2, 1, 1], &[2, 1, 4], &[3, 1]]
+        {
+            let (mut a, b) = (ring(&shape, 7), ring(other, 100));
+            let expected = a.sub(&b, &shape);
+            a.zip_in_place(&b, u64::wrapping_sub);
+            assert_eq!((a.shape, a.data), (expected.shape, expected.data), "{other:?}");
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Preprocessing evaluates the `*_entry` functions at the secret mask; the parties evaluate the others at the opened
 //! value. Both sides use this one file, and the clear-text interpreter is the same formulas with a mask of zero.
 
-use marill_kernels::functions::{SHIFTED, add_waves, scaled_sum, weighted_sum};
+use marill_kernels::functions::{
+    CUBICS_BELOW, Cubics, SHIFTED, add_waves, byte_sum, cubic_sum, exp_powers, scaled_sum, weighted_sum,
+};
 
 use crate::correlation::{digit_bits, unit_words};
 use crate::fixed::{Circle, exp_power, mask, power_of_two, round_to};
@@ -48,12 +50,56 @@ pub struct TableFactors<'t> {
 
 /// Coefficients backwards and twice, so that those of all groups follow one another for any opened piece.
 enum Turned {
-    /// Of degree 0: the factors themselves.
-    Factors(Vec<u64>),
+    /// Of degree 0: the factors themselves, and their low bytes.
+    Factors(Vec<u64>, Vec<u8>),
+    /// Of a higher one: each factor is a polynomial in `u`.
+    Cubics(Turns),
     /// With the exponential basis: still to be multiplied by a power of `e^u` and rounded, to less than
     /// [`SHIFTED`].
     Exponential(Vec<f64>),
     No,
+}
+
+/// The polynomials of [`each_factor`], group by group, with [`Cubics`]' names.
+struct Turns {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    c: Vec<f64>,
+    d: Vec<f64>,
+    k: Vec<f64>,
+    l: Vec<f64>,
+}
+
+impl Turns {
+    /// `None` where a value may be too large.
+    fn new(t: &Table) -> Option<Turns> {
+        let (pieces, terms) = (1usize << t.index_bits, t.degree as usize + 1);
+        let [mut a, mut b, mut c, mut d, mut k, mut l] = [const { Vec::new() }; 6];
+        let powers = power_of_two(t.power_frac as i32);
+        let whole = power_of_two((t.entry_frac + t.power_frac) as i32);
+        for i in (0..2 * pieces).rev() {
+            let piece = &t.coefficients[(i & (pieces - 1)) * terms..][..terms];
+            let at = |e: usize| piece.get(e).copied().unwrap_or(0.0);
+            let all = [
+                [at(0) * whole, at(1) * whole, at(2) * whole, at(3) * whole, 1.0, 1.0],
+                [-at(1) * powers, -2.0 * at(2) * powers, -at(3) * powers, 0.0, 1.0, 3.0],
+                [at(2) * powers, at(3) * powers, 0.0, 0.0, 3.0, 0.0],
+                [-at(3) * powers, 0.0, 0.0, 0.0, 0.0, 0.0],
+            ];
+            for polynomial in &all[..terms] {
+                let places = [&mut a, &mut b, &mut c, &mut d, &mut k, &mut l];
+                places.into_iter().zip(polynomial).for_each(|(place, value)| place.push(*value));
+            }
+        }
+        let most = |i: usize| a[i].abs() + 3.0 * (b[i].abs() + 3.0 * (c[i].abs() + d[i].abs()));
+        (0..a.len()).all(|i| most(i) < CUBICS_BELOW).then_some(Turns { a, b, c, d, k, l })
+    }
+
+    fn from(&self, first: usize) -> Cubics<'_> {
+        let Turns { a, b, c, d, k, l } = self;
+        let [a, b, c, d, k, l] = [a, b, c, d, k, l].map(|all| &all[first..]);
+        Cubics { a, b, c, d, k, l }
+    }
 }
 
 impl TableFactors<'_> {
@@ -68,27 +114,67 @@ impl TableFactors<'_> {
             let fits = scaled.iter().all(|c| c.abs() * most < SHIFTED);
             if fits { Turned::Exponential(scaled) } else { Turned::No }
         } else if table.degree == 0 {
-            Turned::Factors(backwards().map(|c| round_to(c, table.entry_frac + table.power_frac)).collect())
+            let factors: Vec<u64> =
+                backwards().map(|c| round_to(c, table.entry_frac + table.power_frac)).collect();
+            let low = factors.iter().map(|factor| *factor as u8).collect();
+            Turned::Factors(factors, low)
         } else {
-            Turned::No
+            Turns::new(table).map_or(Turned::No, Turned::Cubics)
         };
         TableFactors { table, turned }
     }
 
-    /// The factors at an opened value times its secret numbers. `scratch` is space for as many.
-    pub fn sum(&self, opened: u64, entries: &[u64], scratch: &mut [u64]) -> u64 {
+    /// Adds to each of `sums` the factors at an opened value times its secret numbers, of which all have as many.
+    pub fn add(&self, opened: &[u64], entries: &[u64], sums: &mut [u64]) {
         let t = self.table;
-        let (high, low) = split(opened, t.low_bits, t.index_bits);
-        let u = low as f64 * power_of_two(-(t.low_bits as i32));
-        let first = (1usize << t.index_bits) - 1 - high;
+        let per = entries.len() / opened.len().max(1);
+        let positions = opened.iter().map(|x| split(*x, t.low_bits, t.index_bits));
+        let elements = positions.clone().zip(entries.chunks_exact(per.max(1))).zip(sums).map(
+            |(((high, low), entries), sum)| {
+                ((1usize << t.index_bits) - 1 - high, self.position(low), entries, sum)
+            },
+        );
         match &self.turned {
-            Turned::Factors(all) => weighted_sum(&all[first..], entries),
-            Turned::Exponential(all) => scaled_sum(&all[first..], exp_power(u, t.exponent_log2), entries),
+            Turned::Factors(all, _) => elements.for_each(|(first, _, entries, sum)| {
+                *sum = sum.wrapping_add(weighted_sum(&all[first..], entries));
+            }),
+            Turned::Cubics(all) => elements.for_each(|(first, u, entries, sum)| {
+                let cubics = all.from(first * (t.degree as usize + 1));
+                *sum = sum.wrapping_add(cubic_sum(cubics, u, entries));
+            }),
+            Turned::Exponential(all) => {
+                let mut powers: Vec<f64> = positions.map(|(_, low)| self.position(low)).collect();
+                exp_powers(&mut powers, t.exponent_log2);
+                elements.zip(powers).for_each(|((first, _, entries, sum), power)| {
+                    *sum = sum.wrapping_add(scaled_sum(&all[first..], power, entries));
+                });
+            }
             Turned::No => {
-                each_factor(t, high, u, scratch);
-                weighted_sum(scratch, entries)
+                let mut factors = vec![0; t.coefficients.len()];
+                elements.for_each(|(first, u, entries, sum)| {
+                    each_factor(t, (1usize << t.index_bits) - 1 - first, u, &mut factors);
+                    *sum = sum.wrapping_add(weighted_sum(&factors, entries));
+                });
             }
         }
+    }
+
+    /// As [`TableFactors::add`] modulo `2^8` for numbers of as many bits; `None` where the factors are not all the same at
+    /// every position of a piece.
+    pub fn add_bytes(&self, opened: &[u64], entries: &[u8], sums: &mut [u64]) -> Option<()> {
+        let Turned::Factors(_, all) = &self.turned else { return None };
+        let (t, per) = (self.table, entries.len() / opened.len().max(1));
+        for ((x, entries), sum) in opened.iter().zip(entries.chunks_exact(per.max(1))).zip(sums) {
+            let (high, _) = split(*x, t.low_bits, t.index_bits);
+            let first = (1usize << t.index_bits) - 1 - high;
+            *sum = sum.wrapping_add(byte_sum(&all[first..], entries).into());
+        }
+        Some(())
+    }
+
+    /// A position within a piece, of which 1 is the whole.
+    fn position(&self, low: u64) -> f64 {
+        low as f64 * power_of_two(-(self.table.low_bits as i32))
     }
 }
 
@@ -169,41 +255,45 @@ pub fn unit_vector((low_bits, index_bits): (u32, u32), r: u64, words: &mut Vec<u
     words[start + high / 64] = 1 << (high % 64);
 }
 
-/// Truth tables backwards: bit `q` of each is the table's bit `-q`.
-pub fn backwards(t: &BitTable) -> Vec<u64> {
-    let (words, _) = unit_words(t.index_bits);
-    let last = (1usize << t.index_bits) - 1;
-    let turned = |table: &[u64]| {
-        let mut result = vec![0; words];
-        for p in 0..=last {
-            let q = (last + 1 - p) & last;
-            result[q / 64] |= ((table[p / 64] >> (p % 64)) & 1) << (q % 64);
-        }
-        result
-    };
-    t.tables.chunks_exact(words).flat_map(turned).collect()
+/// Truth tables as they stand for each opened index, of which the high bits choose a window and the low ones a shift.
+pub struct BitTables<'t> {
+    table: &'t BitTable,
+    /// For each shift each table backwards and twice.
+    turned: Vec<u64>,
 }
 
-/// The tables' bits at an opened value, the first lowest, from shares of the unit vector of the mask's index: the
-/// exclusive or over all `h` of the table's bit `X - h` where bit `h` is 1. `turned` is scratch space of as many words.
-pub fn look_up(t: &BitTable, backwards: &[u64], opened: u64, unit: &[u64], turned: &mut [u64]) -> u64 {
-    let (high, _) = split(opened, t.low_bits, t.index_bits);
-    let entries = 1usize << t.index_bits;
-    if let [word] = *unit {
-        let rotated = if high == 0 { word } else { (word >> high) | (word << (entries - high)) };
-        turned[0] = rotated & mask(entries as u32);
-    } else {
-        let (count, skip, bits) = (unit.len(), high / 64, (high % 64) as u32);
-        for (w, turned) in turned.iter_mut().enumerate() {
-            let (here, above) = (unit[(w + skip) % count], unit[(w + skip + 1) % count]);
-            *turned = if bits == 0 { here } else { (here >> bits) | (above << (64 - bits)) };
+impl BitTables<'_> {
+    /// Prepares for many opened values.
+    pub fn new(table: &BitTable) -> BitTables<'_> {
+        let (words, bits) = unit_words(table.index_bits);
+        let entries = 1usize << table.index_bits;
+        let mut turned = Vec::with_capacity(2 * bits as usize * table.tables.len());
+        for shift in 0..bits as usize {
+            for of_table in table.tables.chunks_exact(words) {
+                let bit = |p: usize| (of_table[p / 64] >> (p % 64)) & 1;
+                let word = |j: usize| {
+                    let first = 64 * (j % words);
+                    (0..bits as usize)
+                        .fold(0, |word, i| word | bit((shift + 2 * entries - first - i) & (entries - 1)) << i)
+                };
+                turned.extend((0..2 * words).map(word));
+            }
         }
+        BitTables { table, turned }
     }
-    let parity = |table: &[u64]| -> u64 {
-        let sum = table.iter().zip(&*turned).fold(0, |sum, (table, word)| sum ^ (table & word));
-        u64::from(sum.count_ones() & 1)
-    };
-    backwards.chunks_exact(unit.len()).enumerate().fold(0, |bits, (at, table)| bits | parity(table) << at)
+
+    /// The tables' bits at an opened value, the first lowest, from shares of the unit vector of the mask's index: the
+    /// exclusive or over all `h` of the table's bit `X - h` where bit `h` is 1.
+    pub fn look_up(&self, opened: u64, unit: &[u64]) -> u64 {
+        let (words, count) = (unit.len(), self.table.tables.len());
+        let (high, _) = split(opened, self.table.low_bits, self.table.index_bits);
+        let here = &self.turned[2 * count * (high % 64)..][..2 * count];
+        let skip = words - high / 64;
+        here.chunks_exact(2 * words).enumerate().fold(0, |bits, (at, table)| {
+            let sum = table[skip..].iter().zip(unit).fold(0, |sum, (table, word)| sum ^ (table & word));
+            bits | u64::from(sum.count_ones() & 1) << at
+        })
+    }
 }
 
 /// Where the line of piece `p` is for an opened value.
@@ -282,16 +372,51 @@ mod tests {
         let wide = Table { power_frac: 48, ..table(Basis::Exponential, 0) };
         let steep = Table { exponent_log2: 4, power_frac: 12, ..table(Basis::Exponential, 0) };
         let of_degree = |degree| table(Basis::Monomials, degree);
-        for table in [of_degree(0), of_degree(2), table(Basis::Exponential, 0), wide, steep] {
+        let large = |frac| Table { power_frac: frac, ..of_degree(3) };
+        let monomials = [of_degree(0), of_degree(1), of_degree(2), of_degree(3), large(38), large(48)];
+        for table in monomials.into_iter().chain([table(Basis::Exponential, 0), wide, steep]) {
             let (prepared, count) = (TableFactors::new(&table), table.coefficients.len());
-            let (mut scratch, mut factors) = (vec![0; count], vec![0; count]);
+            let mut factors = vec![0; count];
             let entries: Vec<u64> =
                 (1..=count as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
             for opened in (0..1 << 12).step_by(13) {
                 let (high, low) = split(opened, table.low_bits, table.index_bits);
                 each_factor(&table, high, low as f64 / 64.0, &mut factors);
                 let expected = weighted_sum(&factors, &entries);
-                assert_eq!(prepared.sum(opened, &entries, &mut scratch), expected, "{opened}");
+                let mut sums = [5, 6];
+                prepared.add(&[opened; 2], &[&entries[..], &entries[..]].concat(), &mut sums);
+                assert_eq!(sums, [expected.wrapping_add(5), expected.wrapping_add(6)], "{opened}");
+                let bytes: Vec<u8> = entries.iter().map(|entry| *entry as u8).collect();
+                match prepared.add_bytes(&[opened], &bytes, &mut sums[..1]) {
+                    Some(()) => assert_eq!(sums[0] as u8, (expected as u8).wrapping_mul(2).wrapping_add(5)),
+                    None => assert!(table.degree > 0 || table.basis == Basis::Exponential as i32),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn looked_up_bits_are_the_tables() {
+        for index_bits in [1, 4, 6, 7, 9] {
+            let ((words, bits), entries) = (unit_words(index_bits), 1u64 << index_bits);
+            let word = |i: usize| (i as u64 + 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(bits);
+            let table = BitTable {
+                low_bits: 2,
+                index_bits,
+                tables: (0..3 * words).map(word).collect(),
+                ..BitTable::default()
+            };
+            let prepared = BitTables::new(&table);
+            for (opened, h) in
+                (0..4 * entries).flat_map(|opened| [(opened, opened / 3 % entries), (opened, entries - 1)])
+            {
+                let mut unit = Vec::new();
+                unit_vector((2, index_bits), h << 2, &mut unit);
+                let place = ((opened >> 2).wrapping_sub(h) & (entries - 1)) as usize;
+                let expected = (0..3).fold(0, |found, at| {
+                    found | ((table.tables[at * words + place / 64] >> (place % 64)) & 1) << at
+                });
+                assert_eq!(prepared.look_up(opened, &unit), expected, "{opened} {h}");
             }
         }
     }

@@ -75,6 +75,7 @@ impl From<Suite> for marill_program::Suite {
 /// Parses, runs, and tells what went wrong in one line.
 pub fn main() -> ExitCode {
     marill_kernels::threads::join_pool();
+    marill_kernels::memory::keep();
     let result = match Cli::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -52,7 +52,7 @@ impl Derived {
             masks.pass(at, || {
                 let is_needed = of_interest.contains(&at) && needed[at as usize];
                 let width = ty.width().unwrap_or(64);
-                is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width)))
+                is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width).into_values()))
             })?;
             if let (Some(_), Some(mask)) = (mask_matrix(program, at as usize), masks.get(at)) {
                 shelf.put(at, &mask.data)?;

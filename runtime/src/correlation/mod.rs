@@ -24,7 +24,7 @@ use shares::Shares;
 /// One party's correlations of one run.
 pub trait Source: Send {
     /// This party's mask of the `len` values of `width` bits that instruction `at` opens. The same every time.
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64>;
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares;
 
     /// This party's shares of the fields of instruction `at`, in the demand's order.
     ///
@@ -42,7 +42,7 @@ pub trait Source: Send {
 /// What one party's rounds take of its correlations, be they still being made.
 pub trait Correlations: Send {
     /// As [`Source::mask`].
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64>;
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares;
 
     /// As [`Source::fields`].
     ///

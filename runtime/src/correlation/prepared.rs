@@ -116,7 +116,7 @@ impl Prepared {
             let ty = program.ty(at);
             masks.pass(at, || match ty.form {
                 Form::Masked { width, to: Target::Server, .. } => {
-                    Some(Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width)))
+                    Some(Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width).into_values()))
                 }
                 _ => None,
             })?;

@@ -1,11 +1,12 @@
 //! One party's shares of a field, read block by block: whole fields can be far larger than what an instruction makes
 //! of them.
 
-use std::ops::{Deref, Range};
+use std::ops::{Deref, DerefMut, Range};
 
 use marill_kernels::elements::by_blocks;
-use marill_kernels::pack::{packed_len, unpack, unpack_to};
+use marill_kernels::pack::{packed_len, unpack, unpack_bytes, unpack_to};
 use marill_kernels::{Prg, Seed};
+use marill_program::fixed::mask;
 
 use super::spool::Late;
 
@@ -17,11 +18,33 @@ pub struct Numbers {
     bytes: Vec<u8>,
 }
 
+/// As [`Numbers`], for values of at most 8 bits.
+#[derive(Default)]
+pub struct Bytes {
+    values: Vec<u8>,
+    /// As they lay in a file.
+    bytes: Vec<u8>,
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.values
+    }
+}
+
 impl Deref for Numbers {
     type Target = [u64];
 
     fn deref(&self) -> &[u64] {
         &self.values
+    }
+}
+
+impl DerefMut for Numbers {
+    fn deref_mut(&mut self) -> &mut [u64] {
+        &mut self.values
     }
 }
 
@@ -68,6 +91,11 @@ impl Shares {
         Shares { len: values.len(), width: 64, store: Store::Values(values) }
     }
 
+    /// Bits of each value.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -106,6 +134,35 @@ impl Shares {
         }
     }
 
+    /// As [`Shares::read`] for values of at most 8 bits, into bytes; nothing for wider ones.
+    pub fn read_bytes(&self, range: Range<usize>, out: &mut Bytes) {
+        let Bytes { values: out, bytes: packed } = out;
+        let range = range.start.min(self.len)..range.end.min(self.len);
+        out.clear();
+        if self.width > 8 {
+            return;
+        }
+        match &self.store {
+            Store::Seeded { seed, stream } => {
+                out.resize(range.len(), 0);
+                let mut prg = Prg::new(seed.clone(), *stream);
+                prg.seek_number(range.start as u64, self.width);
+                prg.fill(out);
+                let mask = mask(self.width) as u8;
+                out.iter_mut().for_each(|byte| *byte &= mask);
+            }
+            Store::Packed(bytes) => {
+                unpack_bytes(&bytes[packed_len(range.start, self.width)..], self.width, range.len(), out);
+            }
+            Store::Late(place) => {
+                packed.resize(packed_len(range.len(), self.width), 0);
+                place.read_to(packed_len(range.start, self.width) as u64, packed);
+                unpack_bytes(packed, self.width, range.len(), out);
+            }
+            Store::Values(values) => out.extend(values[range].iter().map(|value| *value as u8)),
+        }
+    }
+
     /// All values.
     pub fn into_values(self) -> Vec<u64> {
         match self.store {
@@ -126,7 +183,7 @@ mod tests {
 
     #[test]
     fn blocks_are_parts_of_the_whole() {
-        for width in [1, 13, 32, 64] {
+        for width in [1, 7, 13, 32, 64] {
             let values = Prg::new(Seed::new([7; 16]), 3).ring(1003, width);
             let mut bytes = Vec::new();
             pack(&values, width, &mut bytes);
@@ -139,10 +196,16 @@ mod tests {
                 Shares::late(spool.late(1).unwrap(), &bytes[packed_len(1000, width)..], 1003, width).unwrap(),
                 Shares::values(values.clone()),
             ] {
-                let mut out = Numbers::default();
+                let (mut out, mut bytes) = (Numbers::default(), Bytes::default());
                 for range in [0..8, 16..160, 504..1003, 1000..1003, 1000..1008, 0..1003] {
                     shares.read(range.clone(), &mut out);
                     assert_eq!(*out, values[range.start..range.end.min(1003)]);
+                    shares.read_bytes(range, &mut bytes);
+                    if shares.width() <= 8 {
+                        assert!(bytes.iter().map(|byte| u64::from(*byte)).eq(out.iter().copied()));
+                    } else {
+                        assert!(bytes.is_empty());
+                    }
                 }
                 assert!(shares.into_values() == values);
             }

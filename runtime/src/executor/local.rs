@@ -11,14 +11,11 @@ use super::encode::{Layout, encode_tensor};
 use super::value::Value;
 use super::{Executor, failed, not_held, weights};
 use crate::correlation::prepared::weighted;
-use crate::correlation::shares::Shares;
 use crate::error::RunError;
-use crate::protocol::lift::{Operand, lift, operand};
+use crate::protocol::lift::{Fields, Operand, lift};
 use crate::protocol::local::{self, Movable};
 use crate::protocol::{bits, compare, fourier, masked, one_hot, product, table, truncate};
 use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
-
-type Fields = std::vec::IntoIter<Vec<u64>>;
 
 impl Executor<'_> {
     fn value(&self, value: u32) -> Option<&Value> {
@@ -48,6 +45,16 @@ impl Executor<'_> {
             Some(Value::Recoded) => Some(Cow::Owned(self.constants.encoded(value)?)),
             _ => None,
         })
+    }
+
+    /// This party's summand of an `Arithmetic` or `Known` value; `None` where it is zero throughout.
+    pub(super) fn summand(&self, at: u32, value: u32) -> Result<Option<Cow<'_, Ring>>, RunError> {
+        match (self.value(value), self.program.ty(value).form) {
+            (Some(Value::Arithmetic(share)), _) => Ok(Some(Cow::Borrowed(share.ring()))),
+            (Some(_), Form::Known { owner, .. }) if !self.party.holds(owner) => Ok(None),
+            (Some(_), Form::Known { .. }) => self.known(value),
+            _ => Err(not_held(at, "additive shares")),
+        }
     }
 
     /// Shares of an `Arithmetic` or `Known` value.
@@ -116,13 +123,11 @@ impl Executor<'_> {
     }
 
     fn fields(&mut self, at: u32) -> Result<Fields, RunError> {
-        let fields: Vec<Vec<u64>> =
-            self.correlations.fields(at)?.into_iter().map(Shares::into_values).collect();
-        Ok(fields.into_iter())
+        Ok(self.correlations.fields(at)?.into_iter())
     }
 
-    fn operand(&self, at: u32, value: u32, to: u32, fields: &mut Fields) -> Result<Operand, RunError> {
-        operand(self.masked(at, value)?, self.width(value), to, fields)
+    fn operand(&self, at: u32, value: u32, to: u32, fields: &mut Fields) -> Result<Operand<'_>, RunError> {
+        Operand::new(self.masked(at, value)?, self.width(value), to, fields)
             .ok_or_else(|| not_held(at, "an opened value with its correlations"))
     }
 
@@ -215,8 +220,8 @@ impl Executor<'_> {
                 bits::product(party, bits, b.bit, &x, &mut fields).ok_or_else(missing)?
             }
             Instruction::BitToArithmetic(b) => {
-                let fields = self.fields(at)?;
-                bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, fields)
+                let fields = self.correlations.fields(at)?;
+                bits::to_arithmetic(party, self.masked_bits(at, b.bits)?, b.bit, &fields)
             }
             Instruction::MaskProduct(p) => {
                 let mut fields = self.fields(at)?;

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use marill_plaintext::{OpError, Tensor};
+use marill_program::correlation::own_mask_needed;
 use marill_program::plan::{Batch, Plan, arguments};
 use marill_program::{Instruction, ValidProgram};
 
@@ -64,6 +65,8 @@ pub struct Executor<'a> {
     values: Vec<Option<Value>>,
     /// Instructions that ran before.
     done: Vec<bool>,
+    /// As [`own_mask_needed`] says.
+    own_mask_needed: Vec<bool>,
     plaintext: Duration,
 }
 
@@ -81,7 +84,19 @@ impl<'a> Executor<'a> {
         let Rehearsed { mut values, mut done, plaintext } = rehearsed;
         values.resize_with(program.len(), || None);
         done.resize(program.len(), false);
-        Executor { party, program, plan, constants, correlations, inputs, values, done, plaintext }
+        let own_mask_needed = own_mask_needed(program);
+        Executor {
+            party,
+            program,
+            plan,
+            constants,
+            correlations,
+            inputs,
+            values,
+            done,
+            own_mask_needed,
+            plaintext,
+        }
     }
 
     /// Runs every batch with the other party, and returns the outputs that this party learns, by name, and the time

@@ -20,8 +20,8 @@ use crate::sharing::Party;
 struct Nothing;
 
 impl Correlations for Nothing {
-    fn mask(&self, _: u32, _: usize, _: u32) -> Vec<u64> {
-        Vec::new()
+    fn mask(&self, _: u32, _: usize, _: u32) -> Shares {
+        Shares::values(Vec::new())
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {

@@ -5,44 +5,86 @@
 //! as they come.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use marill_kernels::pack::{pack, packed_len, unpack};
+use marill_kernels::pack::{pack, packed_len, unpack_to};
 use marill_program::cost::message_bytes;
-use marill_program::fixed::mask;
 use marill_program::{Form, Instruction, Ring, Target};
 
 use super::value::Value;
 use super::{Executor, failed, not_held};
+use crate::correlation::shares::Numbers;
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::protocol::open;
-use crate::sharing::reveal::{Reading, reveal};
-use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
+use crate::sharing::reveal::{Reading, Revealed};
+use crate::sharing::{Masked, MaskedBits, Party, Share};
 use crate::transport::Channel;
 
 /// Rounds of fewer bytes are one call each way: they are gone before another thread would have begun.
 const FLOWS_FROM_BYTES: usize = 1 << 18;
 
+/// Numbers of a long message that are sent and taken at once: as many of any width are whole bytes.
+const PIECE: usize = 1 << 16;
+
+fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(PIECE).map(move |start| start..len.min(start + PIECE))
+}
+
 /// One instruction of a round, between sending and receiving.
 struct Pending {
     at: u32,
-    /// What this party contributes.
+    /// What this party contributes to an opening of which it learns the result; empty where that is zeros.
     own: Vec<u64>,
-    /// This party's mask, for openings to which it adds one.
+    /// This party's mask of numbers, where later instructions need it.
     own_mask: Option<Vec<u64>>,
     /// Bits of each number that travels.
     width: u32,
-    sends_bytes: usize,
-    receives_bytes: usize,
+    receives: bool,
 }
 
-impl Pending {
-    /// This party's part of the message.
-    fn payload(&self) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.sends_bytes);
-        if self.sends_bytes > 0 {
-            pack(&self.own, self.width, &mut payload);
-        }
-        payload
+/// Takes parts of this party's message.
+type Send<'a> = &'a mut dyn FnMut(Vec<u8>);
+
+/// Fills a buffer with the next part of the peer's message.
+type Receive<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
+
+fn send_pieces(numbers: &[u64], width: u32, send: Send<'_>) {
+    for numbers in numbers.chunks(PIECE) {
+        send_numbers(numbers, width, send);
+    }
+}
+
+fn send_numbers(numbers: &[u64], width: u32, send: Send<'_>) {
+    let mut part = Vec::with_capacity(packed_len(numbers.len(), width));
+    pack(numbers, width, &mut part);
+    send(part);
+}
+
+/// The peer's numbers of one instruction.
+struct Peers<'a> {
+    at: u32,
+    peer: Role,
+    width: u32,
+    receive: Receive<'a>,
+    bytes: Vec<u8>,
+    numbers: Vec<u64>,
+}
+
+impl Peers<'_> {
+    /// The next `count` of them.
+    fn next(&mut self, count: usize) -> Result<&[u64], RunError> {
+        self.bytes.resize(packed_len(count, self.width), 0);
+        (self.receive)(&mut self.bytes)?;
+        unpack_to(&self.bytes, self.width, count, &mut self.numbers).ok_or_else(|| {
+            RunError::PeerMisbehaved {
+                peer: self.peer,
+                reason: Misbehaviour::Malformed {
+                    what: "opening",
+                    found: format!("set padding bits at instruction {}", self.at),
+                },
+            }
+        })?;
+        Ok(&self.numbers)
     }
 }
 
@@ -54,28 +96,18 @@ impl Executor<'_> {
             let (more, others) = self.message_bytes(at);
             (sends + more, receives + others)
         });
-        if sends > 0 && receives > 0 && sends + receives >= FLOWS_FROM_BYTES {
-            let name = peer.peer();
+        let name = peer.peer();
+        if sends + receives >= FLOWS_FROM_BYTES {
             peer.flow(sends, receives, |flow| {
-                let mut pending = Vec::with_capacity(opens.len());
-                for &at in opens {
-                    let one = self.contribute(at)?;
-                    flow.send(one.payload());
-                    pending.push(one);
-                }
-                pending.into_iter().try_for_each(|one| {
-                    let bytes = flow.receive(one.receives_bytes)?;
-                    self.conclude(one, &bytes, name)
-                })
+                let pending = self.contribute_all(opens, &mut |part| flow.send(part))?;
+                self.conclude_all(pending, name, &mut |part| flow.receive(part))
             })?;
             peer.end_round();
             return Ok(());
         }
-        let mut pending = Vec::with_capacity(opens.len());
-        for &at in opens {
-            pending.push(self.contribute(at)?);
-        }
-        let payload = pending.iter().map(Pending::payload).collect::<Vec<_>>().concat();
+        let mut payload = Vec::with_capacity(sends);
+        let pending = self.contribute_all(opens, &mut |part| payload.extend(part))?;
+        debug_assert_eq!(payload.len(), sends);
         let received = match (payload.is_empty(), receives) {
             (true, 0) => Vec::new(),
             (true, _) => peer.recv(receives)?,
@@ -87,12 +119,12 @@ impl Executor<'_> {
         };
         peer.end_round();
         let mut rest = received.as_slice();
-        for one in pending {
-            let (bytes, later) = rest.split_at(one.receives_bytes);
+        self.conclude_all(pending, name, &mut |part| {
+            let (taken, later) = rest.split_at(part.len());
+            part.copy_from_slice(taken);
             rest = later;
-            self.conclude(one, bytes, peer.peer())?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// What this party sends and receives of an instruction.
@@ -104,95 +136,149 @@ impl Executor<'_> {
         }
     }
 
-    /// Takes the peer's part of an instruction's message.
-    fn conclude(&mut self, p: Pending, bytes: &[u8], peer: Role) -> Result<(), RunError> {
-        let peers = match p.receives_bytes {
-            0 => None,
-            _ => Some(unpack(bytes, p.width, p.own.len()).ok_or_else(|| RunError::PeerMisbehaved {
-                peer,
-                reason: Misbehaviour::Malformed {
-                    what: "opening",
-                    found: format!("set padding bits at instruction {}", p.at),
-                },
-            })?),
-        };
-        let at = p.at as usize;
-        let value = self.finish(p, peers)?;
-        self.values[at] = Some(value);
+    fn contribute_all(&mut self, opens: &[u32], send: Send<'_>) -> Result<Vec<Pending>, RunError> {
+        opens.iter().map(|&at| self.contribute(at, send)).collect()
+    }
+
+    /// Sends this party's part of an instruction's message.
+    fn contribute(&mut self, at: u32, send: Send<'_>) -> Result<Pending, RunError> {
+        let (program, len) = (self.program, self.program.ty(at).len());
+        let (sends_bytes, receives_bytes) = self.message_bytes(at);
+        let (learns, teaches) = (self.learns(self.party, at), self.learns(self.party.peer(), at));
+        let is_mask_needed = self.own_mask_needed[at as usize];
+        let (mut own, mut own_mask, width) = (Vec::new(), None, self.message_width(at));
+        match program.instruction(at as usize) {
+            Instruction::Open(o) => {
+                let share = self.summand(at, o.arg)?;
+                let share = share.as_ref().map(|ring| ring.data.as_slice());
+                let mask = teaches.then(|| self.correlations.mask(at, len, width));
+                match (mask, share) {
+                    // Only the peer learns the result, so nothing of it is kept.
+                    (Some(mask), share) if !learns => {
+                        let mut numbers = Numbers::default();
+                        for range in pieces(len) {
+                            mask.read(range.clone(), &mut numbers);
+                            if let Some(share) = share {
+                                open::add(&mut numbers, &share[range], width);
+                            }
+                            send_numbers(&numbers, width, send);
+                        }
+                        own_mask = is_mask_needed.then(|| mask.into_values());
+                    }
+                    (Some(mask), share) => {
+                        own = mask.into_values();
+                        own_mask = is_mask_needed.then(|| own.clone());
+                        if let Some(share) = share {
+                            open::add(&mut own, share, width);
+                        }
+                        send_pieces(&own, width, send);
+                    }
+                    (None, Some(share)) => own = share.to_vec(),
+                    (None, None) => {}
+                }
+            }
+            Instruction::OpenBits(o) => {
+                own = self.correlations.mask(at, len, width).into_values();
+                open::add_bits(&mut own, &self.bit_share(at, o.arg)?.words().data, width);
+                send_pieces(&own, width, send);
+            }
+            Instruction::Reveal(r) => {
+                if sends_bytes > 0 {
+                    send_pieces(&self.revealed(at, r.arg)?.data, width, send);
+                }
+            }
+            _ => return Err(not_held(at, "an opening")),
+        }
+        Ok(Pending { at, own, own_mask, width, receives: receives_bytes > 0 })
+    }
+
+    /// Bits of each number of an opening that travels.
+    fn message_width(&self, at: u32) -> u32 {
+        match self.program.instruction(at as usize) {
+            Instruction::Open(o) => o.width,
+            Instruction::OpenBits(o) => o.width,
+            Instruction::Reveal(r) => self.width(r.arg),
+            _ => 64,
+        }
+    }
+
+    fn conclude_all(
+        &mut self,
+        pending: Vec<Pending>,
+        peer: Role,
+        receive: Receive<'_>,
+    ) -> Result<(), RunError> {
+        for one in pending {
+            let at = one.at as usize;
+            self.values[at] = Some(self.conclude(one, peer, receive)?);
+        }
         Ok(())
     }
 
-    fn contribute(&mut self, at: u32) -> Result<Pending, RunError> {
-        let (program, party) = (self.program, self.party);
-        let (len, to) = (program.ty(at).len(), self.target(at));
-        let (sends_bytes, receives_bytes) = self.message_bytes(at);
-        let peer_receives = match party {
-            Party::Client => to.includes_server(),
-            Party::Server => to.includes_client(),
-        };
-        let (own, own_mask, width) = match program.instruction(at as usize) {
-            Instruction::Open(o) => {
-                let own_mask = peer_receives.then(|| self.correlations.mask(at, len, o.width));
-                let share = self.share(at, o.arg)?;
-                (open::contribution(&share, own_mask.as_deref(), o.width), own_mask, o.width)
+    /// Takes the peer's part of an instruction's message.
+    fn conclude(&self, p: Pending, peer: Role, receive: Receive<'_>) -> Result<Value, RunError> {
+        let Pending { at, own: mut sum, own_mask, width, receives } = p;
+        let (shape, len) = (&self.program.ty(at).shape, self.program.ty(at).len());
+        let learns = self.learns(self.party, at);
+        let mut peers = Peers { at, peer, width, receive, bytes: Vec::new(), numbers: Vec::new() };
+        match self.program.instruction(at as usize) {
+            Instruction::Open(_) => {
+                if receives && sum.is_empty() {
+                    sum.reserve_exact(len);
+                    for range in pieces(len) {
+                        sum.extend_from_slice(peers.next(range.len())?);
+                    }
+                } else if receives {
+                    for range in pieces(len) {
+                        open::add(&mut sum[range.clone()], peers.next(range.len())?, width);
+                    }
+                }
+                Ok(Value::Masked(Masked {
+                    opened: learns.then(|| Ring::new(shape.clone(), sum)),
+                    mask: own_mask.map(|data| Share::new(Ring::new(shape.clone(), data))),
+                }))
             }
-            Instruction::OpenBits(o) => {
-                let own_mask = self.correlations.mask(at, len, o.width);
-                let own = open::bits_contribution(self.bit_share(at, o.arg)?, &own_mask, o.width);
-                (own, Some(own_mask), o.width)
+            Instruction::OpenBits(_) => {
+                for range in pieces(len) {
+                    open::add_bits(&mut sum[range.clone()], peers.next(range.len())?, width);
+                }
+                Ok(Value::MaskedBits(MaskedBits { opened: Ring::new(shape.clone(), sum) }))
             }
-            Instruction::Reveal(r) => {
-                let width = self.width(r.arg);
-                let own = self.revealed(at, r.arg)?.ring().data.iter().map(|v| v & mask(width)).collect();
-                (own, None, width)
+            Instruction::Reveal(r) if learns => {
+                let frac = self.program.ty(r.arg).frac().unwrap_or(0);
+                let mut revealed = Revealed::new(Reading { width, frac, integer: r.integer }, len);
+                let own = self.revealed(at, r.arg)?;
+                for range in pieces(len) {
+                    let peers = if receives { Some(peers.next(range.len())?) } else { None };
+                    revealed.extend(&own.data[range], peers);
+                }
+                revealed.tensor(shape).map(Value::Plain).map_err(failed(at))
             }
-            _ => return Err(not_held(at, "an opening")),
-        };
-        debug_assert!([0, packed_len(len, width)].contains(&sends_bytes));
-        Ok(Pending { at, own, own_mask, width, sends_bytes, receives_bytes })
+            _ => Ok(Value::Absent),
+        }
     }
 
-    /// Who receives the result of an opening or reveal.
-    fn target(&self, at: u32) -> Target {
-        match (self.program.ty(at).form, self.program.instruction(at as usize)) {
+    /// Whether a party receives the result of an opening or reveal.
+    fn learns(&self, party: Party, at: u32) -> bool {
+        let to = match (self.program.ty(at).form, self.program.instruction(at as usize)) {
             (Form::Masked { to, .. }, _) => to,
             (_, Instruction::Reveal(r)) => Target::try_from(r.to).unwrap_or(Target::Both),
             _ => Target::Both,
+        };
+        match party {
+            Party::Client => to.includes_client(),
+            Party::Server => to.includes_server(),
         }
     }
 
     /// This party's share of what is revealed; a value that it knows counts whole.
-    fn revealed(&self, at: u32, value: u32) -> Result<Cow<'_, Share>, RunError> {
+    fn revealed(&self, at: u32, value: u32) -> Result<Cow<'_, Ring>, RunError> {
         match self.known(value)? {
-            Some(known) => Ok(Cow::Owned(Share::new(known.into_owned()))),
-            None => self.share(at, value),
-        }
-    }
-
-    fn finish(&self, p: Pending, peers: Option<Vec<u64>>) -> Result<Value, RunError> {
-        let (at, shape) = (p.at, &self.program.ty(p.at).shape);
-        let to = self.target(at);
-        let mine = match self.party {
-            Party::Client => to.includes_client(),
-            Party::Server => to.includes_server(),
-        };
-        let nothing = Vec::new();
-        match self.program.instruction(at as usize) {
-            Instruction::Open(_) => Ok(Value::Masked(Masked {
-                opened: mine.then(|| open::open(shape, &p.own, peers.as_ref().unwrap_or(&nothing), p.width)),
-                mask: p.own_mask.map(|data| Share::new(Ring::new(shape.clone(), data))),
-            })),
-            Instruction::OpenBits(_) => Ok(Value::MaskedBits(MaskedBits {
-                opened: open::open_bits(shape, &p.own, peers.as_ref().unwrap_or(&nothing)),
-                mask: BitShare::new(Ring::new(shape.clone(), p.own_mask.unwrap_or_default())),
-            })),
-            Instruction::Reveal(r) if mine => {
-                let frac = self.program.ty(r.arg).frac().unwrap_or(0);
-                let reading = Reading { width: p.width, frac, integer: r.integer };
-                let own = Share::new(Ring::new(shape.clone(), p.own));
-                reveal(&own, peers.as_deref(), reading).map(Value::Plain).map_err(failed(at))
-            }
-            _ => Ok(Value::Absent),
+            Some(known) => Ok(known),
+            None => Ok(match self.share(at, value)? {
+                Cow::Borrowed(share) => Cow::Borrowed(share.ring()),
+                Cow::Owned(share) => Cow::Owned(share.ring().clone()),
+            }),
         }
     }
 }

@@ -45,10 +45,7 @@ impl Value {
                 opened.iter_mut().for_each(set);
                 mask.iter_mut().for_each(|mask| set(mask.ring_mut()));
             }
-            Value::MaskedBits(MaskedBits { opened, mask }) => {
-                set(opened);
-                set(mask.words_mut());
-            }
+            Value::MaskedBits(MaskedBits { opened }) => set(opened),
             // Nothing of these is shared.
             Value::Absent
             | Value::Stored

@@ -16,22 +16,21 @@ use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::correlation::unit_words;
 use marill_program::schema::{BitTable, Lines};
-use marill_program::tables::{backwards, line_share, look_up};
+use marill_program::tables::{BitTables, line_share};
 
-use super::lift::{Operand, centred};
+use super::lift::{Fields, Operand, READS, Terms, centred};
 use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{BitShare, MaskedBits, Party, Share};
 
 /// One bit per table from shares of the mask's unit vector.
 pub fn tables(t: &BitTable, opened: &Ring, unit: &Shares) -> BitShare {
     let (words, _) = unit_words(t.index_bits);
-    let tables = backwards(t);
-    let scratch = || (Numbers::default(), vec![0; words]);
-    let data = by_blocks(opened.len(), words + tables.len(), scratch, |(numbers, turned), range, out| {
+    let tables = BitTables::new(t);
+    let data = by_blocks(opened.len(), words + t.tables.len(), Numbers::default, |numbers, range, out| {
         unit.read(range.start * words..range.end * words, numbers);
         let elements = opened.data[range].iter().zip(numbers.chunks_exact(words));
         for (out, (x, unit)) in out.iter_mut().zip(elements) {
-            *out = look_up(t, &tables, *x, unit, turned);
+            *out = tables.look_up(*x, unit);
         }
     });
     BitShare::new(Ring::new(opened.shape.clone(), data))
@@ -56,32 +55,36 @@ pub fn lines(l: &Lines, opened: &Ring, width: u32, unit: &Shares) -> BitShare {
 pub fn mask_product(
     bits: &MaskedBits,
     (first, count): (u32, u32),
-    x: &Operand,
+    x: &Operand<'_>,
     (from, to): (u32, u32),
-    fields: &mut std::vec::IntoIter<Vec<u64>>,
+    fields: &mut Fields,
 ) -> Option<Share> {
     let mut terms = Vec::new();
     for i in 0..count.min(to) {
         let beta_mask = fields.next()?;
         terms.push((beta_mask, if from < to - i { Some(fields.next()?) } else { None }));
     }
-    let sum = by_blocks(
-        x.public.len(),
-        2 * terms.len() + 3,
-        || (),
-        |(), range, out| {
-            for (i, (beta_mask, beta_top)) in terms.iter().enumerate() {
-                for (at, sum) in range.clone().zip(&mut *out) {
-                    let opened = (bits.opened.data[at] >> (first + i as u32)) & 1;
-                    let top = beta_top.as_ref().map_or(0, |top| x.wrap.data[at].wrapping_mul(top[at]));
-                    let flipped = 1u64.wrapping_sub(2 * opened).wrapping_mul(beta_mask[at].wrapping_sub(top));
-                    let product = flipped.wrapping_sub(opened.wrapping_mul(x.secret.data[at]));
-                    *sum = sum.wrapping_add(product << i);
-                }
+    let scratch = || (Terms::default(), Numbers::default(), Numbers::default());
+    let data = by_blocks(x.elements(), READS, scratch, |(of_x, of_mask, of_top), range, out| {
+        x.read(range.clone(), of_x);
+        let opened = &bits.opened.data[range.clone()];
+        for (i, (beta_mask, beta_top)) in terms.iter().enumerate() {
+            beta_mask.read(range.clone(), of_mask);
+            if let Some(beta_top) = beta_top {
+                beta_top.read(range.clone(), of_top);
+                let tops = of_x.wrap.iter().zip(of_top.iter());
+                of_mask.iter_mut().zip(tops).for_each(|(r, (p, m))| *r = r.wrapping_sub(p.wrapping_mul(*m)));
             }
-        },
-    );
-    Some(Share::new(Ring::new(x.public.shape.clone(), sum)))
+            let parts = opened.iter().zip(of_mask.iter()).zip(&of_x.secret);
+            for (sum, ((word, beta_mask), secret)) in out.iter_mut().zip(parts) {
+                let opened = (word >> (first + i as u32)) & 1;
+                let flipped = 1u64.wrapping_sub(2 * opened).wrapping_mul(*beta_mask);
+                let product = flipped.wrapping_sub(opened.wrapping_mul(*secret));
+                *sum = sum.wrapping_add(product << i);
+            }
+        }
+    });
+    Some(Share::new(Ring::new(x.shape(), data)))
 }
 
 /// `b x` from shares of beta, of `beta r` and, for a lifted operand, of `beta m`. `None` if a field is missing.
@@ -89,54 +92,47 @@ pub fn product(
     party: Party,
     bits: &MaskedBits,
     bit: u32,
-    x: &Operand,
-    fields: &mut std::vec::IntoIter<Vec<u64>>,
+    x: &Operand<'_>,
+    fields: &mut Fields,
 ) -> Option<Share> {
     let (beta, beta_mask) = (fields.next()?, fields.next()?);
     let beta_top = if x.lifted() { Some(fields.next()?) } else { None };
-    let value = |i: usize| {
-        let opened = (bits.opened.data[i] >> bit) & 1;
-        let sign = 1u64.wrapping_sub(2 * opened);
-        let (u, p) = (x.public.data[i], x.wrap.data[i]);
-        let share = party.public(u).wrapping_add(x.secret.data[i]);
-        let top = beta_top.as_ref().map_or(0, |top| p.wrapping_mul(top[i]));
-        let flipped = u.wrapping_mul(beta[i]).wrapping_sub(beta_mask[i]).wrapping_add(top);
-        opened.wrapping_mul(share).wrapping_add(sign.wrapping_mul(flipped))
-    };
-    let data = by_blocks(
-        x.public.len(),
-        6,
-        || (),
-        |(), range, out| {
-            out.iter_mut().zip(range).for_each(|(out, i)| *out = value(i));
-        },
-    );
-    Some(Share::new(Ring::new(x.public.shape.clone(), data)))
+    let scratch = || (Terms::default(), Numbers::default(), Numbers::default());
+    let data = by_blocks(x.elements(), READS, scratch, |(of_x, of_beta, of_mask), range, out| {
+        x.read(range.clone(), of_x);
+        beta_mask.read(range.clone(), of_mask);
+        if let Some(beta_top) = &beta_top {
+            beta_top.read(range.clone(), of_beta);
+            let tops = of_x.wrap.iter().zip(of_beta.iter());
+            of_mask.iter_mut().zip(tops).for_each(|(r, (p, m))| *r = r.wrapping_sub(p.wrapping_mul(*m)));
+        }
+        beta.read(range.clone(), of_beta);
+        let of_bits = bits.opened.data[range].iter().zip(of_beta.iter()).zip(of_mask.iter());
+        let parts = of_x.public.iter().zip(&of_x.secret).zip(of_bits);
+        for (out, ((u, secret), ((word, beta), beta_mask))) in out.iter_mut().zip(parts) {
+            let opened = (word >> bit) & 1;
+            let sign = 1u64.wrapping_sub(2 * opened);
+            let share = party.public(*u).wrapping_add(*secret);
+            let flipped = u.wrapping_mul(*beta).wrapping_sub(*beta_mask);
+            *out = opened.wrapping_mul(share).wrapping_add(sign.wrapping_mul(flipped));
+        }
+    });
+    Some(Share::new(Ring::new(x.shape(), data)))
 }
 
 /// The number that the bits from `first` on write, one for each field: shares of its beta.
-pub fn to_arithmetic(
-    party: Party,
-    bits: &MaskedBits,
-    first: u32,
-    fields: impl Iterator<Item = Vec<u64>>,
-) -> Share {
-    let fields: Vec<Vec<u64>> = fields.collect();
-    let sum = by_blocks(
-        bits.opened.len(),
-        fields.len() + 1,
-        || (),
-        |(), range, out| {
-            for (i, beta) in fields.iter().enumerate() {
-                let words = bits.opened.data[range.clone()].iter().zip(&beta[range.clone()]);
-                for (sum, (word, beta)) in out.iter_mut().zip(words) {
-                    let opened = (word >> (first + i as u32)) & 1;
-                    let bit =
-                        party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta));
-                    *sum = sum.wrapping_add(bit << i);
-                }
+pub fn to_arithmetic(party: Party, bits: &MaskedBits, first: u32, fields: &[Shares]) -> Share {
+    let data = by_blocks(bits.opened.len(), READS, Numbers::default, |numbers, range, out| {
+        let opened = &bits.opened.data[range.clone()];
+        for (i, beta) in fields.iter().enumerate() {
+            beta.read(range.clone(), numbers);
+            for (sum, (word, beta)) in out.iter_mut().zip(opened.iter().zip(numbers.iter())) {
+                let opened = (word >> (first + i as u32)) & 1;
+                let bit =
+                    party.public(opened).wrapping_add(1u64.wrapping_sub(2 * opened).wrapping_mul(*beta));
+                *sum = sum.wrapping_add(bit << i);
             }
-        },
-    );
-    Share::new(Ring::new(bits.opened.shape.clone(), sum))
+        }
+    });
+    Share::new(Ring::new(bits.opened.shape.clone(), data))
 }

@@ -6,30 +6,49 @@
 //! Reference: `x + 2^(k-2)` is below 2^(k-1), so adding r wraps exactly where r's top bit is set and the sum's is
 //! not; `x = u - r + 2^k n m` with `marill_program::correlation`'s notation.
 
-use marill_kernels::elements::{self, by_blocks};
+use std::ops::Range;
+
+use marill_kernels::elements::by_blocks;
 use marill_program::Ring;
 use marill_program::fixed::{mask, signed};
 
+use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{Masked, Party, Share};
+
+/// The shares that an instruction has not taken yet.
+pub type Fields = std::vec::IntoIter<Shares>;
+
+/// Numbers that the work on one element reads, about: as few as make blocks long enough to be read at once.
+pub(super) const READS: usize = 4;
 
 /// A masked value opened to both as `x = public + secret` in the result's ring: `public` is known to both, `secret` is
 /// this party's share of `wrap * m - r`.
-pub struct Operand {
-    /// The opened value, in lifted form `u` where the ring grows.
-    pub public: Ring,
-    /// This party's share of `x - public`.
-    pub secret: Ring,
-    /// `2^k n`; zero everywhere where nothing is lifted.
-    pub wrap: Ring,
-    /// This party's share of `m`, where the ring grows.
-    pub top: Option<Vec<u64>>,
+pub struct Operand<'a> {
+    opened: &'a Ring,
+    /// Bits of the masked value's ring.
+    from: u32,
+    mask: OperandMask<'a>,
 }
 
-impl Operand {
-    /// Whether the ring grows.
-    pub fn lifted(&self) -> bool {
-        self.top.is_some()
-    }
+enum OperandMask<'a> {
+    /// This party's mask, where nothing is lifted.
+    Own(&'a Ring),
+    /// This party's shares of the mask and of its top bit in the result's ring.
+    Lifted { mask: Shares, top: Shares },
+}
+
+/// Some elements of an operand, in memory that is used again.
+#[derive(Default)]
+pub struct Terms {
+    /// The opened value, in lifted form `u` where the ring grows.
+    pub public: Vec<u64>,
+    /// This party's share of `x - public`.
+    pub secret: Vec<u64>,
+    /// `2^k n`; zero everywhere where nothing is lifted.
+    pub wrap: Vec<u64>,
+    /// This party's share of `m`, where the ring grows.
+    pub top: Numbers,
+    mask: Numbers,
 }
 
 /// `u` of an opened value.
@@ -45,43 +64,74 @@ fn wrapped(opened: u64, width: u32) -> u64 {
     (1 - top) << width
 }
 
-/// Splits a masked value of `from` bits for use in a ring of `to` bits, taking its fields where it must be lifted.
-/// `None` if the value was not opened to this party or fields are missing.
-pub fn operand(x: &Masked, from: u32, to: u32, fields: &mut std::vec::IntoIter<Vec<u64>>) -> Option<Operand> {
-    let (opened, own_mask) = (x.opened.as_ref()?, x.mask.as_ref()?);
-    if from >= to {
-        return Some(Operand {
-            public: opened.map(|v| signed(v, from) as u64),
-            secret: own_mask.ring().map(u64::wrapping_neg),
-            wrap: Ring::zeros(&opened.shape),
-            top: None,
-        });
+impl<'a> Operand<'a> {
+    /// Splits a masked value of `from` bits for use in a ring of `to` bits, taking its fields where it must be lifted.
+    /// `None` if the value was not opened to this party or fields are missing.
+    pub fn new(x: &'a Masked, from: u32, to: u32, fields: &mut Fields) -> Option<Operand<'a>> {
+        let opened = x.opened.as_ref()?;
+        let mask = if from < to {
+            OperandMask::Lifted { mask: fields.next()?, top: fields.next()? }
+        } else {
+            OperandMask::Own(x.mask.as_ref()?.ring())
+        };
+        Some(Operand { opened, from, mask })
     }
-    let (r, m) = (fields.next()?, fields.next()?);
-    let wrap = opened.map(|v| wrapped(v, from));
-    let secret = by_blocks(
-        r.len(),
-        3,
-        || (),
-        |(), range, out| {
-            let parts = r[range.clone()].iter().zip(&m[range.clone()]).zip(&wrap.data[range]);
-            out.iter_mut()
-                .zip(parts)
-                .for_each(|(out, ((r, m), p))| *out = p.wrapping_mul(*m).wrapping_sub(*r));
-        },
-    );
-    Some(Operand {
-        public: opened.map(|v| centred(v, from)),
-        secret: Ring::new(opened.shape.clone(), secret),
-        wrap,
-        top: Some(m),
-    })
+
+    /// Whether the ring grows.
+    pub fn lifted(&self) -> bool {
+        matches!(self.mask, OperandMask::Lifted { .. })
+    }
+
+    /// The value's shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.opened.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.opened.len()
+    }
+
+    /// Replaces what `terms` has by the elements in `range`, which starts at a multiple of 8 and ends at one or at the end.
+    pub fn read(&self, range: Range<usize>, terms: &mut Terms) {
+        let Terms { public, secret, wrap, top, mask } = terms;
+        let (opened, from) = (&self.opened.data[range.clone()], self.from);
+        public.clear();
+        secret.clear();
+        wrap.clear();
+        match &self.mask {
+            OperandMask::Own(mask) => {
+                public.extend(opened.iter().map(|v| signed(*v, from) as u64));
+                secret.extend(mask.data[range].iter().map(|r| r.wrapping_neg()));
+                wrap.resize(opened.len(), 0);
+            }
+            OperandMask::Lifted { mask: of_mask, top: of_top } => {
+                of_mask.read(range.clone(), mask);
+                of_top.read(range, top);
+                public.extend(opened.iter().map(|v| centred(*v, from)));
+                wrap.extend(opened.iter().map(|v| wrapped(*v, from)));
+                let parts = mask.iter().zip(top.iter()).zip(&*wrap);
+                secret.extend(parts.map(|((r, m), p)| p.wrapping_mul(*m).wrapping_sub(*r)));
+            }
+        }
+    }
+
+    /// All elements.
+    pub fn whole(&self) -> Terms {
+        let mut terms = Terms::default();
+        self.read(0..self.elements(), &mut terms);
+        terms
+    }
 }
 
 /// This party's share of an operand: the client's includes the public part.
-pub fn lift(party: Party, x: &Operand) -> Share {
-    let sum = elements::zip(&x.public.data, &x.secret.data, |p, s| party.public(p).wrapping_add(s));
-    Share::new(Ring::new(x.public.shape.clone(), sum))
+pub fn lift(party: Party, x: &Operand<'_>) -> Share {
+    let data = by_blocks(x.elements(), READS, Terms::default, |terms, range, out| {
+        x.read(range, terms);
+        let parts = terms.public.iter().zip(&terms.secret);
+        out.iter_mut().zip(parts).for_each(|(out, (p, s))| *out = party.public(*p).wrapping_add(*s));
+    });
+    Share::new(Ring::new(x.shape(), data))
 }
 
 #[cfg(test)]

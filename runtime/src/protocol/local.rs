@@ -30,15 +30,15 @@ pub fn sub(x: Cow<'_, Share>, y: Cow<'_, Share>, shape: &[usize]) -> Share {
     zip(x, y, shape, u64::wrapping_sub)
 }
 
-/// In place of one that is owned and has the shape.
+/// In place of one that is owned and has the whole shape.
 fn zip(x: Cow<'_, Share>, y: Cow<'_, Share>, shape: &[usize], f: impl Fn(u64, u64) -> u64 + Sync) -> Share {
-    let is_whole = x.ring().shape == shape && y.ring().shape == shape;
+    let is_whole = [&x, &y].map(|operand| operand.ring().shape == shape);
     match (x, y) {
-        (Cow::Owned(mut x), y) if is_whole => {
+        (Cow::Owned(mut x), y) if is_whole[0] => {
             x.ring_mut().zip_in_place(y.ring(), f);
             x
         }
-        (x, Cow::Owned(mut y)) if is_whole => {
+        (x, Cow::Owned(mut y)) if is_whole[1] => {
             y.ring_mut().zip_in_place(x.ring(), |y, x| f(x, y));
             y
         }
@@ -115,11 +115,7 @@ impl Movable for Masked {
 impl Movable for MaskedBits {
     fn moved(op: &Op, operands: &[&MaskedBits], indices: Option<&Tensor>) -> Result<MaskedBits, OpError> {
         let opened: Vec<&Ring> = operands.iter().map(|x| &x.opened).collect();
-        let masks: Vec<&BitShare> = operands.iter().map(|x| &x.mask).collect();
-        Ok(MaskedBits {
-            opened: movement(op, &opened, indices)?,
-            mask: BitShare::moved(op, &masks, indices)?,
-        })
+        movement(op, &opened, indices).map(|opened| MaskedBits { opened })
     }
 }
 

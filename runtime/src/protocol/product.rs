@@ -9,11 +9,11 @@
 //! Reference: `(X - r)(Y - s) = XY - X s - r Y + r s` with r s from function-dependent preprocessing (ABY2.0, section
 //! 3.1.3); weights as in Mohassel and Zhang, SecureML (S&P 2017), section 4.1, with `W - B` opened once at setup.
 
-use marill_kernels::elements;
+use marill_kernels::elements::{self, by_blocks};
 use marill_plaintext::Op;
 use marill_program::Ring;
 
-use super::lift::Operand;
+use super::lift::{Fields, Operand, READS, Terms};
 use crate::correlation::shares::{Numbers, Shares};
 use crate::sharing::{Masked, Party, Share};
 
@@ -21,65 +21,72 @@ use crate::sharing::{Masked, Party, Share};
 /// missing.
 pub fn multiply(
     party: Party,
-    x: &Operand,
-    y: &Operand,
+    x: &Operand<'_>,
+    y: &Operand<'_>,
     from: (u32, u32),
     width: u32,
     shape: &[usize],
-    fields: &mut std::vec::IntoIter<Vec<u64>>,
+    fields: &mut Fields,
 ) -> Option<Share> {
-    let mut next = || fields.next().map(|data| Ring::new(shape, data));
-    let mut y_share = y.secret.clone();
+    let mut next = || fields.next().map(|field| Ring::new(shape, field.into_values()));
+    let rings = |x: &Operand<'_>| {
+        let Terms { public, secret, wrap, .. } = x.whole();
+        [public, secret, wrap].map(|data| Ring::new(x.shape(), data))
+    };
+    let ([x_public, x_secret, x_wrap], [y_public, y_secret, y_wrap]) = (rings(x), rings(y));
+    let mut y_share = y_secret;
     if party == Party::Client {
-        y_share.accumulate(&y.public);
+        y_share.accumulate(&y_public);
     }
-    let mut sum = x.public.mul(&y_share, shape);
-    sum.accumulate(&x.secret.mul(&y.public, shape));
+    let mut sum = x_public.mul(&y_share, shape);
+    sum.accumulate(&x_secret.mul(&y_public, shape));
     sum.accumulate(&next()?);
-    let mut subtract =
-        |product: Ring| sum.data.iter_mut().zip(&product.data).for_each(|(s, p)| *s = s.wrapping_sub(*p));
     if x.lifted() {
-        subtract(next()?.mul(&x.wrap, shape));
+        sum.zip_in_place(&next()?.mul(&x_wrap, shape), u64::wrapping_sub);
     }
     if y.lifted() {
-        subtract(next()?.mul(&y.wrap, shape));
+        sum.zip_in_place(&next()?.mul(&y_wrap, shape), u64::wrapping_sub);
     }
     if x.lifted() && y.lifted() && from.0 + from.1 < width {
-        sum.accumulate(&next()?.mul(&x.wrap.mul(&y.wrap, shape), shape));
+        sum.accumulate(&next()?.mul(&x_wrap.mul(&y_wrap, shape), shape));
     }
     Some(Share::new(sum))
 }
 
 /// The square of an operand. `None` if a field is missing.
-pub fn square(party: Party, x: &Operand, fields: &mut std::vec::IntoIter<Vec<u64>>) -> Option<Share> {
-    let mut data = fields.next()?;
-    // x^2 = u^2 + 2 u s + s^2 with s = P m - r, and s^2 = r^2 - 2 P r m + P^2 m.
-    let terms = x.public.data.iter().zip(&x.secret.data);
-    for (sum, (u, s)) in data.iter_mut().zip(terms) {
-        let cross = u.wrapping_mul(*s).wrapping_mul(2);
-        *sum = sum.wrapping_add(party.public(u.wrapping_mul(*u))).wrapping_add(cross);
-    }
-    if let Some(top) = &x.top {
-        let mask_top = fields.next()?;
-        for (sum, ((p, m), rm)) in data.iter_mut().zip(x.wrap.data.iter().zip(top).zip(&mask_top)) {
-            let square = p.wrapping_mul(*p).wrapping_mul(*m);
-            *sum = sum.wrapping_add(square).wrapping_sub(p.wrapping_mul(*rm).wrapping_mul(2));
+pub fn square(party: Party, x: &Operand<'_>, fields: &mut Fields) -> Option<Share> {
+    let mask_square = fields.next()?;
+    let mask_top = if x.lifted() { Some(fields.next()?) } else { None };
+    let scratch = || (Terms::default(), Numbers::default());
+    let data = by_blocks(x.elements(), READS, scratch, |(terms, numbers), range, out| {
+        x.read(range.clone(), terms);
+        mask_square.read(range.clone(), numbers);
+        // x^2 = u^2 + 2 u s + s^2 with s = P m - r, and s^2 = r^2 - 2 P r m + P^2 m.
+        let parts = terms.public.iter().zip(&terms.secret).zip(numbers.iter());
+        for (out, ((u, s), square)) in out.iter_mut().zip(parts) {
+            let cross = u.wrapping_mul(*s).wrapping_mul(2);
+            *out = square.wrapping_add(party.public(u.wrapping_mul(*u))).wrapping_add(cross);
         }
-    }
-    Some(Share::new(Ring::new(x.public.shape.clone(), data)))
+        if let Some(mask_top) = &mask_top {
+            mask_top.read(range, numbers);
+            for (out, ((p, m), rm)) in
+                out.iter_mut().zip(terms.wrap.iter().zip(terms.top.iter()).zip(numbers.iter()))
+            {
+                let square = p.wrapping_mul(*p).wrapping_mul(*m);
+                *out = out.wrapping_add(square).wrapping_sub(p.wrapping_mul(*rm).wrapping_mul(2));
+            }
+        }
+    });
+    Some(Share::new(Ring::new(x.shape(), data)))
 }
 
 /// The sum of squares of each row of a value masked in a ring at least as wide as the result's. `None` if a field is
 /// missing.
-pub fn square_sum(
-    party: Party,
-    x: &Operand,
-    shape: &[usize],
-    fields: &mut std::vec::IntoIter<Vec<u64>>,
-) -> Option<Share> {
-    let mut data = fields.next()?;
-    let length = x.public.len() / data.len().max(1);
-    let rows = x.public.data.chunks(length.max(1)).zip(x.secret.data.chunks(length.max(1)));
+pub fn square_sum(party: Party, x: &Operand<'_>, shape: &[usize], fields: &mut Fields) -> Option<Share> {
+    let mut data = fields.next()?.into_values();
+    let length = x.elements() / data.len().max(1);
+    let Terms { public, secret, .. } = x.whole();
+    let rows = public.chunks(length.max(1)).zip(secret.chunks(length.max(1)));
     for (sum, (public, secret)) in data.iter_mut().zip(rows) {
         for (u, s) in public.iter().zip(secret) {
             *sum = sum
@@ -97,7 +104,7 @@ pub fn matrix(
     x: &Masked,
     y: &Masked,
     (shape, width): (&[usize], u32),
-    fields: &mut std::vec::IntoIter<Vec<u64>>,
+    fields: &mut Fields,
 ) -> Option<Share> {
     let (x_opened, y_opened) = (x.opened.as_ref()?, y.opened.as_ref()?);
     let (r, s) = (x.mask.as_ref()?.ring(), y.mask.as_ref()?.ring());
@@ -108,9 +115,13 @@ pub fn matrix(
     let mut sum = x_opened.matmul(&y_part, shape, width);
     let cross = r.matmul(y_opened, shape, width);
     let products = fields.next()?;
-    for ((sum, cross), rs) in sum.data.iter_mut().zip(&cross.data).zip(&products) {
-        *sum = sum.wrapping_sub(*cross).wrapping_add(*rs);
-    }
+    elements::update(&mut sum.data, READS, Numbers::default, |numbers, range, out| {
+        products.read(range.clone(), numbers);
+        let parts = cross.data[range].iter().zip(numbers.iter());
+        out.iter_mut()
+            .zip(parts)
+            .for_each(|(sum, (cross, rs))| *sum = sum.wrapping_sub(*cross).wrapping_add(*rs));
+    });
     Some(Share::new(sum))
 }
 
@@ -125,7 +136,7 @@ pub fn weighted_at_server(mut product: Ring, correction: &Shares) -> Share {
 
 /// The client's share of `x W`, from `r (W - B)` plus its share of `r B`.
 pub fn weighted_at_client(prepared: &Shares, shape: &[usize]) -> Share {
-    let data = elements::by_blocks(prepared.len(), 1, Numbers::default, |numbers, range, out| {
+    let data = by_blocks(prepared.len(), 1, Numbers::default, |numbers, range, out| {
         prepared.read(range, numbers);
         out.iter_mut().zip(numbers.iter()).for_each(|(out, p)| *out = p.wrapping_neg());
     });

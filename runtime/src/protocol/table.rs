@@ -13,20 +13,26 @@ use marill_program::Ring;
 use marill_program::schema::Table;
 use marill_program::tables::TableFactors;
 
-use crate::correlation::shares::{Numbers, Shares};
+use crate::correlation::shares::{Bytes, Numbers, Shares};
 use crate::sharing::Share;
 
 /// The public factors at the opened value times the shares.
 pub fn evaluate(t: &Table, opened: &Ring, entries: &Shares) -> Share {
     let per = (t.degree as usize + 1) << t.index_bits;
     let factors = TableFactors::new(t);
-    let scratch = || (Numbers::default(), vec![0; per]);
-    let data = by_blocks(opened.len(), per, scratch, |(numbers, scratch), range, out| {
-        entries.read(range.start * per..range.end * per, numbers);
-        let elements = opened.data[range].iter().zip(numbers.chunks_exact(per));
-        for (out, (x, entries)) in out.iter_mut().zip(elements) {
-            *out = factors.sum(*x, entries, scratch);
+    // Numbers of a small ring are multiplied as bytes, which wrap no earlier.
+    let is_narrow = entries.width() <= u8::BITS;
+    let scratch = || (Bytes::default(), Numbers::default());
+    let data = by_blocks(opened.len(), per, scratch, |(bytes, numbers), range, out| {
+        let (opened, of_all) = (&opened.data[range.clone()], range.start * per..range.end * per);
+        if is_narrow {
+            entries.read_bytes(of_all.clone(), bytes);
+            if factors.add_bytes(opened, bytes, out).is_some() {
+                return;
+            }
         }
+        entries.read(of_all, numbers);
+        factors.add(opened, numbers, out);
     });
     Share::new(Ring::new(opened.shape.clone(), data))
 }

@@ -113,11 +113,9 @@ pub struct Masked {
     pub mask: Option<Share>,
 }
 
-/// Opened bits: `b ^ beta`, and this party's part of `beta`.
+/// Opened bits. What follows takes the mask `beta` from correlations alone.
 #[derive(Clone)]
 pub struct MaskedBits {
     /// `b ^ beta`.
     pub opened: Ring,
-    /// This party's mask.
-    pub mask: BitShare,
 }

@@ -3,8 +3,6 @@
 use marill_plaintext::{OpError, Tensor};
 use marill_program::fixed::{decode, signed};
 
-use super::Share;
-
 /// How a revealed ring element reads as a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
@@ -16,18 +14,48 @@ pub struct Reading {
     pub integer: bool,
 }
 
-/// The clear value of a declared output from this party's share and the peer's, which is `None` for a value that this
-/// party knows whole.
-///
-/// # Errors
-/// More elements than a tensor takes.
-pub fn reveal(own: &Share, peers: Option<&[u64]>, reading: Reading) -> Result<Tensor, OpError> {
-    let Reading { width, frac, integer } = reading;
-    let ring = own.ring();
-    let sum = |i: usize| ring.data[i].wrapping_add(peers.map_or(0, |p| p[i]));
-    let elements = 0..ring.len();
-    if integer {
-        return Tensor::i64(ring.shape.clone(), elements.map(|i| signed(sum(i), width)).collect());
+/// The clear value of a declared output, added up from its beginning on.
+pub struct Revealed {
+    reading: Reading,
+    values: Values,
+}
+
+enum Values {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+impl Revealed {
+    /// Room for `len` elements.
+    pub fn new(reading: Reading, len: usize) -> Revealed {
+        let values = if reading.integer {
+            Values::Integers(Vec::with_capacity(len))
+        } else {
+            Values::Floats(Vec::with_capacity(len))
+        };
+        Revealed { reading, values }
     }
-    Tensor::f32(ring.shape.clone(), elements.map(|i| decode(sum(i), width, frac) as f32).collect())
+
+    /// Adds the next elements, from this party's shares and as many of the peer's, which are `None` for a value that this
+    /// party knows whole.
+    pub fn extend(&mut self, own: &[u64], peers: Option<&[u64]>) {
+        let Reading { width, frac, .. } = self.reading;
+        let sum = |i: usize| own[i].wrapping_add(peers.map_or(0, |p| p[i]));
+        let elements = 0..own.len();
+        match &mut self.values {
+            Values::Floats(values) => values.extend(elements.map(|i| decode(sum(i), width, frac) as f32)),
+            Values::Integers(values) => values.extend(elements.map(|i| signed(sum(i), width))),
+        }
+    }
+
+    /// All elements as a tensor.
+    ///
+    /// # Errors
+    /// Another number of elements than the shape says.
+    pub fn tensor(self, shape: &[usize]) -> Result<Tensor, OpError> {
+        match self.values {
+            Values::Floats(values) => Tensor::f32(shape.to_vec(), values),
+            Values::Integers(values) => Tensor::i64(shape.to_vec(), values),
+        }
+    }
 }

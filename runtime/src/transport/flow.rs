@@ -1,4 +1,4 @@
-//! A long message each way, sent while it is made and used while it comes.
+//! A long message each way or one way, sent while it is made and used while it comes.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
@@ -28,21 +28,20 @@ impl Flow<'_> {
         let _ = self.to_send.send(part);
     }
 
-    /// The next `count_bytes` of the peer's message.
+    /// Fills `part` with what follows of the peer's message.
     ///
     /// # Errors
     /// As [`Channel::recv`].
-    pub fn receive(&mut self, count_bytes: usize) -> Result<Vec<u8>, RunError> {
-        let mut part = vec![0; count_bytes];
-        if count_bytes > 0 {
-            self.read(&mut part).map_err(|failure| {
-                (self.failed)(Direction::Receive, failure);
-                let (Ends { me, peer }, Flow { phase, round, .. }) = (self.ends, &*self);
-                let action = Action::Receive { bytes: count_bytes as u64, phase: *phase, round: *round };
-                RunError::Transport { me, peer, action, source: TransportFault::AlreadyFailed }
-            })?;
+    pub fn receive(&mut self, part: &mut [u8]) -> Result<(), RunError> {
+        if part.is_empty() {
+            return Ok(());
         }
-        Ok(part)
+        self.read(part).map_err(|failure| {
+            (self.failed)(Direction::Receive, failure);
+            let (Ends { me, peer }, Flow { phase, round, .. }) = (self.ends, &*self);
+            let action = Action::Receive { bytes: part.len() as u64, phase: *phase, round: *round };
+            RunError::Transport { me, peer, action, source: TransportFault::AlreadyFailed }
+        })
     }
 
     fn read(&mut self, part: &mut [u8]) -> Result<(), Failure> {
@@ -60,8 +59,8 @@ impl Flow<'_> {
 }
 
 impl Channel {
-    /// An exchange of a message of `payload_bytes` for one of `expected_bytes`, neither empty, of which `work` sends
-    /// and receives all parts, in order. Never deadlocks, whatever the lengths and the parts.
+    /// An exchange of a message of `payload_bytes` for one of `expected_bytes`, of which `work` sends and receives all parts,
+    /// in order. Where a length is 0 no message goes that way. Never deadlocks, whatever the lengths and the parts.
     ///
     /// # Errors
     /// As [`Channel::exchange`], and what `work` returns, which closes the connection too.
@@ -83,16 +82,18 @@ impl Channel {
         };
         let (result, own) = thread::scope(|scope| {
             let (to_send, parts) = channel::<Vec<u8>>();
-            let writer = thread::Builder::new().spawn_scoped(scope, || {
-                for part in parts {
-                    if let Err(error) = outgoing.write_all(&part) {
-                        failed(Direction::Send, Failure::Io(error));
-                        return;
+            if payload_bytes > 0 {
+                let writer = thread::Builder::new().spawn_scoped(scope, || {
+                    for part in parts {
+                        if let Err(error) = outgoing.write_all(&part) {
+                            failed(Direction::Send, Failure::Io(error));
+                            return;
+                        }
                     }
+                });
+                if let Err(error) = writer {
+                    failed(Direction::Send, Failure::Io(error));
                 }
-            });
-            if let Err(error) = writer {
-                failed(Direction::Send, Failure::Io(error));
             }
             let (incoming, failed, header_read) = (incoming.as_mut(), &failed, false);
             let mut flow =
@@ -115,8 +116,12 @@ impl Channel {
             None => {
                 let done = result?;
                 self.attach(wire);
-                self.meter_mut().sent(frame_bytes(payload_bytes));
-                self.meter_mut().received(frame_bytes(expected_bytes));
+                if payload_bytes > 0 {
+                    self.meter_mut().sent(frame_bytes(payload_bytes));
+                }
+                if expected_bytes > 0 {
+                    self.meter_mut().received(frame_bytes(expected_bytes));
+                }
                 Ok(done)
             }
         }

@@ -127,11 +127,19 @@ fn a_message_that_flows_is_one_message() {
                 assert!(server.exchange(&data[..half], data.len()).unwrap() == data, "{name}");
                 let flowed = server.flow(5, 6, |flow| {
                     flow.send(vec![1, 2]);
-                    let first = flow.receive(6)?;
+                    let mut first = [0; 6];
+                    flow.receive(&mut first)?;
                     flow.send(vec![3, 4, 5]);
                     Ok(first)
                 });
                 assert_eq!(flowed.unwrap(), [9; 6]);
+                // One way.
+                let flowed = server.flow(0, data.len(), |flow| {
+                    let mut received = vec![0; data.len()];
+                    received.chunks_mut(1 << 20).try_for_each(|part| flow.receive(part))?;
+                    Ok(received)
+                });
+                assert!(flowed.unwrap() == data, "{name}");
             });
             let received = client.flow(data.len(), half, |flow| {
                 let mut from = 0;
@@ -139,16 +147,22 @@ fn a_message_that_flows_is_one_message() {
                     flow.send(data[from..from + part].to_vec());
                     from += part;
                 }
-                let mut received = flow.receive(1)?;
-                received.extend(flow.receive(half - 1)?);
+                let mut received = vec![0; half];
+                flow.receive(&mut received[..1])?;
+                flow.receive(&mut received[1..])?;
                 Ok(received)
             });
             assert!(received.unwrap() == data[..half], "{name}");
             assert_eq!(client.exchange(&[9; 6], 5).unwrap(), [1, 2, 3, 4, 5]);
+            let sent = client.flow(data.len(), 0, |flow| {
+                data.chunks(3_000_001).for_each(|part| flow.send(part.to_vec()));
+                Ok(())
+            });
+            sent.unwrap();
             other.join().unwrap();
         });
         let counts = client.meter().snapshot().setup;
-        let frames = [data.len() as u64 + 4 + 10, half as u64 + 4 + 9];
+        let frames = [2 * (data.len() as u64 + 4) + 10, half as u64 + 4 + 9];
         assert_eq!([counts.bytes_sent, counts.bytes_received], frames);
     }
 }
@@ -160,7 +174,7 @@ fn a_flow_that_fails_closes_the_channel() {
         let other = scope.spawn(|| server.send(&[0; 7]).and_then(|()| server.recv(9_000_000)).unwrap_err());
         let failed = client.flow(9_000_000, 8, |flow| {
             flow.send(vec![0; 4_000_000]);
-            flow.receive(8)
+            flow.receive(&mut [0; 8])
         });
         let wrong = Misbehaviour::WrongLength {
             phase: Phase::Setup,

@@ -1,6 +1,6 @@
 //! The parties' ends of the dealer suite.
 
-use marill_kernels::{Prg, Seed};
+use marill_kernels::Seed;
 use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 use marill_program::cost::correction_bytes;
@@ -27,8 +27,8 @@ impl<'a> ClientSource<'a> {
 }
 
 impl Source for ClientSource<'_> {
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
-        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
+        Shares::seeded(self.seed.clone(), mask_stream(at), len, width)
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
@@ -76,8 +76,8 @@ impl<'a> ServerSource<'a> {
 }
 
 impl Source for ServerSource<'_> {
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
-        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
+        Shares::seeded(self.seed.clone(), mask_stream(at), len, width)
     }
 
     fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
@@ -107,7 +107,7 @@ pub struct Dealt<S> {
 }
 
 impl<S: Source> Correlations for Dealt<S> {
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
         self.source.mask(at, len, width)
     }
 

@@ -210,7 +210,7 @@ impl Making<'_> {
         };
         masks.pass(at, || {
             let draw = || source.own_mask(at, ty.len(), ty.width().unwrap_or(64));
-            mine.then(|| Ring::new(ty.shape.clone(), draw()))
+            mine.then(|| Ring::new(ty.shape.clone(), draw().into_values()))
         })
     }
 

@@ -3,8 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use marill_kernels::Seed;
 use marill_kernels::pack::{pack, packed_len};
-use marill_kernels::{Prg, Seed};
 use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 
@@ -74,8 +74,8 @@ impl<'a> TwoPartySource<'a> {
     }
 
     /// This party's mask of what instruction `at` opens.
-    pub(super) fn own_mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
-        Prg::new(self.seed.clone(), mask_stream(at)).ring(len, width)
+    pub(super) fn own_mask(&self, at: u32, len: usize, width: u32) -> Shares {
+        Shares::seeded(self.seed.clone(), mask_stream(at), len, width)
     }
 
     /// Keeps this party's shares of the fields of instruction `at`.
@@ -119,7 +119,7 @@ fn lost() -> RunError {
 }
 
 impl Correlations for &TwoPartySource<'_> {
-    fn mask(&self, at: u32, len: usize, width: u32) -> Vec<u64> {
+    fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
         self.own_mask(at, len, width)
     }
 

@@ -34,7 +34,11 @@ fn fixed_weights(c: &mut Criterion) {
         let key = wide::ClientKey::new(&[shape], theirs).expect("an honest key");
         let own = wide::ServerKey::new(&[shape], &seed);
         let r = words(1, n * k, shape.width);
-        let product = || key.product(0, &r, n, &fresh_seed().expect("randomness")).expect("an honest server");
+        let product = || {
+            let (mut message, seed) = (Vec::new(), fresh_seed().expect("randomness"));
+            let share = key.product(0, &r, n, &seed, &mut |bytes| message.extend(bytes));
+            (message, share.expect("an honest server"))
+        };
         let (message, share) = product();
         let other = own.product(0, n, &message).expect("an honest client");
         check(&share, &other, &matmul(&r, &weights, MatShape { n, k, m }), shape.width);

@@ -145,7 +145,7 @@ pub fn segments(program: &ValidProgram) -> Vec<Vec<u32>> {
 /// What the fields of some instructions take.
 pub fn demand(program: &ValidProgram, instructions: &[u32]) -> Demand {
     let mut counter = Counter::default();
-    let Ok(_) = make(&mut counter, program, instructions, &|_| Vec::new());
+    let Ok(()) = make(&mut counter, program, instructions, &|_| Vec::new(), &mut |_, _| Ok(()));
     counter.0
 }
 

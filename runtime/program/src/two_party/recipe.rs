@@ -16,17 +16,18 @@ use crate::validate::ValidProgram;
 /// it has none, or where only costs are counted.
 pub type Parts<'a> = &'a dyn Fn(u32) -> Vec<u64>;
 
-/// This party's shares of every field of `instructions`, in order, by instruction. All of them are made in the same
-/// rounds.
+/// This party's shares of every field of `instructions`, in order, handed to `take` instruction by instruction. All of them are
+/// made in the same rounds.
 ///
 /// # Errors
-/// Of the engine.
+/// Of the engine, and what `take` returns.
 pub fn make<E: Engine>(
     engine: &mut E,
     program: &ValidProgram,
     instructions: &[u32],
     parts: Parts<'_>,
-) -> Result<Vec<Vec<Vec<u64>>>, E::Error> {
+    take: &mut dyn FnMut(u32, Vec<Vec<u64>>) -> Result<(), E::Error>,
+) -> Result<(), E::Error> {
     let recipe = Recipe { program, parts, side: engine.side() };
     let mut segment = Segment::new(recipe.side);
     for &at in instructions {
@@ -66,11 +67,8 @@ pub fn make<E: Engine>(
         Made::Waves(waves) => waves.finish(&mut sums),
         Made::Moments(moments) => moments.finish(&mut sums),
     };
-    let mut all = Vec::with_capacity(begun.len());
-    for of_instruction in begun {
-        all.push(of_instruction.into_iter().map(&mut finish).collect());
-    }
-    Ok(all)
+    let mut each = instructions.iter().zip(begun);
+    each.try_for_each(|(&at, begun)| take(at, begun.into_iter().map(&mut finish).collect()))
 }
 
 /// What becomes of a field.

@@ -91,13 +91,13 @@ impl ProductKeys {
     /// part of a mask, or the server's weight.
     ///
     /// # Errors
-    /// Of the channel and the temporary file.
+    /// Of the channel and the temporary files, and what `part` returns.
     pub fn product(
         &self,
         channel: &mut Channel,
         program: &ValidProgram,
         at: u32,
-        part: &dyn Fn(u32) -> Vec<u64>,
+        part: &dyn Fn(u32) -> Result<Vec<u64>, RunError>,
     ) -> Result<Option<Vec<u64>>, RunError> {
         let (first, second) = match program.instruction(at as usize) {
             Instruction::MatMul(p) => (p.a, p.b),
@@ -105,11 +105,11 @@ impl ProductKeys {
             _ => return Ok(None),
         };
         let share = match (method(program, at), &self.end) {
-            (Some(Method::Wide { rows, .. }), End::Client { wide: Some(key), .. }) => {
-                let r = whole(part(first), program.ty(first).len());
-                let (message, share) = key.product(self.wide_job(at), &r, rows, &fresh_seed()?)?;
-                channel.send(&message)?;
-                share
+            (Some(Method::Wide { shape, rows }), End::Client { wide: Some(key), .. }) => {
+                let (r, seed) = (whole(part(first)?, program.ty(first).len()), fresh_seed()?);
+                channel.flow(shape.message_bytes(rows), 0, |flow| {
+                    key.product(self.wide_job(at), &r, rows, &seed, &mut |bytes| flow.send(bytes))
+                })?
             }
             (Some(Method::Wide { shape, rows }), End::Server { wide: Some(key), .. }) => {
                 let message = channel.recv(shape.message_bytes(rows))?;
@@ -120,8 +120,11 @@ impl ProductKeys {
                 let own = [first, second].map(|value| {
                     let ty = program.ty(value);
                     let absent = matches!((ty.form, end), (Form::Weight { .. }, End::Client { .. }));
-                    (!absent).then(|| whole(part(value), ty.len()))
+                    let numbers = (!absent).then(|| part(value)).transpose()?;
+                    Ok::<_, RunError>(numbers.map(|numbers| whole(numbers, ty.len())))
                 });
+                let [a, b] = own;
+                let own = [a?, b?];
                 let seed = fresh_seed()?;
                 let repeated = |which: usize, value: u32| {
                     own[which].as_ref().map(|numbers| operand(program, at, value, numbers))

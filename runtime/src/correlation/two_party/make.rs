@@ -244,8 +244,7 @@ impl Making<'_> {
         for (segment, parts) in segments {
             gates.channel().meter_mut().set_label(segment.first().copied().unwrap_or(0));
             let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
-            let made = recipe::make(gates, self.program, &segment, &part)?;
-            segment.iter().zip(made).try_for_each(|(&at, made)| store(at, made))?;
+            recipe::make(gates, self.program, &segment, &part, &mut |at, made| store(at, made))?;
         }
         gates.channel().exchange_into(&[], &mut [])?;
         gates.channel().end_round();
@@ -263,13 +262,15 @@ impl Making<'_> {
         let keys = ProductKeys::new(self.setup, self.side, self.program)?;
         for (at, places) in products {
             lane.meter_mut().set_label(at);
-            let mut parts = Parts::new();
-            for (value, len) in places {
-                let part = numbers.lock().unwrap_or_else(PoisonError::into_inner).numbers(value, len)?;
-                parts.insert(value, part.into_values());
-            }
-            numbers.lock().unwrap_or_else(PoisonError::into_inner).check()?;
-            let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
+            let part = |value: u32| {
+                let Some((_, len)) = places.iter().find(|(of, _)| *of == value) else {
+                    return Ok(Vec::new());
+                };
+                let kept = numbers.lock().unwrap_or_else(PoisonError::into_inner).numbers(value, *len)?;
+                let part = kept.into_values();
+                numbers.lock().unwrap_or_else(PoisonError::into_inner).check()?;
+                Ok(part)
+            };
             let made = keys.product(lane, self.program, at, &part)?;
             store(at, made.into_iter().collect())?;
         }

@@ -85,7 +85,7 @@ fn wide_products_are_exact() {
             |r: &[u64]| reduced(matmul(r, &matrices[job], MatShape { n, k: s.k, m: s.m }), s.width);
         let extremes = vec![1 << (s.width - 1); n * s.k];
         for r in [words(100 + job as u64, n * s.k, 64), extremes] {
-            let (message, share) = client.product(job, &r, n, &fresh_seed().unwrap()).unwrap();
+            let (message, share) = product(&client, job, &r, n).unwrap();
             assert_eq!(message.len(), s.message_bytes(n));
             let other = server.product(job, n, &message).unwrap();
             assert_eq!(sum(&share, &other, s.width), expected(&r), "{s:?}");
@@ -98,8 +98,8 @@ fn wide_messages_differ_and_bad_ones_are_refused() {
     let shapes = [WideShape { k: 10, m: 21, width: 37 }];
     let (server, client) = wide_keys(&shapes, &[weights(0, 210, 37)]);
     let r = words(1, 30, 37);
-    let (first, _) = client.product(0, &r, 3, &fresh_seed().unwrap()).unwrap();
-    let (mut second, _) = client.product(0, &r, 3, &fresh_seed().unwrap()).unwrap();
+    let (first, _) = product(&client, 0, &r, 3).unwrap();
+    let (mut second, _) = product(&client, 0, &r, 3).unwrap();
     let same = first.iter().zip(&second).filter(|(x, y)| x == y).count();
     assert!(same < first.len() / 100, "{same} of {} bytes are the same", first.len());
     for message in [&second[1..], &[], &vec![0; second.len() + 1]] {
@@ -107,6 +107,13 @@ fn wide_messages_differ_and_bad_ones_are_refused() {
     }
     *second.last_mut().unwrap() |= 0xf0;
     assert!(is_malformed(server.product(0, 3, &second)));
+}
+
+/// The client's message and share.
+fn product(key: &wide::ClientKey, job: usize, r: &[u64], n: usize) -> Result<(Vec<u8>, Vec<u64>), RunError> {
+    let mut message = Vec::new();
+    let share = key.product(job, r, n, &fresh_seed().unwrap(), &mut |bytes| message.extend(bytes))?;
+    Ok((message, share))
 }
 
 fn is_malformed<T>(result: Result<T, RunError>) -> bool {
@@ -131,7 +138,7 @@ fn hostile_setups_are_refused() {
         if fails_at_once {
             assert!(is_malformed(key));
         } else {
-            assert!(is_malformed(key.unwrap().product(0, &[0; 10], 1, &fresh_seed().unwrap())));
+            assert!(is_malformed(product(&key.unwrap(), 0, &[0; 10], 1)));
         }
     }
 }

@@ -260,7 +260,8 @@ impl ClientKey {
         Ok(ClientKey { public, seed, shapes: shapes.to_vec(), offsets, theirs })
     }
 
-    /// The message and the client's share `[n, m]` of `r [n, k]` times matrix `job`. `seed` must be fresh.
+    /// The client's share `[n, m]` of `r [n, k]` times matrix `job`; the message goes to `send`, part by part. `seed` must be
+    /// fresh.
     ///
     /// # Errors
     /// Of the file; the server's ciphertexts are none.
@@ -273,7 +274,8 @@ impl ClientKey {
         r: &[u64],
         n: usize,
         seed: &Seed,
-    ) -> Result<(Vec<u8>, Vec<u64>), RunError> {
+        send: &mut dyn FnMut(Vec<u8>),
+    ) -> Result<Vec<u64>, RunError> {
         let shape = &self.shapes[job];
         let (k, m, plan) = (shape.k, shape.m, shape.plan());
         assert_eq!(r.len(), n * k, "the client's matrix is not [{n}, {k}]");
@@ -281,7 +283,6 @@ impl ClientKey {
         let limbs = plan.modulus.limbs;
         let sealer = Sealer::new(&self.public, limbs, shape.width, plan.modulus.flood_bits);
         let pieces = pieces_of(shape, &plan, n);
-        let mut message = Vec::with_capacity(shape.message_bytes(n));
         let mut at = 0;
         while let Some(first) = pieces.get(at) {
             let here = pieces[at..]
@@ -304,10 +305,10 @@ impl ClientKey {
                 sealer.seal(packed, &piece.positions(plan.log_stride), &shares, &mut noise, &mut bytes);
                 bytes
             });
-            sealed.iter().for_each(|bytes| message.extend_from_slice(bytes));
+            sealed.into_iter().for_each(&mut *send);
             at += panel.len();
         }
-        Ok((message, share))
+        Ok(share)
     }
 }
 

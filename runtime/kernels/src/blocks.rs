@@ -12,8 +12,7 @@
 
 use std::sync::LazyLock;
 
-use aes::Aes128Enc;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use crate::cipher::Cipher;
 
 /// A block of 128 bits.
 pub type Block = u128;
@@ -25,22 +24,11 @@ pub const BATCH: usize = 64;
 /// The public key of the permutation. Any constant would do.
 const KEY: [u8; 16] = *b"marill fixed key";
 
-static CIPHER: LazyLock<Aes128Enc> = LazyLock::new(|| Aes128Enc::new(&KEY.into()));
+static CIPHER: LazyLock<Cipher> = LazyLock::new(|| Cipher::new(&KEY));
 
 /// Replaces every block `x` by `pi(x)`.
 pub fn permute(blocks: &mut [Block]) {
-    encrypt(&CIPHER, blocks);
-}
-
-/// Replaces every block by its encryption under `cipher`.
-pub(crate) fn encrypt(cipher: &Aes128Enc, blocks: &mut [Block]) {
-    blocks.iter_mut().for_each(|block| *block = block.to_le());
-    // SAFETY: `Array<u8, U16>` is 16 bytes that take any value, aligned to 1, and the memory is borrowed mutably for
-    // as long as the view lives.
-    let bytes =
-        unsafe { std::slice::from_raw_parts_mut(blocks.as_mut_ptr().cast::<Array<u8, _>>(), blocks.len()) };
-    cipher.encrypt_blocks(bytes);
-    blocks.iter_mut().for_each(|block| *block = Block::from_le(*block));
+    CIPHER.encrypt(blocks);
 }
 
 pub(crate) fn tweak_block(tweak: u64, counter: u64) -> Block {
@@ -154,6 +142,9 @@ fn spread(block: Block) -> Block {
 
 #[cfg(test)]
 mod tests {
+    use aes::Aes128Enc;
+    use aes::cipher::{BlockCipherEncrypt, KeyInit};
+
     use super::*;
 
     /// One block at a time through the cipher's own interface.
@@ -179,9 +170,9 @@ mod tests {
     fn encrypts_the_published_vector() {
         let key = 0x3c4fcf098815f7aba6d2ae2816157e2b_u128.to_le_bytes();
         let plain = 0x340737e0a29831318d305a88a8f64332_u128;
-        let mut blocks = [plain; 3];
-        encrypt(&Aes128Enc::new(&key.into()), &mut blocks);
-        assert_eq!(blocks, [0x320b6a19978511dcfb09dc021d842539_u128; 3]);
+        let mut blocks = [plain; 37];
+        Cipher::new(&key).encrypt(&mut blocks);
+        assert_eq!(blocks, [0x320b6a19978511dcfb09dc021d842539_u128; 37]);
     }
 
     #[test]

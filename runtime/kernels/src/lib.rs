@@ -9,6 +9,7 @@
 
 pub mod bits;
 pub mod blocks;
+mod cipher;
 pub mod elements;
 pub mod functions;
 pub mod ggm;

@@ -4,10 +4,8 @@
 //! stream `AES(0), AES(1), ...`, lowest word first, under a key that is public. Places are public too, so that looking
 //! them up tells nothing.
 
-use aes::Aes128Enc;
-use aes::cipher::KeyInit;
-
-use crate::blocks::{Block, encrypt};
+use crate::blocks::Block;
+use crate::cipher::Cipher;
 
 /// Secrets that one sample sums.
 pub const LOCALITY: usize = 10;
@@ -18,7 +16,7 @@ const _: () = assert!(WORDS.is_multiple_of(4 * crate::blocks::BATCH));
 
 /// A code over a fixed number of secrets.
 pub struct Code {
-    cipher: Aes128Enc,
+    cipher: Cipher,
     secrets: u32,
 }
 
@@ -28,7 +26,7 @@ impl Code {
     /// # Panics
     /// If there are no secrets, or `2^32` or more.
     pub fn new(key: [u8; 16], secrets: usize) -> Self {
-        let cipher = Aes128Enc::new(&key.into());
+        let cipher = Cipher::new(&key);
         match u32::try_from(secrets) {
             Ok(secrets @ 1..) => Self { cipher, secrets },
             _ => panic!("{secrets} secrets, not in 1..2^32"),
@@ -56,7 +54,7 @@ impl Code {
         let mut blocks = [0; WORDS / 4];
         let start = first / BATCH as u64 * blocks.len() as u64;
         blocks.iter_mut().zip(start..).for_each(|(block, at)| *block = Block::from(at));
-        encrypt(&self.cipher, &mut blocks);
+        self.cipher.encrypt(&mut blocks);
         for (places, block) in places.as_chunks_mut::<4>().0.iter_mut().zip(&blocks) {
             let words = [*block as u32, (*block >> 32) as u32, (*block >> 64) as u32, (*block >> 96) as u32];
             *places = words.map(|word| ((u64::from(word) * u64::from(self.secrets)) >> 32) as u32);
@@ -99,7 +97,7 @@ mod tests {
         std::array::from_fn(|at| {
             let word = 10 * sample + at as u64;
             let mut block = [Block::from(word / 4)];
-            encrypt(&Aes128Enc::new(&key.into()), &mut block);
+            Cipher::new(&key).encrypt(&mut block);
             let word = block[0] >> (32 * (word % 4)) & 0xffff_ffff;
             ((word * secrets as u128) >> 32) as u32
         })

@@ -3,9 +3,6 @@
 //! Source: NIST SP 800-38A, section 6.5. The first counter block is `stream` (big endian, 8 bytes) then a zero
 //! block number (big endian, 8 bytes), so streams of one seed never overlap.
 
-#[cfg(target_arch = "x86_64")]
-mod wide;
-
 use std::fmt;
 
 use aes::Aes128;
@@ -14,6 +11,8 @@ use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zeroize::Zeroize;
 
 use crate::bits;
+#[cfg(target_arch = "x86_64")]
+use crate::cipher::wide;
 
 /// Bytes for which it pays to go by wide vectors.
 #[cfg(target_arch = "x86_64")]

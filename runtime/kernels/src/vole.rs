@@ -5,11 +5,10 @@
 //! planes `v_b`, the sum of `r_x` over all `x` whose bit `b` is set, and `u`, the sum of all `r_x`. Who holds the
 //! seeds as `x ^ d` and lacks that of `x = d` gets `v_b ^ d_b u`, because plane sums never take element 0.
 
-use aes::Aes128Enc;
-use aes::cipher::KeyInit;
 use zeroize::Zeroizing;
 
-use crate::blocks::{Block, encrypt};
+use crate::blocks::Block;
+use crate::cipher::Cipher;
 
 /// Bits of a field element, and planes of a field.
 pub const FIELD_BITS: usize = 4;
@@ -18,7 +17,7 @@ pub const FIELD: usize = 1 << FIELD_BITS;
 
 /// The seeds of a number of fields, each a position in a pseudo-random stream. Wiped on drop.
 pub struct Expander {
-    ciphers: Vec<Aes128Enc>,
+    ciphers: Vec<Cipher>,
     position: u64,
 }
 
@@ -29,7 +28,7 @@ impl Expander {
     /// If the seeds are not whole fields.
     pub fn new(seeds: &[Block]) -> Self {
         assert!(seeds.len().is_multiple_of(FIELD));
-        let ciphers = seeds.iter().map(|seed| Aes128Enc::new(&seed.to_le_bytes().into())).collect();
+        let ciphers = seeds.iter().map(|seed| Cipher::new(&seed.to_le_bytes())).collect();
         Self { ciphers, position: 0 }
     }
 
@@ -55,7 +54,7 @@ impl Expander {
         for (ciphers, (planes, sums)) in fields.iter().zip(outputs) {
             for (cipher, stream) in ciphers.iter().zip(leaves.chunks_exact_mut(width)) {
                 stream.iter_mut().zip(self.position..).for_each(|(block, at)| *block = Block::from(at));
-                encrypt(cipher, stream);
+                cipher.encrypt(stream);
             }
             fold(&leaves, width, planes, sums);
         }
@@ -145,7 +144,7 @@ mod tests {
             for at in 0..9 {
                 let leaf = |x: usize| {
                     let mut block = [at as Block];
-                    encrypt(&Aes128Enc::new(&seeds[field * FIELD + x].to_le_bytes().into()), &mut block);
+                    Cipher::new(&seeds[field * FIELD + x].to_le_bytes()).encrypt(&mut block);
                     block[0]
                 };
                 assert_eq!(sums[field * 9 + at], (0..FIELD).fold(0, |sum, x| sum ^ leaf(x)));

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use marill_kernels::memory;
+use marill_program::correlation::fields;
 use marill_program::two_party::count::whole_demand;
 use marill_program::two_party::gates::Side;
 use marill_program::two_party::limits;
@@ -30,6 +31,9 @@ use crate::correlation::{Correlations, Suite};
 use crate::error::RunError;
 use crate::sharing::Party;
 use crate::transport::{Channel, Lanes, Phase};
+
+/// Numbers of all fields beyond which memory counts for more than the time that new pages take.
+const LARGE_NUMBERS: usize = 1 << 24;
 
 /// What a party makes, with what, and for what.
 pub(super) struct Make<'m, 'a> {
@@ -102,7 +106,11 @@ impl<'a> Make<'_, 'a> {
             weights: &weights,
         };
         let stop = lanes.stopper();
-        memory::give_back();
+        let numbers = (0..program.len()).flat_map(|at| fields(program, at)).map(|field| field.len);
+        let is_large = numbers.sum::<usize>() > LARGE_NUMBERS;
+        if is_large {
+            memory::give_back();
+        }
         let done = making.run(
             &source,
             MakingLanes { gates: (gates, transfers), products, keys: (keys, exchange) },
@@ -110,7 +118,9 @@ impl<'a> Make<'_, 'a> {
             &stop,
             || rounds(online, &mut &source),
         );
-        memory::keep();
+        if is_large {
+            memory::keep();
+        }
         let done = done.map_err(|error| lanes.misbehaviour().unwrap_or(error))?;
         let closed = lanes.close(peer, channels);
         let set_up = set_up.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -87,12 +87,23 @@ pub fn transpose(square: &mut [u64; 64]) {
     }
 }
 
+/// Planes for which their bits are picked one by one, instead of by transposing all of them.
+const FEW: usize = 4;
+
 /// Planes of bits `first ..  first + count` of every number, `count` at most 64.
 pub fn planes_of(numbers: &[u64], first: u32, count: usize) -> Vec<Plane> {
     if numbers.is_empty() {
         return vec![Plane::default(); count];
     }
     let words = numbers.len().div_ceil(64);
+    if count <= FEW {
+        let pick = |bit: u32| -> Vec<u64> {
+            let word = |block: &[u64]| block.iter().rev().fold(0, |word, n| word << 1 | (n >> bit) & 1);
+            numbers.chunks(64).map(word).collect()
+        };
+        let planes = (first..).take(count).map(|bit| Plane { words: Arc::new(pick(bit)) });
+        return planes.collect();
+    }
     let mut planes = vec![vec![0; words]; count];
     for (w, block) in numbers.chunks(64).enumerate() {
         let mut square = [0; 64];
@@ -129,6 +140,10 @@ mod tests {
         let planes = planes_of(&numbers, 0, 64);
         assert!((0..133).all(|i| (0..64).all(|b| planes[b].bit(i) == (numbers[i] >> b) & 1)));
         assert!(numbers_of(&planes, 133) == numbers);
+        for few in 1..6 {
+            let expected = (0..few).map(|b| planes[b + 50].words()).collect::<Vec<_>>();
+            assert!(planes_of(&numbers, 50, few).iter().map(Plane::words).eq(expected));
+        }
         let high = planes_of(&numbers, 40, 10);
         assert!(numbers_of(&high, 133) == numbers.iter().map(|n| (n >> 40) & 1023).collect::<Vec<_>>());
     }

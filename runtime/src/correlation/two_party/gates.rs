@@ -90,19 +90,24 @@ impl<'c> Gates<'c> {
 
 /// A plane as bytes: lane `i` is bit `i % 8` of byte `i / 8`.
 fn write_plane(plane: &Plane, lanes: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    (0..lanes.div_ceil(64)).for_each(|w| out.extend_from_slice(&plane.word(w).to_le_bytes()));
-    out.truncate(start + lanes.div_ceil(8));
+    let bytes = lanes.div_ceil(8);
+    (0..bytes.div_ceil(8)).for_each(|w| {
+        out.extend_from_slice(&plane.word(w).to_le_bytes()[..(bytes - 8 * w).min(8)]);
+    });
 }
 
 /// The next plane of some bytes; `None` where padding is set or bytes are missing.
 fn read_plane(bytes: &mut &[u8], lanes: usize) -> Option<Plane> {
     let (own, rest) = bytes.split_at_checked(lanes.div_ceil(8))?;
     *bytes = rest;
-    let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    let words: Vec<u64> = own.chunks(8).map(word).collect();
-    let plane = Plane::new(words.clone(), lanes);
-    (plane.words() == words).then_some(plane)
+    let (whole, last) = own.as_chunks::<8>();
+    let mut words: Vec<u64> = whole.iter().map(|part| u64::from_le_bytes(*part)).collect();
+    if !last.is_empty() {
+        words.push(last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    }
+    let last = words.last().copied();
+    let plane = Plane::new(words, lanes);
+    (plane.words().last().copied() == last).then_some(plane)
 }
 
 fn choices(tags: &[Block]) -> Plane {
@@ -138,7 +143,8 @@ impl Engine for Gates<'_> {
         let total = count::and_transfers(gates) as usize;
         let (keys, tags) = self.transfers(total)?;
         let delta = self.sender.delta();
-        let (mut own, mut triples, mut at) = (Vec::new(), Vec::with_capacity(gates.len()), 0);
+        let (mut triples, mut at) = (Vec::with_capacity(gates.len()), 0);
+        let mut own = Vec::with_capacity(count::and_bytes(gates) as usize);
         for gate in gates {
             let (lanes, bits) = (gate.lanes, gate.by.len());
             let words = bits.div_ceil(64);
@@ -193,7 +199,8 @@ impl Engine for Gates<'_> {
 
     fn choose(&mut self, gates: &[Choose]) -> Result<Vec<Vec<u64>>, RunError> {
         let (me, peer) = (self.side, self.side.other());
-        let (mut offers, mut chosen, mut corrections) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut offers, mut chosen) = (Vec::new(), Vec::new());
+        let mut corrections = Vec::with_capacity(count::choice_bytes(gates, me) as usize);
         // The client's keys come before its tags, as the server's tags before its keys.
         if me == Side::Client {
             offers = self.keys(gates)?;
@@ -207,7 +214,8 @@ impl Engine for Gates<'_> {
         let corrected = self.exchange(&corrections, count::choice_bytes(gates, peer) as usize)?;
         drop(corrections);
 
-        let (mut message, mut corrected, mut offers) = (Vec::new(), &corrected[..], offers.into_iter());
+        let (mut corrected, mut offers) = (&corrected[..], offers.into_iter());
+        let mut message = Vec::with_capacity(count::number_bytes(gates, peer) as usize);
         let mut results = vec![Vec::new(); gates.len()];
         for (gate, result) in gates.iter().zip(&mut results).filter(|(gate, _)| gate.chooser == peer) {
             let flips: Option<Vec<Plane>> =

@@ -43,18 +43,18 @@ struct Pending {
 }
 
 /// Takes parts of this party's message.
-type Send<'a> = &'a mut dyn FnMut(Vec<u8>);
+type ToPeer<'a> = &'a mut dyn FnMut(Vec<u8>);
 
 /// Fills a buffer with the next part of the peer's message.
-type Receive<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
+type FromPeer<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
 
-fn send_pieces(numbers: &[u64], width: u32, send: Send<'_>) {
+fn send_pieces(numbers: &[u64], width: u32, send: ToPeer<'_>) {
     for numbers in numbers.chunks(PIECE) {
         send_numbers(numbers, width, send);
     }
 }
 
-fn send_numbers(numbers: &[u64], width: u32, send: Send<'_>) {
+fn send_numbers(numbers: &[u64], width: u32, send: ToPeer<'_>) {
     let mut part = Vec::with_capacity(packed_len(numbers.len(), width));
     pack(numbers, width, &mut part);
     send(part);
@@ -65,7 +65,7 @@ struct Peers<'a> {
     at: u32,
     peer: Role,
     width: u32,
-    receive: Receive<'a>,
+    receive: FromPeer<'a>,
     bytes: Vec<u8>,
     numbers: Vec<u64>,
 }
@@ -136,12 +136,12 @@ impl Executor<'_> {
         }
     }
 
-    fn contribute_all(&mut self, opens: &[u32], send: Send<'_>) -> Result<Vec<Pending>, RunError> {
+    fn contribute_all(&mut self, opens: &[u32], send: ToPeer<'_>) -> Result<Vec<Pending>, RunError> {
         opens.iter().map(|&at| self.contribute(at, send)).collect()
     }
 
     /// Sends this party's part of an instruction's message.
-    fn contribute(&mut self, at: u32, send: Send<'_>) -> Result<Pending, RunError> {
+    fn contribute(&mut self, at: u32, send: ToPeer<'_>) -> Result<Pending, RunError> {
         let (program, len) = (self.program, self.program.ty(at).len());
         let (sends_bytes, receives_bytes) = self.message_bytes(at);
         let (learns, teaches) = (self.learns(self.party, at), self.learns(self.party.peer(), at));
@@ -206,7 +206,7 @@ impl Executor<'_> {
         &mut self,
         pending: Vec<Pending>,
         peer: Role,
-        receive: Receive<'_>,
+        receive: FromPeer<'_>,
     ) -> Result<(), RunError> {
         for one in pending {
             let at = one.at as usize;
@@ -216,7 +216,7 @@ impl Executor<'_> {
     }
 
     /// Takes the peer's part of an instruction's message.
-    fn conclude(&self, p: Pending, peer: Role, receive: Receive<'_>) -> Result<Value, RunError> {
+    fn conclude(&self, p: Pending, peer: Role, receive: FromPeer<'_>) -> Result<Value, RunError> {
         let Pending { at, own: mut sum, own_mask, width, receives } = p;
         let (shape, len) = (&self.program.ty(at).shape, self.program.ty(at).len());
         let learns = self.learns(self.party, at);

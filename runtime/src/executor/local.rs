@@ -52,22 +52,19 @@ impl Executor<'_> {
         match (self.value(value), self.program.ty(value).form) {
             (Some(Value::Arithmetic(share)), _) => Ok(Some(Cow::Borrowed(share.ring()))),
             (Some(_), Form::Known { owner, .. }) if !self.party.holds(owner) => Ok(None),
-            (Some(_), Form::Known { .. }) => self.known(value),
+            (Some(_), Form::Known { .. }) => {
+                self.known(value)?.map(Some).ok_or_else(|| not_held(at, "ring elements"))
+            }
             _ => Err(not_held(at, "additive shares")),
         }
     }
 
     /// Shares of an `Arithmetic` or `Known` value.
     pub(super) fn share(&self, at: u32, value: u32) -> Result<Cow<'_, Share>, RunError> {
-        match (self.value(value), self.program.ty(value).form) {
-            (Some(Value::Arithmetic(share)), _) => Ok(Cow::Borrowed(share)),
-            (Some(_), Form::Known { owner, .. }) => {
-                let known = self.known(value)?;
-                let shape = &self.program.ty(value).shape;
-                Ok(Cow::Owned(local::share(self.party, owner, known.as_deref(), shape)))
-            }
-            _ => Err(not_held(at, "additive shares")),
+        if let Some(Value::Arithmetic(share)) = self.value(value) {
+            return Ok(Cow::Borrowed(share));
         }
+        Ok(Cow::Owned(local::share(self.summand(at, value)?, &self.program.ty(value).shape)))
     }
 
     /// A shared value of which instruction `at` is the last use. Clear ones stay: before a run some of them are made out of the

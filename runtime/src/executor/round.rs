@@ -275,10 +275,10 @@ impl Executor<'_> {
     fn revealed(&self, at: u32, value: u32) -> Result<Cow<'_, Ring>, RunError> {
         match self.known(value)? {
             Some(known) => Ok(known),
-            None => Ok(match self.share(at, value)? {
-                Cow::Borrowed(share) => Cow::Borrowed(share.ring()),
-                Cow::Owned(share) => Cow::Owned(share.ring().clone()),
-            }),
+            None => {
+                let zeros = || Cow::Owned(Ring::zeros(&self.program.ty(value).shape));
+                Ok(self.summand(at, value)?.unwrap_or_else(zeros))
+            }
         }
     }
 }

@@ -72,8 +72,7 @@ pub fn mask_product(
             beta_mask.read(range.clone(), of_mask);
             if let Some(beta_top) = beta_top {
                 beta_top.read(range.clone(), of_top);
-                let tops = of_x.wrap.iter().zip(of_top.iter());
-                of_mask.iter_mut().zip(tops).for_each(|(r, (p, m))| *r = r.wrapping_sub(p.wrapping_mul(*m)));
+                take_tops(of_mask, of_x, of_top);
             }
             let parts = opened.iter().zip(of_mask.iter()).zip(&of_x.secret);
             for (sum, ((word, beta_mask), secret)) in out.iter_mut().zip(parts) {
@@ -85,6 +84,12 @@ pub fn mask_product(
         }
     });
     Some(Share::new(Ring::new(x.shape(), data)))
+}
+
+/// Takes `P` times shares of `beta m` from those of `beta r`, for an operand that is lifted.
+fn take_tops(of_mask: &mut [u64], of_x: &Terms, of_top: &[u64]) {
+    let tops = of_x.wrap.iter().zip(of_top);
+    of_mask.iter_mut().zip(tops).for_each(|(r, (p, m))| *r = r.wrapping_sub(p.wrapping_mul(*m)));
 }
 
 /// `b x` from shares of beta, of `beta r` and, for a lifted operand, of `beta m`. `None` if a field is missing.
@@ -103,8 +108,7 @@ pub fn product(
         beta_mask.read(range.clone(), of_mask);
         if let Some(beta_top) = &beta_top {
             beta_top.read(range.clone(), of_beta);
-            let tops = of_x.wrap.iter().zip(of_beta.iter());
-            of_mask.iter_mut().zip(tops).for_each(|(r, (p, m))| *r = r.wrapping_sub(p.wrapping_mul(*m)));
+            take_tops(of_mask, of_x, of_beta);
         }
         beta.read(range.clone(), of_beta);
         let of_bits = bits.opened.data[range].iter().zip(of_beta.iter()).zip(of_mask.iter());

@@ -7,17 +7,14 @@
 use std::borrow::Cow;
 
 use marill_plaintext::{Op, OpError, Tensor};
+use marill_program::Ring;
 use marill_program::ring::movement;
-use marill_program::{Owner, Ring};
 
-use crate::sharing::{BitShare, Masked, MaskedBits, Party, Share};
+use crate::sharing::{BitShare, Masked, MaskedBits, Share};
 
-/// A value of `owner` as shares; `known` is the value where this party knows it.
-pub fn share(party: Party, owner: Owner, known: Option<&Ring>, shape: &[usize]) -> Share {
-    match known {
-        Some(ring) if party.holds(owner) => Share::new(ring.clone()),
-        _ => Share::new(Ring::zeros(shape)),
-    }
+/// A known value as shares: the whole of it at the party that holds it, `None` at the other.
+pub fn share(held: Option<Cow<'_, Ring>>, shape: &[usize]) -> Share {
+    Share::new(held.map_or_else(|| Ring::zeros(shape), Cow::into_owned))
 }
 
 /// `x + y`, broadcast to `shape`.

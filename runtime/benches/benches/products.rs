@@ -10,6 +10,7 @@ use marill_program::two_party::effort::Link;
 use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, wide_setup_bytes};
 use marill_runtime::correlation::arrivals::Arrivals;
 use marill_runtime::correlation::fresh_seed;
+use marill_runtime::correlation::shares::Shares;
 use marill_runtime::correlation::two_party::he::{pairs, wide};
 use marill_runtime::transport::memory_pair;
 
@@ -34,9 +35,10 @@ fn fixed_weights(c: &mut Criterion) {
         let key = wide::ClientKey::new(&[shape], theirs).expect("an honest key");
         let own = wide::ServerKey::new(&[shape], &seed);
         let r = words(1, n * k, shape.width);
+        let masks = Shares::values(r.clone());
         let product = || {
             let (mut message, seed) = (Vec::new(), fresh_seed().expect("randomness"));
-            let share = key.product(0, &r, n, &seed, &mut |bytes| message.extend(bytes));
+            let share = key.product(0, &masks, n, &seed, &mut |bytes| message.extend(bytes));
             (message, share.expect("an honest server"))
         };
         let (message, share) = product();
@@ -76,11 +78,22 @@ fn fresh_pairs(c: &mut Criterion) {
         let key = pairs::ServerKey::new(&[shape], &theirs).expect("an honest key");
         let (a0, b0) = (words(1, batch * n * k, width), words(2, batch * k * m, width));
         let (a1, b1) = (words(3, batch * n * k, plain_bits - 1), words(4, batch * k * m, plain_bits - 1));
-        let ask = || own.request(&shape, Some(&a0), Some(&b0), &fresh_seed().expect("randomness"));
+        let ask = || {
+            let (mut request, seed) = (Vec::new(), fresh_seed().expect("randomness"));
+            own.request(&shape, Some(&a0), Some(&b0), &seed, &mut |part| request.extend(part));
+            request
+        };
         let request = ask();
         let answer = || {
             let seed = fresh_seed().expect("randomness");
-            key.reply(&shape, Some(&a1), Some(&b1), &request, &seed).expect("an honest client")
+            let mut rest = &request[..];
+            let mut receive = |part: &mut [u8]| {
+                let (now, later) = rest.split_at(part.len());
+                part.copy_from_slice(now);
+                rest = later;
+                Ok(())
+            };
+            key.reply(&shape, Some(&a1), Some(&b1), &mut receive, &seed).expect("an honest client")
         };
         let (reply, share) = answer();
         let other = own.finish(&shape, &reply).expect("an honest server");

@@ -55,7 +55,7 @@ impl Derived {
                 is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width).into_values()))
             })?;
             if let (Some(_), Some(mask)) = (mask_matrix(program, at as usize), masks.get(at)) {
-                shelf.put(at, &mask.data)?;
+                shelf.put(at, mask.data.iter().copied())?;
             }
         }
         Ok(Derived { shelf })

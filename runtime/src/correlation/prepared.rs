@@ -111,7 +111,7 @@ impl Prepared {
                 let correction =
                     source.fields(at)?.into_iter().next().map(Shares::into_values).unwrap_or_default();
                 share.iter_mut().zip(&correction).for_each(|(s, c)| *s = s.wrapping_add(*c));
-                shelf.put(at, &share)?;
+                shelf.put(at, share)?;
             }
             let ty = program.ty(at);
             masks.pass(at, || match ty.form {

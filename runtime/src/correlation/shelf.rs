@@ -100,14 +100,17 @@ impl Shelf {
     ///
     /// # Errors
     /// Of the file.
-    pub fn put(&mut self, at: u32, numbers: &[u64]) -> Result<(), RunError> {
+    pub fn put(&mut self, at: u32, numbers: impl IntoIterator<Item = u64>) -> Result<(), RunError> {
         self.begin(at);
-        let mut bytes = Vec::new();
-        numbers.chunks(1 << 13).try_for_each(|part| {
+        let (mut numbers, mut bytes) = (numbers.into_iter(), Vec::new());
+        loop {
             bytes.clear();
-            bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-            self.append(&bytes)
-        })
+            bytes.extend(numbers.by_ref().take(1 << 13).flat_map(u64::to_le_bytes));
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.append(&bytes)?;
+        }
     }
 
     /// The first `len` numbers of instruction `at`.

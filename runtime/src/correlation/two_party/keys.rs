@@ -17,6 +17,7 @@ use super::he::{pairs, wide};
 use super::ot::{Receiver, Sender, Session};
 use super::setup::Setup;
 use crate::correlation::fresh_seed;
+use crate::correlation::shares::Shares;
 use crate::error::RunError;
 use crate::transport::Channel;
 
@@ -88,7 +89,7 @@ impl ProductKeys {
     }
 
     /// This party's shares of the field of instruction `at`, where it is made by encryption; `part` gives this party's
-    /// part of a mask, or the server's weight.
+    /// part of a mask, or the server's weight; `None` stands for zeros.
     ///
     /// # Errors
     /// Of the channel and the temporary files, and what `part` returns.
@@ -97,7 +98,7 @@ impl ProductKeys {
         channel: &mut Channel,
         program: &ValidProgram,
         at: u32,
-        part: &dyn Fn(u32) -> Result<Vec<u64>, RunError>,
+        part: &dyn Fn(u32) -> Result<Option<Shares>, RunError>,
     ) -> Result<Option<Vec<u64>>, RunError> {
         let (first, second) = match program.instruction(at as usize) {
             Instruction::MatMul(p) => (p.a, p.b),
@@ -106,7 +107,8 @@ impl ProductKeys {
         };
         let share = match (method(program, at), &self.end) {
             (Some(Method::Wide { shape, rows }), End::Client { wide: Some(key), .. }) => {
-                let (r, seed) = (whole(part(first)?, program.ty(first).len()), fresh_seed()?);
+                let zeros = || Shares::values(vec![0; program.ty(first).len()]);
+                let (r, seed) = (part(first)?.unwrap_or_else(zeros), fresh_seed()?);
                 channel.flow(shape.message_bytes(rows), 0, |flow| {
                     key.product(self.wide_job(at), &r, rows, &seed, &mut |bytes| flow.send(bytes))
                 })?
@@ -120,8 +122,9 @@ impl ProductKeys {
                 let own = [first, second].map(|value| {
                     let ty = program.ty(value);
                     let absent = matches!((ty.form, end), (Form::Weight { .. }, End::Client { .. }));
-                    let numbers = (!absent).then(|| part(value)).transpose()?;
-                    Ok::<_, RunError>(numbers.map(|numbers| whole(numbers, ty.len())))
+                    let numbers = if absent { None } else { Some(part(value)?) };
+                    let zeros = || vec![0; ty.len()];
+                    Ok::<_, RunError>(numbers.map(|n| n.map_or_else(zeros, Shares::into_values)))
                 });
                 let [a, b] = own;
                 let own = [a?, b?];
@@ -162,10 +165,4 @@ impl ProductKeys {
     fn wide_job(&self, at: u32) -> usize {
         self.plan.wide.iter().position(|wide| wide.at == at).unwrap_or_default()
     }
-}
-
-/// Numbers of which a party without any has zeros.
-fn whole(mut numbers: Vec<u64>, len: usize) -> Vec<u64> {
-    numbers.resize(len, 0);
-    numbers
 }

@@ -5,6 +5,7 @@
 //! that on another only in that products wait for keys. Both walks hand out the same work in the same order, and wait
 //! only for a lane that has not done an earlier part of it, so two parties cannot wait for each other.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,15 +28,13 @@ use super::gates::Gates;
 use super::keys::{ProductKeys, Transfers};
 use super::setup::Setup;
 use crate::correlation::masks::{Masks, Matrices};
+use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
 use crate::error::{RunError, TransportFault};
 use crate::transport::Channel;
 
 /// Some of a weight's elements in its ring, where they are the server's; the client has none.
 pub type Weights<'a> = &'a (dyn Fn(u32, Range<usize>) -> Result<Vec<u64>, RunError> + Sync);
-
-/// One party's numbers, by value.
-type Parts = BTreeMap<u32, Vec<u64>>;
 
 /// Keeps this party's shares of the fields of an instruction.
 type Store<'a> = &'a (dyn Fn(u32, Vec<Vec<u64>>) -> Result<(), RunError> + Sync);
@@ -49,9 +48,9 @@ const LONGEST_WINDOW: u64 = 1 << 23;
 /// Products that the walk may be ahead of.
 const PRODUCTS_AHEAD: usize = 64;
 
-/// A product that waits for its turn: its instruction, and this party's numbers by value and how many they are. They lie in a file,
-/// since the walk is far ahead while keys are on their way.
-type Waiting = (u32, Vec<(u32, usize)>);
+/// A segment that waits for its turn: its instructions, and this party's numbers by value. These, like those of products, lie in
+/// files: the walk is far ahead while gates are made and keys are on their way.
+type Waiting = (Vec<u32>, Shelf);
 
 /// The windows of a run's lanes, in the order of their urgency: rounds, gates, products, keys.
 pub fn windows(link: Link) -> [usize; 4] {
@@ -127,17 +126,17 @@ impl Making<'_> {
                 source.end();
             }
         };
-        let numbers = Mutex::new(Shelf::new()?);
+        let of_products = Mutex::new(Shelf::new()?);
         let (to_gates, segments) = sync_channel(0);
         let (to_products, products) = sync_channel(PRODUCTS_AHEAD);
         let done = thread::scope(|scope| {
             scope.spawn(|| watch.run(|| exchange(key_lane)));
             scope.spawn(|| {
-                watch.run(|| self.walk(source, to_gates, to_products, &numbers));
+                watch.run(|| self.walk(source, to_gates, to_products, &of_products));
                 ended();
             });
             scope.spawn(|| {
-                watch.run(|| self.products(product_lane, products, &numbers, &store));
+                watch.run(|| self.products(product_lane, products, &of_products, &store));
                 ended();
             });
             scope.spawn(|| {
@@ -155,9 +154,9 @@ impl Making<'_> {
     fn walk(
         &self,
         source: &TwoPartySource<'_>,
-        to_gates: SyncSender<(Vec<u32>, Parts)>,
-        to_products: SyncSender<Waiting>,
-        numbers: &Mutex<Shelf>,
+        to_gates: SyncSender<Waiting>,
+        to_products: SyncSender<u32>,
+        of_products: &Mutex<Shelf>,
     ) -> Result<(), RunError> {
         let program = self.program;
         let mut masks = Masks::new(program, self.indices, Some(self.matrices));
@@ -167,23 +166,16 @@ impl Making<'_> {
         // What comes behind the last gates has a segment without any.
         segments.push(Vec::new());
         for segment in segments {
-            let mut parts = Parts::new();
+            let mut parts = Shelf::new()?;
             let end = segment.last().map_or(program.len() as u32, |last| last + 1);
             while next < end {
                 if segment.contains(&next) {
                     self.gather(next, &masks, &mut parts)?;
                 } else if matches!(method(program, next), Some(Method::Wide { .. } | Method::Pairs(_))) {
-                    let mut own = Parts::new();
-                    self.gather(next, &masks, &mut own)?;
-                    let mut places = Vec::with_capacity(own.len());
-                    for (value, part) in own {
-                        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                        if numbers.lacks(value) {
-                            numbers.put(value, &part)?;
-                        }
-                        places.push((value, part.len()));
-                    }
-                    if to_products.send((next, places)).is_err() {
+                    let mut parts = of_products.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.gather(next, &masks, &mut parts)?;
+                    drop(parts);
+                    if to_products.send(next).is_err() {
                         return Ok(());
                     }
                 }
@@ -214,12 +206,12 @@ impl Making<'_> {
         })
     }
 
-    /// This party's numbers that the fields of an instruction are made of.
-    fn gather(&self, at: u32, masks: &Masks<'_>, parts: &mut Parts) -> Result<(), RunError> {
+    /// Adds this party's numbers that the fields of an instruction are made of to `parts`.
+    fn gather(&self, at: u32, masks: &Masks<'_>, parts: &mut Shelf) -> Result<(), RunError> {
         for value in masked_operands(self.program, at as usize) {
-            if let (false, Some(ring)) = (parts.contains_key(&value), masks.get(value)) {
+            if let (true, Some(ring)) = (parts.lacks(value), masks.get(value)) {
                 let reduce = mask(self.program.ty(value).width().unwrap_or(64));
-                parts.insert(value, ring.data.iter().map(|v| v & reduce).collect());
+                parts.put(value, ring.data.iter().map(|v| v & reduce))?;
             }
         }
         let weight = match self.program.instruction(at as usize) {
@@ -228,23 +220,44 @@ impl Making<'_> {
         };
         let weight = weight.filter(|&v| matches!(self.program.ty(v).form, Form::Weight { .. }));
         let encrypted = matches!(method(self.program, at), Some(Method::Wide { .. }));
-        if let (Some(weight), Side::Server, false) = (weight, self.side, encrypted) {
-            parts.insert(weight, (self.weights)(weight, 0..self.program.ty(weight).len())?);
+        if let (Some(weight), Side::Server, false) = (weight, self.side, encrypted)
+            && parts.lacks(weight)
+        {
+            parts.put(weight, (self.weights)(weight, 0..self.program.ty(weight).len())?)?;
         }
         Ok(())
+    }
+
+    /// Of what was gathered the numbers of a value, if this party has any.
+    fn part(&self, parts: &Shelf, value: u32) -> Result<Option<Shares>, RunError> {
+        if parts.lacks(value) {
+            return Ok(None);
+        }
+        parts.numbers(value, self.program.ty(value).len()).map(Some)
     }
 
     /// Makes the fields of segments by gates; then both parties say that they are ready.
     fn segments(
         &self,
         gates: &mut Gates<'_>,
-        segments: Receiver<(Vec<u32>, Parts)>,
+        segments: Receiver<Waiting>,
         store: Store<'_>,
     ) -> Result<(), RunError> {
         for (segment, parts) in segments {
             gates.channel().meter_mut().set_label(segment.first().copied().unwrap_or(0));
-            let part = |value: u32| parts.get(&value).cloned().unwrap_or_default();
-            recipe::make(gates, self.program, &segment, &part, &mut |at, made| store(at, made))?;
+            let failed = Cell::new(None);
+            let part = |value: u32| match self.part(&parts, value) {
+                Ok(part) => part.map(Shares::into_values).unwrap_or_default(),
+                Err(error) => {
+                    failed.set(Some(error));
+                    Vec::new()
+                }
+            };
+            recipe::make(gates, self.program, &segment, &part, &mut |at, made| {
+                failed.take().map_or(Ok(()), Err)?;
+                parts.check()?;
+                store(at, made)
+            })?;
         }
         gates.channel().exchange_into(&[], &mut [])?;
         gates.channel().end_round();
@@ -255,23 +268,16 @@ impl Making<'_> {
     fn products(
         &self,
         lane: &mut Channel,
-        products: Receiver<Waiting>,
-        numbers: &Mutex<Shelf>,
+        products: Receiver<u32>,
+        parts: &Mutex<Shelf>,
         store: Store<'_>,
     ) -> Result<(), RunError> {
         let keys = ProductKeys::new(self.setup, self.side, self.program)?;
-        for (at, places) in products {
+        let parts = || parts.lock().unwrap_or_else(PoisonError::into_inner);
+        for at in products {
             lane.meter_mut().set_label(at);
-            let part = |value: u32| {
-                let Some((_, len)) = places.iter().find(|(of, _)| *of == value) else {
-                    return Ok(Vec::new());
-                };
-                let kept = numbers.lock().unwrap_or_else(PoisonError::into_inner).numbers(value, *len)?;
-                let part = kept.into_values();
-                numbers.lock().unwrap_or_else(PoisonError::into_inner).check()?;
-                Ok(part)
-            };
-            let made = keys.product(lane, self.program, at, &part)?;
+            let made = keys.product(lane, self.program, at, &|value| self.part(&parts(), value))?;
+            parts().check()?;
             store(at, made.into_iter().collect())?;
         }
         Ok(())

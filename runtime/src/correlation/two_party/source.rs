@@ -98,7 +98,7 @@ impl<'a> TwoPartySource<'a> {
     pub(super) fn store_derived(&self, at: u32, mask: Option<&[u64]>) -> Result<(), RunError> {
         let mut state = self.state();
         if let Some(mask) = mask {
-            state.derived.put(at, mask)?;
+            state.derived.put(at, mask.iter().copied())?;
         }
         state.derived_before = at + 1;
         self.changed.notify_all();

@@ -28,6 +28,8 @@
 //! References: Huang et al., Cheetah, USENIX Security 2022, section 3 (coefficient packing); Lu et al., BumbleBee, NDSS
 //! 2025, section 4 (batches of private products, replies interleaved); Chen et al., ACNS 2021 (packing).
 
+use std::ops::Range;
+
 use marill_kernels::bits::{mask, sign_extend};
 use marill_kernels::rlwe::keys::{self, PublicKey, SecretKey};
 use marill_kernels::rlwe::reply::{Sealer, open};
@@ -46,6 +48,16 @@ use super::super::super::spool::Chunks;
 use super::{check_length, malformed, parallel, public_seed, read_key, send_key};
 use crate::error::{Role, RunError};
 use crate::transport::Channel;
+
+/// Ciphertexts of a request that are made or read at once.
+const BATCH: usize = 32;
+
+fn batches(count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(BATCH).map(move |start| start..count.min(start + BATCH))
+}
+
+/// Fills a buffer with the next bytes of the peer's message.
+type FromPeer<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
 
 /// The client's half of setup: it can encrypt and open.
 pub struct ClientKey {
@@ -82,14 +94,20 @@ impl ClientKey {
         ClientKey { secret: SecretKey::new(seed) }
     }
 
-    /// The request for the products that `shape` names. `seed` must be fresh.
+    /// The request for the products that `shape` names, which goes to `send`, part by part. `seed` must be fresh.
     ///
     /// # Panics
     /// If a matrix that the products need is missing or not of its shape.
-    pub fn request(&self, shape: &PairShape, a0: Option<&[u64]>, b0: Option<&[u64]>, seed: &Seed) -> Vec<u8> {
+    pub fn request(
+        &self,
+        shape: &PairShape,
+        a0: Option<&[u64]>,
+        b0: Option<&[u64]>,
+        seed: &Seed,
+        send: &mut dyn FnMut(Vec<u8>),
+    ) {
         let public = public_seed(seed, 0);
-        let mut out = Vec::with_capacity(shape.request_bytes() as usize);
-        out.extend_from_slice(public.expose());
+        send(public.expose().to_vec());
         for (number, (side, half)) in sides(shape).enumerate() {
             let left = Zeroizing::new(match side {
                 Side::Left => operand(a0, shape.batch, (shape.n, shape.k)).to_vec(),
@@ -97,7 +115,7 @@ impl ClientKey {
             });
             let plan = half.plan();
             let encoder = Encoder::new(shape.width, plan.modulus.limbs);
-            let made = parallel(half.requests(&plan), |at| {
+            let encrypt = |at: usize| {
                 let rests = block(&half, &plan, at, &left, &encoder);
                 let noise = 1 + ((number as u64) << 32) + at as u64;
                 let errors = Zeroizing::new(errors(&mut Prg::new(seed.clone(), noise), DEGREE));
@@ -114,10 +132,11 @@ impl ClientKey {
                     residues::write(modulus, &b, &mut bytes);
                 }
                 bytes
-            });
-            made.iter().for_each(|bytes| out.extend_from_slice(bytes));
+            };
+            for batch in batches(half.requests(&plan)) {
+                parallel(batch.len(), |at| encrypt(batch.start + at)).into_iter().for_each(&mut *send);
+            }
         }
-        out
     }
 
     /// The client's share `[batch, n, m]` from the server's reply.
@@ -162,10 +181,11 @@ impl ServerKey {
         Ok(ServerKey { public })
     }
 
-    /// The reply to a request, and the server's share `[batch, n, m]`. `seed` must be fresh.
+    /// The reply to a request, and the server's share `[batch, n, m]`. `receive` fills buffers with the request's next bytes,
+    /// `shape.request_bytes()` in all. `seed` must be fresh.
     ///
     /// # Errors
-    /// The request is not one of this shape.
+    /// The request is none; what `receive` returns.
     ///
     /// # Panics
     /// If a matrix that the products need is missing or not of its shape.
@@ -174,13 +194,11 @@ impl ServerKey {
         shape: &PairShape,
         a1: Option<&[u64]>,
         b1: Option<&[u64]>,
-        request: &[u8],
+        receive: FromPeer<'_>,
         seed: &Seed,
     ) -> Result<(Vec<u8>, Vec<u64>), RunError> {
-        check_length(Role::Client, "request", request.len(), shape.request_bytes())?;
-        let (public, mut rest) = request.split_at(SEED_BYTES as usize);
         let mut bytes = [0; SEED_BYTES as usize];
-        bytes.copy_from_slice(public);
+        receive(&mut bytes)?;
         let public = Seed::new(bytes);
         let mut share = vec![0; shape.batch * shape.n * shape.m];
         let mut out = Vec::with_capacity(shape.reply_bytes() as usize);
@@ -190,9 +208,8 @@ impl ServerKey {
                 Side::Right => transpose(operand(a1, shape.batch, (shape.n, shape.k)), shape.n, shape.k),
             });
             let plan = half.plan();
-            let (now, later) = rest.split_at(half.request_bytes(&plan) as usize);
-            rest = later;
-            let requests = Requests::read(&public, number as u64, plan.modulus.limbs, now)?;
+            let count = half.requests(&plan);
+            let requests = Requests::read(&public, number as u64, plan.modulus.limbs, count, receive)?;
             let sealer = Sealer::new(&self.public, plan.modulus.limbs, shape.width, plan.modulus.flood_bits);
             let groups: Vec<_> = half.groups(&plan).collect();
             let sealed = parallel(groups.len(), |at| {
@@ -288,7 +305,7 @@ struct Place {
 }
 
 /// The elements of a group of results, in the order in which they are sent.
-fn places(half: &HalfShape, plan: &HalfPlan, group: std::ops::Range<usize>) -> Vec<Place> {
+fn places(half: &HalfShape, plan: &HalfPlan, group: Range<usize>) -> Vec<Place> {
     let count = group.len();
     let result = |(index, at)| {
         let extent = half.extent(plan, at);
@@ -321,23 +338,38 @@ struct Requests {
 }
 
 impl Requests {
-    fn read(public: &Seed, stream: u64, limbs: usize, bytes: &[u8]) -> Result<Requests, RunError> {
-        let ciphertexts: Vec<&[u8]> = bytes.chunks_exact(limbs * DEGREE * RESIDUE_BYTES).collect();
-        let read = parallel(ciphertexts.len(), |at| {
-            let mut source = Uniform::new(public, stream);
-            let mut values = vec![0.0; DEGREE];
-            let (mut a, mut b) = (Vec::with_capacity(limbs * DEGREE), Vec::with_capacity(limbs * DEGREE));
-            for (limb, bytes) in ciphertexts[at].chunks_exact(DEGREE * RESIDUE_BYTES).enumerate() {
-                keys::uniform(&mut source, at as u64, limb, &mut values);
-                a.extend(values.iter().map(|x| *x as f32));
-                residues::read(MODULI[limb], bytes, &mut values)?;
-                b.extend(values.iter().map(|x| *x as f32));
+    /// The next `count` ciphertexts.
+    fn read(
+        public: &Seed,
+        stream: u64,
+        limbs: usize,
+        count: usize,
+        receive: FromPeer<'_>,
+    ) -> Result<Requests, RunError> {
+        let limb_bytes = DEGREE * RESIDUE_BYTES;
+        let (mut ciphertexts, mut bytes) = (Vec::with_capacity(count), Vec::new());
+        for batch in batches(count) {
+            bytes.resize(batch.len() * limbs * limb_bytes, 0);
+            receive(&mut bytes)?;
+            let read = parallel(batch.len(), |at| {
+                let mut source = Uniform::new(public, stream);
+                let mut values = vec![0.0; DEGREE];
+                let (mut a, mut b) = (Vec::with_capacity(limbs * DEGREE), Vec::with_capacity(limbs * DEGREE));
+                let bytes = &bytes[at * limbs * limb_bytes..][..limbs * limb_bytes];
+                for (limb, bytes) in bytes.chunks_exact(limb_bytes).enumerate() {
+                    keys::uniform(&mut source, (batch.start + at) as u64, limb, &mut values);
+                    a.extend(values.iter().map(|x| *x as f32));
+                    residues::read(MODULI[limb], bytes, &mut values)?;
+                    b.extend(values.iter().map(|x| *x as f32));
+                }
+                Some((a, b))
+            });
+            for ciphertext in read {
+                ciphertexts.push(ciphertext.ok_or_else(|| {
+                    malformed(Role::Client, "request", "a residue that is not below its prime")
+                })?);
             }
-            Some((a, b))
-        });
-        let read: Option<Vec<_>> = read.into_iter().collect();
-        let ciphertexts =
-            read.ok_or_else(|| malformed(Role::Client, "request", "a residue that is not below its prime"))?;
+        }
         Ok(Requests { limbs, ciphertexts })
     }
 
@@ -420,7 +452,10 @@ pub fn ask(
     b0: Option<&[u64]>,
     seed: &Seed,
 ) -> Result<Vec<u64>, RunError> {
-    channel.send(&key.request(shape, a0, b0, seed))?;
+    channel.flow(shape.request_bytes() as usize, 0, |flow| {
+        key.request(shape, a0, b0, seed, &mut |part| flow.send(part));
+        Ok(())
+    })?;
     let reply = channel.recv(shape.reply_bytes() as usize)?;
     key.finish(shape, &reply)
 }
@@ -437,8 +472,9 @@ pub fn answer(
     b1: Option<&[u64]>,
     seed: &Seed,
 ) -> Result<Vec<u64>, RunError> {
-    let request = channel.recv(shape.request_bytes() as usize)?;
-    let (reply, share) = key.reply(shape, a1, b1, &request, seed)?;
+    let (reply, share) = channel.flow(0, shape.request_bytes() as usize, |flow| {
+        key.reply(shape, a1, b1, &mut |part| flow.receive(part), seed)
+    })?;
     channel.send(&reply)?;
     Ok(share)
 }

@@ -8,6 +8,7 @@ use marill_program::two_party::rlwe::{Cross, PairShape, WideShape, key_bytes, pa
 use super::{pairs, wide};
 use crate::correlation::arrivals::Arrivals;
 use crate::correlation::fresh_seed;
+use crate::correlation::shares::Shares;
 use crate::error::{Misbehaviour, RunError};
 use crate::transport::memory_pair;
 
@@ -111,6 +112,7 @@ fn wide_messages_differ_and_bad_ones_are_refused() {
 
 /// The client's message and share.
 fn product(key: &wide::ClientKey, job: usize, r: &[u64], n: usize) -> Result<(Vec<u8>, Vec<u64>), RunError> {
+    let r = &Shares::values(r.to_vec());
     let mut message = Vec::new();
     let share = key.product(job, r, n, &fresh_seed().unwrap(), &mut |bytes| message.extend(bytes))?;
     Ok((message, share))
@@ -141,6 +143,26 @@ fn hostile_setups_are_refused() {
             assert!(is_malformed(product(&key.unwrap(), 0, &[0; 10], 1)));
         }
     }
+}
+
+fn request(key: &pairs::ClientKey, s: &PairShape, a0: Option<&[u64]>, b0: Option<&[u64]>) -> Vec<u8> {
+    let mut request = Vec::new();
+    key.request(s, a0, b0, &fresh_seed().unwrap(), &mut |part| request.extend(part));
+    request
+}
+
+fn reply(
+    key: &pairs::ServerKey,
+    s: &PairShape,
+    a1: Option<&[u64]>,
+    b1: Option<&[u64]>,
+    mut request: &[u8],
+) -> Result<(Vec<u8>, Vec<u64>), RunError> {
+    let mut receive = |part: &mut [u8]| {
+        part.copy_from_slice(request.split_off(..part.len()).unwrap());
+        Ok(())
+    };
+    key.reply(s, a1, b1, &mut receive, &fresh_seed().unwrap())
 }
 
 #[test]
@@ -181,10 +203,9 @@ fn pairs_are_exact() {
                 let products = heads.flat_map(|(x, y)| matmul(x, y, MatShape { n, k, m }));
                 expected = sum(&expected, &products.collect::<Vec<_>>(), width);
             }
-            let request = client.request(s, Some(&a0), Some(&b0), &fresh_seed().unwrap());
+            let request = request(&client, s, Some(&a0), Some(&b0));
             assert_eq!(request.len() as u64, s.request_bytes());
-            let (reply, share) =
-                server.reply(s, Some(&a1), Some(&b1), &request, &fresh_seed().unwrap()).unwrap();
+            let (reply, share) = reply(&server, s, Some(&a1), Some(&b1), &request).unwrap();
             assert_eq!(reply.len() as u64, s.reply_bytes());
             let other = client.finish(s, &reply).unwrap();
             assert_eq!(sum(&share, &other, width), expected, "{s:?}");
@@ -206,15 +227,18 @@ fn pairs_over_a_channel_and_hostile_peers() {
         sum(&mine.join().unwrap(), &theirs, 37)
     });
     assert_eq!(shares, reduced(matmul(&a0, &b1, MatShape { n: 4, k: 8, m: 2 }), 37));
-    let request = client.request(&s, Some(&a0), None, &fresh_seed().unwrap());
-    let reply = |bytes: &[u8]| server.reply(&s, None, Some(&b1), bytes, &fresh_seed().unwrap());
+    let request = request(&client, &s, Some(&a0), None);
+    let reply = |bytes: &[u8]| reply(&server, &s, None, Some(&b1), bytes);
     let (first, second) = (reply(&request).unwrap().0, reply(&request).unwrap().0);
     let same = first.iter().zip(&second).filter(|(x, y)| x == y).count();
     assert!(same < first.len() / 100, "{same} of {} bytes are the same", first.len());
     let mut wrong = request.clone();
     wrong[16..19].fill(0xff);
     assert!(is_malformed(reply(&wrong)));
-    assert!(is_malformed(reply(&request[1..])));
+    left.send(&request[1..]).unwrap();
+    let error = pairs::answer(&mut right, &server, &s, None, Some(&b1), &fresh_seed().unwrap()).unwrap_err();
+    let is_length = |reason: &Misbehaviour| matches!(reason, Misbehaviour::WrongLength { .. });
+    assert!(matches!(&error, RunError::PeerMisbehaved { reason, .. } if is_length(reason)), "{error}");
     assert!(is_malformed(client.finish(&s, &first[1..])));
     assert!(is_malformed(client.finish(&s, &[])));
 }

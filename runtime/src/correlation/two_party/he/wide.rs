@@ -43,6 +43,7 @@ use marill_program::two_party::rlwe::{WidePlan, WideShape, key_bytes, wide_key, 
 use zeroize::Zeroizing;
 
 use super::super::super::arrivals::Arrivals;
+use super::super::super::shares::{Numbers, Shares};
 use super::super::super::spool::Chunks;
 use super::{WEIGHT_STREAM, check_length, malformed, parallel, read_key, send_key};
 use crate::error::{Role, RunError};
@@ -51,8 +52,8 @@ use crate::transport::Channel;
 /// Rows that are multiplied at once, unless one ciphertext holds more.
 const PANEL_ROWS: usize = 128;
 
-/// Terms of the client's matrix that are in memory at once, as residues.
-const SPAN: usize = 64 * TERMS;
+/// Terms of the client's matrix that are in memory at once.
+const SPAN: usize = 16 * TERMS;
 
 /// The server's half of setup: it can open replies.
 pub struct ServerKey {
@@ -267,11 +268,11 @@ impl ClientKey {
     /// Of the file; the server's ciphertexts are none.
     ///
     /// # Panics
-    /// If `r` is not `[n, k]`.
+    /// If `r` is not `[n, k]`, or its width none of whole bytes.
     pub fn product(
         &self,
         job: usize,
-        r: &[u64],
+        r: &Shares,
         n: usize,
         seed: &Seed,
         send: &mut dyn FnMut(Vec<u8>),
@@ -289,8 +290,6 @@ impl ClientKey {
                 .iter()
                 .take_while(|p| p.block == first.block && p.row < first.row + panel_rows(&plan));
             let panel: Vec<Piece> = here.copied().collect();
-            let rows = panel.iter().map(|piece| piece.rows).sum::<usize>();
-            let r = &r[first.row * k..(first.row + rows) * k];
             let product = Panel::new(self, job, &panel, r)?;
             let sealed = parallel(panel.len(), |i| {
                 let piece = &panel[i];
@@ -323,11 +322,11 @@ struct Panel {
 }
 
 impl Panel {
-    fn new(key: &ClientKey, job: usize, pieces: &[Piece], r: &[u64]) -> Result<Panel, RunError> {
+    fn new(key: &ClientKey, job: usize, pieces: &[Piece], r: &Shares) -> Result<Panel, RunError> {
         let shape = &key.shapes[job];
-        let (plan, Piece { block, columns, .. }) = (shape.plan(), pieces[0]);
+        let (plan, Piece { block, row: first_row, columns, .. }) = (shape.plan(), pieces[0]);
         let limbs = plan.modulus.limbs;
-        let n = r.len() / shape.k;
+        let n = pieces.iter().map(|piece| piece.rows).sum::<usize>();
         let chunks = columns.div_ceil(BLOCK);
         let width = |chunk: usize| BLOCK.min(columns - chunk * BLOCK);
         let zeros = |width: usize| Mutex::new(vec![0.0; n * width]);
@@ -338,7 +337,13 @@ impl Panel {
             let terms = from..shape.k.min(from + SPAN);
             let depths: Vec<usize> = terms.clone().step_by(TERMS).collect();
             let depth = |first: usize| TERMS.min(terms.end - first);
-            let tiles = parallel(limbs, |limb| tiles(shape, pieces, r, limb, &terms));
+            let mut numbers = Numbers::default();
+            let mut here = Zeroizing::new(Vec::with_capacity(n * terms.len()));
+            for row in (first_row..first_row + n).map(|row| row * shape.k) {
+                r.read(row + terms.start..row + terms.end, &mut numbers);
+                here.extend_from_slice(&numbers);
+            }
+            let tiles = parallel(limbs, |limb| tiles(shape, pieces, &here, limb));
             parallel(limbs * BLOCKS, |item| {
                 let (limb, chunk) = (item / BLOCKS, item % BLOCKS);
                 let mut source = Uniform::new(&key.seed, stream(job, block));
@@ -405,27 +410,22 @@ impl Panel {
 }
 
 /// Some terms of the client's matrix modulo one prime over the factor that packing multiplies by, in tiles of [`TERMS`].
-fn tiles(
-    shape: &WideShape,
-    pieces: &[Piece],
-    r: &[u64],
-    limb: usize,
-    terms: &Range<usize>,
-) -> Vec<Zeroizing<Vec<f64>>> {
+fn tiles(shape: &WideShape, pieces: &[Piece], r: &[u64], limb: usize) -> Vec<Zeroizing<Vec<f64>>> {
     let modulus = MODULI[limb];
     let factors = pieces.iter().flat_map(|piece| {
         let factor = modulus.invert(f64::from(1_u32 << joins(piece.rows)));
         std::iter::repeat_n(factor, piece.rows)
     });
-    let mut residues = Zeroizing::new(Vec::with_capacity(r.len() / shape.k * terms.len()));
-    for (row, factor) in r.chunks_exact(shape.k).zip(factors) {
+    let terms = r.len() / pieces.iter().map(|piece| piece.rows).sum::<usize>();
+    let mut residues = Zeroizing::new(Vec::with_capacity(r.len()));
+    for (row, factor) in r.chunks_exact(terms).zip(factors) {
         let residue = |value: &u64| modulus.residue(sign_extend(value & mask(shape.width), shape.width));
-        residues.extend(row[terms.clone()].iter().map(|value| modulus.reduce(residue(value) * factor)));
+        residues.extend(row.iter().map(|value| modulus.reduce(residue(value) * factor)));
     }
     let tile = |first: usize| {
         let mut tiles = Zeroizing::new(Vec::new());
-        product::pack_rows(&residues, terms.len(), first, TERMS.min(terms.len() - first), &mut tiles);
+        product::pack_rows(&residues, terms, first, TERMS.min(terms - first), &mut tiles);
         tiles
     };
-    (0..terms.len()).step_by(TERMS).map(tile).collect()
+    (0..terms).step_by(TERMS).map(tile).collect()
 }

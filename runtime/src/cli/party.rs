@@ -102,6 +102,15 @@ impl LinkOptions {
     fn order(&self) -> Order {
         if self.in_turn { Order::InTurn } else { Order::Streamed }
     }
+
+    /// Where correlations come from.
+    fn origin(&self, kept: Option<Origin>, dealer: Option<Channel>) -> Origin {
+        match (kept, dealer) {
+            (Some(kept), _) => kept,
+            (None, Some(dealer)) => Origin::Dealer(dealer, self.order()),
+            (None, None) => Origin::Peer { keep: None, order: self.order() },
+        }
+    }
 }
 
 /// What was kept.
@@ -119,12 +128,9 @@ struct KeptOptions {
 }
 
 impl KeptOptions {
-    /// Where correlations come from, looked at before anybody is called; `None` if it is a dealer.
+    /// Correlations or setup that were kept, looked at before anybody is called.
     fn open(&self, links: &LinkOptions, party: Party, bundle: &Bundle) -> Result<Option<Origin>> {
-        let order = links.order();
-        let Some(key) = &self.key else {
-            return Ok((links.suite == Suite::TwoParty).then_some(Origin::Peer { keep: None, order }));
-        };
+        let Some(key) = &self.key else { return Ok(None) };
         if links.suite == Suite::Dealer {
             bail!(
                 "the dealer's correlations are not kept: leave out --store, --setup and --key, or --suite dealer"
@@ -135,7 +141,7 @@ impl KeptOptions {
             (Some(store), _) => Some(Origin::Store(Box::new(Store::open(store, &key, party, program)?))),
             (None, Some(setup)) => {
                 let keep = Some(Box::new(SetupFile::open(setup, key, party, program)?));
-                Some(Origin::Peer { keep, order })
+                Some(Origin::Peer { keep, order: links.order() })
             }
             (None, None) => None,
         })
@@ -257,7 +263,7 @@ pub(super) fn serve(arguments: &ServeArguments) -> Result<()> {
         let client = wire.accept(&listener, ends(Role::Client), &links.peer)?;
         drop(listener);
         let mut progress = Progress::new(Role::Server, wire.supervised);
-        let origin = kept.unwrap_or_else(|| dealer.into());
+        let origin = arguments.links.origin(kept, dealer);
         let result = admitted.run(client, origin, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;
@@ -292,7 +298,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
         let server = wire.connect(&arguments.connect, ends, &links.peer)?;
         let dealer = links.call_dealer(wire, Role::Client)?;
         let mut progress = Progress::new(Role::Client, wire.supervised);
-        let origin = kept.unwrap_or_else(|| dealer.into());
+        let origin = arguments.links.origin(kept, dealer);
         let result = admitted.run(server, origin, &mut |p| progress.hear(p));
         progress.finish();
         let (outputs, stats) = result?;

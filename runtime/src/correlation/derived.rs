@@ -8,9 +8,8 @@ use marill_program::plan::arguments;
 use marill_program::{Form, Instruction, Ring, Target, ValidProgram};
 
 use super::Source;
+use super::filling::Filling;
 use super::masks::{Masks, Matrices};
-use super::shares::Shares;
-use super::shelf::Shelf;
 use crate::error::RunError;
 
 /// Openings whose masks are multiplied or truncated later on, and the values between.
@@ -29,21 +28,29 @@ pub fn sources(program: &ValidProgram) -> BTreeSet<u32> {
 
 /// The masks `r C`, by instruction, of those that a party needs itself.
 pub struct Derived {
-    shelf: Shelf,
+    made: Filling,
 }
 
 impl Derived {
-    /// Computes them all.
+    /// Before any is computed.
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn new() -> Result<Derived, RunError> {
+        Ok(Derived { made: Filling::new()? })
+    }
+
+    /// Computes them all, for who may wait for them.
     ///
     /// # Errors
     /// Of the temporary file and of the bundle.
-    pub fn new(
+    pub fn make(
+        &self,
         program: &ValidProgram,
         indices: &BTreeMap<u32, Tensor>,
         matrices: &dyn Matrices,
         source: &dyn Source,
-    ) -> Result<Derived, RunError> {
-        let mut shelf = Shelf::new()?;
+    ) -> Result<(), RunError> {
         let needed = own_mask_needed(program);
         let of_interest = sources(program);
         let mut masks = Masks::new(program, indices, Some(matrices));
@@ -55,25 +62,16 @@ impl Derived {
                 is_needed.then(|| Ring::new(ty.shape.clone(), source.mask(at, ty.len(), width).into_values()))
             })?;
             if let (Some(_), Some(mask)) = (mask_matrix(program, at as usize), masks.get(at)) {
-                shelf.put(at, mask.data.iter().copied())?;
+                self.made.put(at, mask.data.iter().copied())?;
             }
+            self.made.pass(at);
         }
-        Ok(Derived { shelf })
+        self.made.end();
+        Ok(())
     }
 
-    /// The mask of the `len` values that instruction `at` makes, if it is needed.
-    ///
-    /// # Errors
-    /// Of the temporary file.
-    pub fn get(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
-        if self.shelf.lacks(at) { Ok(None) } else { self.shelf.numbers(at, len).map(Some) }
-    }
-
-    /// As [`Shelf::check`].
-    ///
-    /// # Errors
-    /// Of the temporary file.
-    pub fn check(&self) -> Result<(), RunError> {
-        self.shelf.check()
+    /// The masks of the values that instructions make, where they are needed.
+    pub fn made(&self) -> &Filling {
+        &self.made
     }
 }

@@ -7,6 +7,7 @@
 pub mod arrivals;
 pub mod dealer;
 pub mod derived;
+pub mod filling;
 pub mod masks;
 pub mod prepared;
 pub mod shares;
@@ -14,6 +15,7 @@ pub mod shelf;
 pub mod spool;
 pub mod store;
 pub mod two_party;
+pub(crate) mod watch;
 
 use marill_kernels::Seed;
 pub use marill_program::Suite;
@@ -22,7 +24,7 @@ use crate::error::RunError;
 use shares::Shares;
 
 /// One party's correlations of one run.
-pub trait Source: Send {
+pub trait Source: Sync {
     /// This party's mask of the `len` values of `width` bits that instruction `at` opens. The same every time.
     fn mask(&self, at: u32, len: usize, width: u32) -> Shares;
 
@@ -30,7 +32,7 @@ pub trait Source: Send {
     ///
     /// # Errors
     /// Of the store that holds them.
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError>;
 
     /// Whether all shares that were handed out, and have been used since, could be read.
     ///
@@ -40,7 +42,7 @@ pub trait Source: Send {
 }
 
 /// What one party's rounds take of its correlations, be they still being made.
-pub trait Correlations: Send {
+pub trait Correlations: Sync {
     /// As [`Source::mask`].
     fn mask(&self, at: u32, len: usize, width: u32) -> Shares;
 
@@ -48,20 +50,20 @@ pub trait Correlations: Send {
     ///
     /// # Errors
     /// Of the store that holds them.
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError>;
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError>;
 
     /// This party's mask of the `len` values that instruction `at` makes of masked ones, if it is needed.
     ///
     /// # Errors
     /// Of the store that holds it.
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
+    fn derived(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
 
     /// The client's share of the `len` values of the product with a weight that instruction `at` is; the server has
     /// none.
     ///
     /// # Errors
     /// Of the store that holds it.
-    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
+    fn prepared(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError>;
 
     /// As [`Source::check`]; asked before anything that was made of them is sent or shown.
     ///

@@ -8,7 +8,6 @@ use marill_program::correlation::Field;
 use super::shares::Shares;
 use super::spool::Spool;
 use crate::error::RunError;
-use crate::transport::Channel;
 
 /// Bytes for which it pays to be read where they are used, in parts.
 const LATE_FROM_BYTES: usize = 1 << 14;
@@ -56,19 +55,6 @@ impl Shelf {
         self.spool.append(bytes)
     }
 
-    /// Adds a stream of `total_bytes` that the peer sends in chunks; `heard` is told the shelf's length after each.
-    ///
-    /// # Errors
-    /// Of the channel and of the file, and what `heard` returns.
-    pub fn receive(
-        &mut self,
-        channel: &mut Channel,
-        total_bytes: u64,
-        heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
-        self.spool.receive(channel, total_bytes, heard)
-    }
-
     /// The shares of an instruction's fields, packed one after the other.
     ///
     /// # Errors
@@ -81,19 +67,30 @@ impl Shelf {
     ) -> Result<Vec<Shares>, RunError> {
         let (mut offset, mut shares) = (self.start(at), Vec::with_capacity(demand.len()));
         for &Field { len, width, .. } in demand {
-            let count_bytes = packed_len(len, width);
-            let found = match self.spool.late(offset) {
-                Some(place) if count_bytes >= LATE_FROM_BYTES => {
-                    let before_tail = packed_len(len - len % 8, width);
-                    let tail = self.spool.read(offset + before_tail as u64, count_bytes - before_tail)?;
-                    Shares::late(place, &tail, len, width)
-                }
-                _ => Shares::packed(self.spool.read(offset, count_bytes)?, len, width),
-            };
-            offset += count_bytes as u64;
-            shares.push(found.ok_or_else(&malformed)?);
+            shares.push(self.packed_at(offset, len, width)?.ok_or_else(&malformed)?);
+            offset += packed_len(len, width) as u64;
         }
         Ok(shares)
+    }
+
+    /// The `len` packed values of `width` bits of instruction `at`; `None` where padding bits are set.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn packed(&self, at: u32, len: usize, width: u32) -> Result<Option<Shares>, RunError> {
+        self.packed_at(self.start(at), len, width)
+    }
+
+    fn packed_at(&self, offset: u64, len: usize, width: u32) -> Result<Option<Shares>, RunError> {
+        let count_bytes = packed_len(len, width);
+        Ok(match self.spool.late(offset) {
+            Some(place) if count_bytes >= LATE_FROM_BYTES => {
+                let before_tail = packed_len(len - len % 8, width);
+                let tail = self.spool.read(offset + before_tail as u64, count_bytes - before_tail)?;
+                Shares::late(place, &tail, len, width)
+            }
+            _ => Shares::packed(self.spool.read(offset, count_bytes)?, len, width),
+        })
     }
 
     /// Adds numbers of 64 bits as those of instruction `at`.

@@ -60,7 +60,7 @@ pub struct Executor<'a> {
     program: &'a ValidProgram,
     plan: &'a Plan,
     constants: &'a Constants<'a>,
-    correlations: &'a mut dyn Correlations,
+    correlations: &'a dyn Correlations,
     inputs: BTreeMap<String, Tensor>,
     values: Vec<Option<Value>>,
     /// Instructions that ran before.
@@ -76,7 +76,7 @@ impl<'a> Executor<'a> {
         party: Party,
         plan: &'a Plan,
         constants: &'a Constants<'a>,
-        correlations: &'a mut dyn Correlations,
+        correlations: &'a dyn Correlations,
         inputs: BTreeMap<String, Tensor>,
         rehearsed: Rehearsed,
     ) -> Executor<'a> {

@@ -24,15 +24,15 @@ impl Correlations for Nothing {
         Shares::values(Vec::new())
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError> {
         Err(not_held(at, "correlations"))
     }
 
-    fn derived(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
+    fn derived(&self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         Err(not_held(at, "correlations"))
     }
 
-    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
+    fn prepared(&self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         Err(not_held(at, "correlations"))
     }
 
@@ -87,8 +87,7 @@ pub fn rehearse(
         arguments(program.instruction(at)).iter().for_each(|&a| last_use[a as usize] = None);
     }
     program.program().outputs.iter().for_each(|output| last_use[output.value as usize] = None);
-    let mut nothing = Nothing;
-    let mut executor = Executor::new(party, plan, constants, &mut nothing, inputs, Rehearsed::default());
+    let mut executor = Executor::new(party, plan, constants, &Nothing, inputs, Rehearsed::default());
     for at in own {
         let value = executor.local(at)?;
         executor.values[at as usize] = Some(value);

@@ -51,7 +51,7 @@ impl<'a> Make<'_, 'a> {
         peer: &mut Channel,
         clock: &mut Clock,
         progress: Listener<'_>,
-        rounds: impl FnOnce(&mut Channel, &mut dyn Correlations) -> Result<T, RunError>,
+        rounds: impl FnOnce(&mut Channel, &dyn Correlations) -> Result<T, RunError>,
     ) -> Result<(TwoPartySource<'a>, T), RunError> {
         let Make { own, party, purpose, keep } = self;
         let (program, constants) = (own.bundle.program(), own.constants);
@@ -116,7 +116,7 @@ impl<'a> Make<'_, 'a> {
             MakingLanes { gates: (gates, transfers), products, keys: (keys, exchange) },
             &tell,
             &stop,
-            || rounds(online, &mut &source),
+            || rounds(online, &source),
         );
         if is_large {
             memory::keep();

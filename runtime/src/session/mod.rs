@@ -20,7 +20,6 @@ use marill_plaintext::Tensor;
 use crate::bundle::Bundle;
 use crate::correlation::Correlations;
 use crate::correlation::store::{SetupFile, Store};
-use crate::correlation::two_party::TwoPartySource;
 use crate::error::RunError;
 use crate::executor::Executor;
 use crate::executor::constants::Constants;
@@ -34,6 +33,7 @@ pub use stats::{LinkStats, PhaseStats, Stats};
 pub use stored::{Stored, prepare};
 
 use alone::Make;
+use dealt::Deal;
 use stats::Clock;
 
 /// How far a run has come.
@@ -99,40 +99,39 @@ impl Admitted<'_> {
         let mut clock = Clock::start(party.role());
         let own = Own { bundle, constants: &constants };
         let mut dealer = None;
-        let rounds = |peer: &mut Channel, correlations: &mut dyn Correlations, told: Listener<'_>| {
+        let rounds = |peer: &mut Channel, correlations: &dyn Correlations, told: Listener<'_>| {
             let executor = Executor::new(party, &plan, &constants, correlations, inputs, rehearsed);
             let total = plan.rounds() as u64;
             executor.run(peer, &mut |done| told(Progress::Step { done, total }))
         };
-        let made: TwoPartySource<'_>;
-        let mut ready: Box<dyn Correlations + '_> = match (origin, party) {
-            (Origin::Dealer(channel), Party::Client) => {
-                dealt::client(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
+        let ready: Box<dyn Correlations + '_> = match origin {
+            Origin::Dealer(channel, order) => {
+                let (deal, dealer) = (Deal { own: &own, order }, dealer.insert(channel));
+                if order == Order::Streamed {
+                    let (_, outcome) = deal.with(party, &mut peer, dealer, &mut clock, progress, rounds)?;
+                    return Ok(finished(clock, &constants, outcome, &[&peer, dealer]));
+                }
+                deal.with(party, &mut peer, dealer, &mut clock, progress, |_, _, _| Ok(()))?.0
             }
-            (Origin::Dealer(channel), Party::Server) => {
-                dealt::server(&own, &mut peer, dealer.insert(channel), &mut clock, progress)?
-            }
-            (Origin::Peer { keep, order }, _) => {
+            Origin::Peer { keep, order } => {
                 let make =
                     Make { own: &own, party, purpose: Purpose::Run(order), keep: keep.map(|keep| *keep) };
                 if order == Order::Streamed {
                     // How far preprocessing is says it all: the rounds end with it.
-                    let beside = |peer: &mut Channel, correlations: &mut dyn Correlations| {
+                    let beside = |peer: &mut Channel, correlations: &dyn Correlations| {
                         rounds(peer, correlations, &mut |_| {})
                     };
                     let (_, outcome) = make.with(&mut peer, &mut clock, progress, beside)?;
                     return Ok(finished(clock, &constants, outcome, &[&peer]));
                 }
-                made = make.with(&mut peer, &mut clock, progress, |_, _| Ok(()))?.0;
-                Box::new(&made)
+                Box::new(make.with(&mut peer, &mut clock, progress, |_, _| Ok(()))?.0)
             }
-            (Origin::Store(store), _) => {
-                made = stored::take(&own, party, &mut peer, *store, &mut clock, progress)?;
-                Box::new(&made)
+            Origin::Store(store) => {
+                Box::new(stored::take(&own, party, &mut peer, *store, &mut clock, progress)?)
             }
         };
         enter(Phase::Online, std::iter::once(&mut peer).chain(&mut dealer), progress);
-        let outcome = rounds(&mut peer, ready.as_mut(), progress)?;
+        let outcome = rounds(&mut peer, ready.as_ref(), progress)?;
         let links: Vec<&Channel> = std::iter::once(&peer).chain(&dealer).collect();
         Ok(finished(clock, &constants, outcome, &links))
     }
@@ -146,13 +145,13 @@ pub enum Origin {
         /// The same at both parties.
         order: Order,
     },
-    /// A dealer.
-    Dealer(Channel),
+    /// A dealer; the order is the same at both parties.
+    Dealer(Channel, Order),
     /// What [`prepare`] has kept.
     Store(Box<Store>),
 }
 
-/// When the rounds begin, where the two parties make the correlations.
+/// When the rounds begin, where correlations are made in the same run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// At once: each round waits for the correlations that it takes. What a phase takes in seconds is what it takes longer
@@ -165,7 +164,8 @@ pub enum Order {
 
 impl From<Option<Channel>> for Origin {
     fn from(dealer: Option<Channel>) -> Origin {
-        dealer.map_or(Origin::Peer { keep: None, order: Order::default() }, Origin::Dealer)
+        let order = Order::default();
+        dealer.map_or(Origin::Peer { keep: None, order }, |dealer| Origin::Dealer(dealer, order))
     }
 }
 

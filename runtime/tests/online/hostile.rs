@@ -11,7 +11,7 @@ use marill_runtime::bundle::Bundle;
 use marill_runtime::correlation::Suite;
 use marill_runtime::error::{InputFault, Misbehaviour, Role, RunError, TransportFault};
 use marill_runtime::session::{Hello, run_client, run_dealer, run_server};
-use marill_runtime::transport::{Channel, memory_pair_between};
+use marill_runtime::transport::{Channel, Lanes, memory_pair_between};
 
 use crate::build::Builder;
 use crate::run::*;
@@ -60,6 +60,11 @@ fn client_against(
     });
     assert!(begin.elapsed() < Duration::from_secs(5));
     error
+}
+
+/// The lanes of rounds, and of weights and heartbeats.
+fn lanes(channel: &mut Channel) -> Result<(Lanes, [Channel; 2]), RunError> {
+    Lanes::open(channel, [1 << 20; 2])
 }
 
 fn greets(role: Role, mut channel: Channel) -> Channel {
@@ -122,19 +127,24 @@ fn dead_and_short_peers_are_noticed_at_every_step() {
                 return;
             }
             let mut channel = greets(Role::Server, channel);
+            if step == 1 {
+                return;
+            }
+            let Ok((_lanes, [mut rounds, mut other])) = lanes(&mut channel) else { return };
             match step {
-                1 => {}
-                2 => drop(channel.send(&vec![0; weights - 1])),
-                3 => drop(channel.send(&vec![0; weights + 1])),
-                4 => drop(channel.send(&vec![0; weights])),
-                _ => {
-                    let _ = channel.send(&vec![0; weights]);
-                    let _ = channel.exchange(&[], 0);
-                    let _ = channel.recv((10 * 30usize).div_ceil(8));
-                    // The opening of the product, 4 elements of 30 bits, a byte short.
-                    let _ = channel.send(&[0; 14]);
-                    let _ = channel.recv(15);
-                }
+                2 => drop(other.send(&vec![0; weights - 1])),
+                3 => drop(other.send(&vec![0; weights + 1])),
+                _ => drop(other.send(&vec![0; weights])),
+            }
+            let _ = rounds.recv((10 * 30usize).div_ceil(8));
+            if step == 5 {
+                // The opening of the product, 4 elements of 30 bits, a byte short.
+                let _ = rounds.send(&[0; 14]);
+                let _ = rounds.recv(15);
+            }
+            if step != 4 {
+                // Until the client hangs up.
+                let _ = rounds.recv(1);
             }
         };
         let dealer = |channel: Channel| drop(greets(Role::Dealer, channel).send(&[1; 16]));
@@ -173,8 +183,9 @@ fn set_padding_bits_are_refused() {
         let (mut server, mut dealer) = (links.client_server.1, links.client_dealer.1);
         scope.spawn(move || {
             let _ = server.exchange(&hello(Role::Server, digest), 64);
-            let _ = server.exchange(&[], 0);
-            let _ = server.exchange(&[0, 0x80], 2);
+            let Ok((_lanes, [mut rounds, _other])) = lanes(&mut server) else { return };
+            let _ = rounds.exchange(&[0, 0x80], 2);
+            let _ = rounds.recv(1);
         });
         scope.spawn(move || {
             let _ = dealer.exchange(&hello(Role::Dealer, digest), 64);
@@ -201,7 +212,8 @@ fn the_server_notices_a_dealer_that_stops() {
     let error = thread::scope(|scope| {
         scope.spawn(move || {
             let _ = client.exchange(&hello(Role::Client, digest), 64);
-            let _ = client.recv_at_most(1 << 20);
+            let Ok((_lanes, [mut rounds, _other])) = lanes(&mut client) else { return };
+            let _ = rounds.recv(1);
         });
         scope.spawn(move || {
             let _ = dealer.exchange(&hello(Role::Dealer, digest), 64);

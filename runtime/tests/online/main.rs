@@ -6,6 +6,7 @@ mod functions;
 mod hostile;
 mod leakage;
 mod linear;
+mod order;
 mod products;
 mod run;
 mod tapped;

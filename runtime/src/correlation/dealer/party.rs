@@ -6,9 +6,9 @@ use marill_program::correlation::fields;
 use marill_program::cost::correction_bytes;
 
 use crate::correlation::derived::Derived;
+use crate::correlation::filling::Filling;
 use crate::correlation::prepared::Prepared;
 use crate::correlation::shares::Shares;
-use crate::correlation::shelf::Shelf;
 use crate::correlation::{Correlations, Source, field_stream, mask_stream};
 use crate::error::{Misbehaviour, Role, RunError};
 use crate::transport::Channel;
@@ -31,7 +31,7 @@ impl Source for ClientSource<'_> {
         Shares::seeded(self.seed.clone(), mask_stream(at), len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError> {
         let demand = fields(self.program, at as usize).into_iter().enumerate();
         let share = |(position, field): (usize, marill_program::correlation::Field)| {
             Shares::seeded(self.seed.clone(), field_stream(at, position), field.len, field.width)
@@ -48,30 +48,46 @@ impl Source for ClientSource<'_> {
 pub struct ServerSource<'a> {
     program: &'a ValidProgram,
     seed: Seed,
-    shelf: Shelf,
+    corrections: Filling,
 }
 
 impl<'a> ServerSource<'a> {
-    /// Receives all corrections; `heard` is told how many bytes have come, message by message.
+    /// From the seed that the dealer sent, before any correction has come.
+    ///
+    /// # Errors
+    /// Of the temporary file.
+    pub fn new(program: &'a ValidProgram, seed: Seed) -> Result<ServerSource<'a>, RunError> {
+        Ok(ServerSource { program, seed, corrections: Filling::new()? })
+    }
+
+    /// Receives all corrections, for who may wait for them; `heard` is told how many bytes have come, message by message.
     ///
     /// # Errors
     /// Of the channel and of the temporary file, and what `heard` returns.
     pub fn receive(
-        program: &'a ValidProgram,
-        seed: Seed,
+        &self,
         dealer: &mut Channel,
         heard: &mut dyn FnMut(u64) -> Result<(), RunError>,
-    ) -> Result<ServerSource<'a>, RunError> {
-        let mut shelf = Shelf::new()?;
-        for at in 0..program.len() {
-            shelf.begin(at as u32);
-            let bytes = correction_bytes(program, at);
+    ) -> Result<(), RunError> {
+        let mut done = 0;
+        for at in 0..self.program.len() as u32 {
+            let bytes = correction_bytes(self.program, at as usize);
             if bytes > 0 {
-                dealer.meter_mut().set_label(at as u32);
-                shelf.receive(dealer, bytes, heard)?;
+                dealer.meter_mut().set_label(at);
+                self.corrections.receive(at, dealer, bytes, &mut |count| {
+                    done += count as u64;
+                    heard(done)
+                })?;
             }
+            self.corrections.pass(at);
         }
-        Ok(ServerSource { program, seed, shelf })
+        self.corrections.end();
+        Ok(())
+    }
+
+    /// The dealer's corrections, packed.
+    pub fn corrections(&self) -> &Filling {
+        &self.corrections
     }
 }
 
@@ -80,7 +96,7 @@ impl Source for ServerSource<'_> {
         Shares::seeded(self.seed.clone(), mask_stream(at), len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError> {
         let malformed = || RunError::PeerMisbehaved {
             peer: Role::Dealer,
             reason: Misbehaviour::Malformed {
@@ -88,15 +104,15 @@ impl Source for ServerSource<'_> {
                 found: format!("set padding bits at instruction {at}"),
             },
         };
-        self.shelf.fields(at, &fields(self.program, at as usize), malformed)
+        self.corrections.fields(at, &fields(self.program, at as usize), malformed)
     }
 
     fn check(&self) -> Result<(), RunError> {
-        self.shelf.check()
+        self.corrections.check()
     }
 }
 
-/// All that a party's rounds take.
+/// All that a party's rounds take, which may still be coming.
 pub struct Dealt<S> {
     /// Masks and fields.
     pub source: S,
@@ -106,26 +122,40 @@ pub struct Dealt<S> {
     pub prepared: Option<Prepared>,
 }
 
+impl Dealt<ClientSource<'_>> {
+    /// What still comes to the client.
+    pub fn fillings(&self) -> Vec<&Filling> {
+        std::iter::once(self.derived.made()).chain(self.prepared.as_ref().map(Prepared::made)).collect()
+    }
+}
+
+impl Dealt<ServerSource<'_>> {
+    /// What still comes to the server.
+    pub fn fillings(&self) -> Vec<&Filling> {
+        vec![self.derived.made(), self.source.corrections()]
+    }
+}
+
 impl<S: Source> Correlations for Dealt<S> {
     fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
         self.source.mask(at, len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError> {
         self.source.fields(at)
     }
 
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
-        self.derived.get(at, len)
+    fn derived(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
+        self.derived.made().numbers(at, len)
     }
 
-    fn prepared(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
-        self.prepared.as_ref().map(|prepared| prepared.get(at, len)).transpose()
+    fn prepared(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
+        self.prepared.as_ref().map_or(Ok(None), |prepared| prepared.made().numbers(at, len))
     }
 
     fn check(&self) -> Result<(), RunError> {
         self.source.check()?;
-        self.derived.check()?;
-        self.prepared.as_ref().map_or(Ok(()), Prepared::check)
+        self.derived.made().check()?;
+        self.prepared.as_ref().map_or(Ok(()), |prepared| prepared.made().check())
     }
 }

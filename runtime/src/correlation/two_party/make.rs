@@ -30,7 +30,8 @@ use super::setup::Setup;
 use crate::correlation::masks::{Masks, Matrices};
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
-use crate::error::{RunError, TransportFault};
+use crate::correlation::watch::Watch;
+use crate::error::RunError;
 use crate::transport::Channel;
 
 /// Some of a weight's elements in its ring, where they are the server's; the client has none.
@@ -119,7 +120,7 @@ impl Making<'_> {
             source.end();
             self.setup.theirs.end();
         };
-        let watch = Watch { give_up: &give_up, errors: Mutex::default() };
+        let watch = Watch::new(&give_up);
         let makers = AtomicU64::new(3);
         let ended = || {
             if makers.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -281,60 +282,5 @@ impl Making<'_> {
             store(at, made.into_iter().collect())?;
         }
         Ok(())
-    }
-}
-
-/// Sees to it that the first failure of several threads ends them all.
-struct Watch<'a> {
-    give_up: &'a (dyn Fn() + Sync),
-    errors: Mutex<Vec<RunError>>,
-}
-
-/// Gives up unless it is told not to, be it because of a panic.
-struct Guard<'a>(Option<&'a (dyn Fn() + Sync)>);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if let Some(give_up) = self.0 {
-            give_up();
-        }
-    }
-}
-
-impl Watch<'_> {
-    fn run<T>(&self, work: impl FnOnce() -> Result<T, RunError>) -> Option<T> {
-        let mut guard = Guard(Some(self.give_up));
-        match work() {
-            Ok(done) => {
-                guard.0 = None;
-                Some(done)
-            }
-            Err(error) => {
-                self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
-                None
-            }
-        }
-    }
-
-    /// What was done, or the first error that is not that somebody else closed the connection.
-    fn outcome<T>(self, done: Option<T>) -> Result<T, RunError> {
-        let errors = self.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let follows = |error: &RunError| {
-            let closed = |fault: &TransportFault| {
-                matches!(fault, TransportFault::Closed | TransportFault::AlreadyFailed)
-            };
-            matches!(error, RunError::Transport { source, .. } if closed(source))
-        };
-        let cause = errors.iter().position(|error| !follows(error)).unwrap_or(0);
-        match (errors.into_iter().nth(cause), done) {
-            (Some(error), _) => Err(error),
-            (None, Some(done)) => Ok(done),
-            // Who has done nothing has told an error.
-            (None, None) => Err(RunError::File {
-                path: std::env::temp_dir(),
-                action: "read shares in",
-                source: std::io::ErrorKind::UnexpectedEof.into(),
-            }),
-        }
     }
 }

@@ -8,9 +8,11 @@ use marill_kernels::pack::{pack, packed_len};
 use marill_program::ValidProgram;
 use marill_program::correlation::fields;
 
+use crate::correlation::filling::Filling;
 use crate::correlation::prepared::weighted;
 use crate::correlation::shares::Shares;
 use crate::correlation::shelf::Shelf;
+use crate::correlation::watch::lost;
 use crate::correlation::{Correlations, fresh_seed, mask_stream};
 use crate::error::RunError;
 
@@ -20,13 +22,11 @@ pub struct TwoPartySource<'a> {
     seed: Seed,
     state: Mutex<State>,
     changed: Condvar,
+    derived: Filling,
 }
 
 struct State {
     fields: Shelf,
-    derived: Shelf,
-    /// All masks of products of instructions before this one are there.
-    derived_before: u32,
     /// Since when nothing more will come.
     over: Option<Instant>,
 }
@@ -37,22 +37,22 @@ impl<'a> TwoPartySource<'a> {
     /// # Errors
     /// Of temporary files, and `File` if the system has no randomness.
     pub fn new(program: &'a ValidProgram) -> Result<TwoPartySource<'a>, RunError> {
-        let state = State { fields: Shelf::new()?, derived: Shelf::new()?, derived_before: 0, over: None };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        Ok(TwoPartySource { program, seed: fresh_seed()?, state, changed })
+        let state = Mutex::new(State { fields: Shelf::new()?, over: None });
+        let (changed, derived) = (Condvar::new(), Filling::new()?);
+        Ok(TwoPartySource { program, seed: fresh_seed()?, state, changed, derived })
     }
 
     /// From what was kept of one that was made.
     pub fn of(program: &'a ValidProgram, seed: Seed, [fields, derived]: [Shelf; 2]) -> TwoPartySource<'a> {
         let over = Some(Instant::now());
-        let state = State { fields, derived, derived_before: program.len() as u32, over };
-        TwoPartySource { program, seed, state: Mutex::new(state), changed: Condvar::new() }
+        let (state, changed) = (Mutex::new(State { fields, over }), Condvar::new());
+        TwoPartySource { program, seed, state, changed, derived: Filling::full(derived) }
     }
 
     /// To be kept: the seed of the masks, and the shelves.
     pub fn into_parts(self) -> (Seed, [Shelf; 2]) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (self.seed, [state.fields, state.derived])
+        (self.seed, [state.fields, self.derived.into_shelf()])
     }
 
     /// When the last of it came, if it has.
@@ -96,12 +96,10 @@ impl<'a> TwoPartySource<'a> {
 
     /// Keeps this party's mask of what instruction `at` makes of masked values, if there is one.
     pub(super) fn store_derived(&self, at: u32, mask: Option<&[u64]>) -> Result<(), RunError> {
-        let mut state = self.state();
         if let Some(mask) = mask {
-            state.derived.put(at, mask.iter().copied())?;
+            self.derived.put(at, mask.iter().copied())?;
         }
-        state.derived_before = at + 1;
-        self.changed.notify_all();
+        self.derived.pass(at);
         Ok(())
     }
 
@@ -109,21 +107,16 @@ impl<'a> TwoPartySource<'a> {
     pub(super) fn end(&self) {
         self.state().over.get_or_insert_with(Instant::now);
         self.changed.notify_all();
+        self.derived.end();
     }
 }
 
-/// Shares that are not there: a store is authenticated, and a temporary file this process's own.
-fn lost() -> RunError {
-    let source = std::io::ErrorKind::InvalidData.into();
-    RunError::File { path: std::env::temp_dir(), action: "read shares in", source }
-}
-
-impl Correlations for &TwoPartySource<'_> {
+impl Correlations for TwoPartySource<'_> {
     fn mask(&self, at: u32, len: usize, width: u32) -> Shares {
         self.own_mask(at, len, width)
     }
 
-    fn fields(&mut self, at: u32) -> Result<Vec<Shares>, RunError> {
+    fn fields(&self, at: u32) -> Result<Vec<Shares>, RunError> {
         let demand = fields(self.program, at as usize);
         // Nothing is made for fields without numbers.
         let some = demand.iter().any(|field| field.len > 0);
@@ -131,26 +124,22 @@ impl Correlations for &TwoPartySource<'_> {
         if some && state.fields.lacks(at) {
             return Err(lost());
         }
+        // A store is authenticated, and a temporary file this process's own.
         state.fields.fields(at, &demand, lost)
     }
 
-    fn derived(&mut self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
-        let state = self.wait(|state| state.derived_before > at);
-        if state.derived_before <= at {
-            return Err(lost());
-        }
-        if state.derived.lacks(at) { Ok(None) } else { state.derived.numbers(at, len).map(Some) }
+    fn derived(&self, at: u32, len: usize) -> Result<Option<Shares>, RunError> {
+        self.derived.numbers(at, len)
     }
 
-    fn prepared(&mut self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
+    fn prepared(&self, at: u32, _: usize) -> Result<Option<Shares>, RunError> {
         debug_assert!(weighted(self.program, at).is_some());
         Ok(self.fields(at)?.into_iter().next())
     }
 
     fn check(&self) -> Result<(), RunError> {
-        let state = self.state();
-        state.fields.check()?;
-        state.derived.check()
+        self.state().fields.check()?;
+        self.derived.check()
     }
 }
 
@@ -181,8 +170,8 @@ mod tests {
         let program = program();
         let source = TwoPartySource::new(&program).unwrap();
         thread::scope(|scope| {
-            let fields = scope.spawn(|| (&source).fields(3));
-            let derived = scope.spawn(|| (&source).derived(2, 2));
+            let fields = scope.spawn(|| source.fields(3));
+            let derived = scope.spawn(|| source.derived(2, 2));
             thread::sleep(std::time::Duration::from_millis(20));
             assert!(!fields.is_finished() && !derived.is_finished());
             source.store(3, vec![vec![5, 6], vec![7, 8]]).unwrap();
@@ -200,12 +189,12 @@ mod tests {
         let program = program();
         let source = TwoPartySource::new(&program).unwrap();
         thread::scope(|scope| {
-            let waits = scope.spawn(|| (&source).fields(3));
+            let waits = scope.spawn(|| source.fields(3));
             source.end();
             assert!(waits.join().unwrap().is_err());
         });
-        assert!((&source).derived(3, 2).is_err());
-        assert_eq!((&source).fields(2).unwrap().len(), 0);
+        assert!(source.derived(3, 2).is_err());
+        assert_eq!(source.fields(2).unwrap().len(), 0);
         assert!(source.complete_since().is_some());
     }
 }

@@ -110,27 +110,35 @@ impl Shares {
     pub fn read(&self, range: Range<usize>, numbers: &mut Numbers) {
         let Numbers { values: out, bytes: packed } = numbers;
         let range = range.start.min(self.len)..range.end.min(self.len);
-        out.clear();
-        match &self.store {
+        // What `out` has is overwritten, and not cleared before: that takes as long as some of the reads.
+        let read = match &self.store {
             Store::Seeded { seed, stream } => {
                 out.resize(range.len(), 0);
                 let mut prg = Prg::new(seed.clone(), *stream);
                 prg.seek_number(range.start as u64, self.width);
                 prg.fill_ring(out, self.width);
+                Some(())
             }
             Store::Packed(bytes) => {
                 let start = packed_len(range.start, self.width);
                 let bytes = &bytes[start..start + packed_len(range.len(), self.width)];
-                // Nothing where the range is not one of whole bytes, which `packed` and the callers rule out.
-                let _ = unpack_to(bytes, self.width, range.len(), out);
+                unpack_to(bytes, self.width, range.len(), out)
             }
             Store::Late(place) => {
                 packed.resize(packed_len(range.len(), self.width), 0);
                 place.read_to(packed_len(range.start, self.width) as u64, packed);
-                // As above; the padding was looked at, and a file that cannot be read is told of.
-                let _ = unpack_to(packed, self.width, range.len(), out);
+                // The padding was looked at, and a file that cannot be read is told of.
+                unpack_to(packed, self.width, range.len(), out)
             }
-            Store::Values(values) => out.extend_from_slice(&values[range]),
+            Store::Values(values) => {
+                out.clear();
+                out.extend_from_slice(&values[range]);
+                Some(())
+            }
+        };
+        if read.is_none() {
+            // The range is not one of whole bytes, which `packed` and the callers rule out.
+            out.clear();
         }
     }
 
@@ -138,8 +146,8 @@ impl Shares {
     pub fn read_bytes(&self, range: Range<usize>, out: &mut Bytes) {
         let Bytes { values: out, bytes: packed } = out;
         let range = range.start.min(self.len)..range.end.min(self.len);
-        out.clear();
         if self.width > 8 {
+            out.clear();
             return;
         }
         match &self.store {
@@ -159,7 +167,10 @@ impl Shares {
                 place.read_to(packed_len(range.start, self.width) as u64, packed);
                 unpack_bytes(packed, self.width, range.len(), out);
             }
-            Store::Values(values) => out.extend(values[range].iter().map(|value| *value as u8)),
+            Store::Values(values) => {
+                out.clear();
+                out.extend(values[range].iter().map(|value| *value as u8));
+            }
         }
     }
 

@@ -186,8 +186,9 @@ fn demo_runs_all_three_and_accounts_for_them() {
     // The second row is padding: only the first one counts.
     let reference = Tensor::f32([1, 2, 2], vec![6.5, -16.0, -50.0, 50.0]).unwrap();
     home.write("r.npz", &BTreeMap::from([("y".to_owned(), reference)]));
-    let output = home
-        .marill("demo @ --suite dealer --input @x.npz --output @y.npz --reference @r.npz --stats @s.json");
+    let output = home.marill(
+        "demo @ --suite dealer --in-turn --input @x.npz --output @y.npz --reference @r.npz --stats @s.json",
+    );
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{errors}");
     check_output(&home.at("y.npz"));

@@ -73,6 +73,7 @@ impl Fixture {
 /// How an output compares with its reference.
 pub struct Comparison {
     pub max_abs_error: f32,
+    pub mean_abs_error: f32,
     /// Rows whose largest element is the reference's, or whose reference is too close to call.
     pub same_top: usize,
     pub rows: usize,
@@ -83,14 +84,16 @@ pub fn compare(found: &Tensor, expected: &Tensor, mask: Option<&Tensor>) -> Comp
     let (found, reference) = (found.to_f32_vec().unwrap(), expected.to_f32_vec().unwrap());
     let classes = *expected.shape().last().unwrap();
     let mask = mask.map(|m| m.to_i64_vec().unwrap()).filter(|m| m.len() * classes == reference.len());
-    let mut result = Comparison { max_abs_error: 0.0, same_top: 0, rows: 0 };
+    let mut result = Comparison { max_abs_error: 0.0, mean_abs_error: 0.0, same_top: 0, rows: 0 };
     for (row, (f, r)) in found.chunks(classes).zip(reference.chunks(classes)).enumerate() {
         if mask.as_ref().is_some_and(|m| m[row] == 0) {
             continue;
         }
         // What is no number is as far off as can be.
         let errors = f.iter().zip(r).map(|(a, b)| if a.is_nan() { f32::INFINITY } else { (a - b).abs() });
-        result.max_abs_error = errors.fold(result.max_abs_error, f32::max);
+        let (mut sum, mut largest) = (0.0, result.max_abs_error);
+        errors.for_each(|error| (sum, largest) = (sum + error, largest.max(error)));
+        (result.mean_abs_error, result.max_abs_error) = (result.mean_abs_error + sum, largest);
         let top = |v: &[f32]| (0..classes).max_by(|&i, &j| v[i].total_cmp(&v[j])).unwrap();
         let mut sorted = r.to_vec();
         sorted.sort_by(f32::total_cmp);
@@ -98,5 +101,6 @@ pub fn compare(found: &Tensor, expected: &Tensor, mask: Option<&Tensor>) -> Comp
         result.rows += 1;
         result.same_top += usize::from(top(f) == top(r) || gap < 1e-2);
     }
+    result.mean_abs_error /= (result.rows * classes).max(1) as f32;
     result
 }

@@ -18,7 +18,7 @@ use crate::error::{Misbehaviour, Role, RunError};
 use crate::protocol::open;
 use crate::sharing::reveal::{Reading, Revealed};
 use crate::sharing::{Masked, MaskedBits, Party, Share};
-use crate::transport::Channel;
+use crate::transport::{Channel, FromPeer};
 
 /// Rounds of fewer bytes are one call each way: they are gone before another thread would have begun.
 const FLOWS_FROM_BYTES: usize = 1 << 18;
@@ -44,9 +44,6 @@ struct Pending {
 
 /// Takes parts of this party's message.
 type ToPeer<'a> = &'a mut dyn FnMut(Vec<u8>);
-
-/// Fills a buffer with the next part of the peer's message.
-type FromPeer<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
 
 fn send_pieces(numbers: &[u64], width: u32, send: ToPeer<'_>) {
     for numbers in numbers.chunks(PIECE) {

@@ -82,6 +82,21 @@ impl<'a> Deal<'_, 'a> {
         }
     }
 
+    /// Of the two parties' orders both must be the same; the dealer knows of none.
+    fn greet(
+        &self,
+        peer: &mut Channel,
+        dealer: &mut Channel,
+        progress: Listener<'_>,
+    ) -> Result<(), RunError> {
+        enter(Phase::Setup, [&mut *peer, &mut *dealer], progress);
+        let hello = || Hello::new(peer.me(), Suite::Dealer, self.own.bundle.program().digest());
+        let (to_peer, to_dealer) = (hello().to(Purpose::Run(self.order)), hello());
+        agree::party(peer, &to_peer)?;
+        agree::party(dealer, &to_dealer)?;
+        Ok(())
+    }
+
     fn client<T>(
         self,
         server: &mut Channel,
@@ -91,10 +106,7 @@ impl<'a> Deal<'_, 'a> {
         rounds: impl FnOnce(&mut Channel, &dyn Correlations, Listener<'_>) -> Result<T, RunError>,
     ) -> Result<(Ready<'a>, T), RunError> {
         let (program, constants) = (self.own.bundle.program(), self.own.constants);
-        enter(Phase::Setup, [&mut *server, &mut *dealer], progress);
-        let hello = || Hello::new(Role::Client, Suite::Dealer, program.digest());
-        agree::party(server, &hello().to(Purpose::Run(self.order)))?;
-        agree::party(dealer, &hello())?;
+        self.greet(server, dealer, progress)?;
         let indices = constants.mask_indices()?;
         let lanes = Lanes::open(server, windows(program))?;
         dealer.meter_mut().set_phase(Phase::Preprocess);
@@ -137,10 +149,7 @@ impl<'a> Deal<'_, 'a> {
     ) -> Result<(Ready<'a>, T), RunError> {
         let (bundle, constants) = (self.own.bundle, self.own.constants);
         let program = bundle.program();
-        enter(Phase::Setup, [&mut *client, &mut *dealer], progress);
-        let hello = || Hello::new(Role::Server, Suite::Dealer, program.digest());
-        agree::party(client, &hello().to(Purpose::Run(self.order)))?;
-        agree::party(dealer, &hello())?;
+        self.greet(client, dealer, progress)?;
         dealer.send(bundle.program_bytes())?;
         let indices = constants.mask_indices()?;
         send_indices(&indices, dealer)?;

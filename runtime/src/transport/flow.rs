@@ -9,6 +9,9 @@ use super::wire::{Incoming, Wire};
 use super::{Ends, Phase};
 use crate::error::{Action, Misbehaviour, RunError, TransportFault};
 
+/// Fills a buffer with the next part of the peer's message.
+pub type FromPeer<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
+
 /// What both parties' messages of one exchange pass through. The parts that are sent wait for the network in memory.
 pub struct Flow<'w> {
     incoming: &'w mut dyn Incoming,

@@ -32,7 +32,7 @@ mod wire;
 use std::time::Duration;
 
 pub use channel::Channel;
-pub use flow::Flow;
+pub use flow::{Flow, FromPeer};
 pub use identity::{CERTIFICATE_FILE, Identity, KEY_FILE, PeerCertificate};
 pub use lanes::Lanes;
 pub use marill_program::Network;

@@ -204,23 +204,33 @@ fn set_padding_bits_are_refused() {
 
 #[test]
 fn the_server_notices_a_dealer_that_stops() {
-    let (program, data) = (program("x"), data("x"));
+    let wait = |mut rounds: Channel| drop(rounds.recv(1));
+    the_server_notices_that_corrections_end(&program("x"), &data("x"), wait, || {});
+}
+
+/// The server against a client that does `rounds` and a dealer that dies `before` its first correction.
+pub fn the_server_notices_that_corrections_end(
+    program: &ValidProgram,
+    data: &Data,
+    rounds: impl FnOnce(Channel) + Send,
+    before: impl FnOnce() + Send,
+) {
     let links = links(IDLE);
-    let bundles = bundles(&program, &program, &data);
+    let bundles = bundles(program, program, data);
     let (mut client, mut dealer) = (links.client_server.0, links.server_dealer.1);
     let digest = program.digest();
     let error = thread::scope(|scope| {
         scope.spawn(move || {
             let _ = client.exchange(&hello(Role::Client, digest), 64);
-            let Ok((_lanes, [mut rounds, _other])) = lanes(&mut client) else { return };
-            let _ = rounds.recv(1);
+            let Ok((_lanes, [lane, _other])) = lanes(&mut client) else { return };
+            rounds(lane);
         });
         scope.spawn(move || {
             let _ = dealer.exchange(&hello(Role::Dealer, digest), 64);
             let _ = dealer.recv_at_most(1 << 20);
             let _ = dealer.send(&[1; 16]);
             let _ = dealer.send(&[2; 16]);
-            // Corrections follow; this dealer dies instead.
+            before();
         });
         let server = data.server.clone();
         run_server(&bundles.1, server, links.client_server.1, Some(links.server_dealer.0), &mut |_| {})

@@ -5,13 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use marill_program::{Owner, Target};
-use marill_runtime::error::{Role, RunError, TransportFault};
-use marill_runtime::session::{Hello, Order, Origin, admit, run_dealer, run_server};
+use marill_runtime::error::RunError;
+use marill_runtime::session::{Order, Origin, admit, run_dealer};
 use marill_runtime::sharing::Party;
-use marill_runtime::transport::{Lanes, Phase};
+use marill_runtime::transport::{Channel, Phase};
 
-use crate::SUITE;
 use crate::build::Builder;
+use crate::hostile::the_server_notices_that_corrections_end;
 use crate::run::*;
 use crate::tapped::{data, program};
 
@@ -60,35 +60,12 @@ fn a_round_waits_for_no_correction_that_it_does_not_take() {
     let value = b.masked(x, 5, 0);
     let wide = b.lift(value, 8);
     b.reveal("out", wide, Target::Client, true);
-    let (program, data) = (b.finish(), Data::default());
-    let links = links(Duration::from_secs(5));
-    let bundles = bundles(&program, &program, &data);
-    let (mut client, mut dealer) = (links.client_server.0, links.server_dealer.1);
-    let [as_client, as_dealer] =
-        [Role::Client, Role::Dealer].map(|role| Hello::new(role, SUITE, program.digest()).encode());
     let (opened, has_opened) = channel();
-    let error = thread::scope(|scope| {
-        scope.spawn(move || {
-            let _ = client.exchange(&as_client, as_client.len());
-            let (_lanes, [mut rounds, _other]) = Lanes::open(&mut client, [1 << 20; 2]).unwrap();
-            let opening = rounds.exchange(&[0, 0], 2);
-            opened.send(opening.is_ok()).unwrap();
-            let _ = rounds.recv(1);
-        });
-        scope.spawn(move || {
-            let _ = dealer.exchange(&as_dealer, as_dealer.len());
-            let _ = dealer.recv_at_most(1 << 20);
-            let _ = dealer.send(&[1; 16]);
-            let _ = dealer.send(&[2; 16]);
-            // Corrections would follow. The first opening takes none of them.
-            assert!(has_opened.recv().unwrap());
-        });
-        let server = data.server.clone();
-        run_server(&bundles.1, server, links.client_server.1, Some(links.server_dealer.0), &mut |_| {})
-            .err()
-            .unwrap()
-    });
-    let closed =
-        matches!(error, RunError::Transport { peer: Role::Dealer, source: TransportFault::Closed, .. });
-    assert!(closed, "{error}");
+    let rounds = move |mut lane: Channel| {
+        opened.send(lane.exchange(&[0, 0], 2).is_ok()).unwrap();
+        let _ = lane.recv(1);
+    };
+    // The first opening takes no correction.
+    let before = move || assert!(has_opened.recv().unwrap());
+    the_server_notices_that_corrections_end(&b.finish(), &Data::default(), rounds, before);
 }

@@ -47,7 +47,7 @@ use super::super::super::arrivals::Arrivals;
 use super::super::super::spool::Chunks;
 use super::{check_length, malformed, parallel, public_seed, read_key, send_key};
 use crate::error::{Role, RunError};
-use crate::transport::Channel;
+use crate::transport::{Channel, FromPeer};
 
 /// Ciphertexts of a request that are made or read at once.
 const BATCH: usize = 32;
@@ -55,9 +55,6 @@ const BATCH: usize = 32;
 fn batches(count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(BATCH).map(move |start| start..count.min(start + BATCH))
 }
-
-/// Fills a buffer with the next bytes of the peer's message.
-type FromPeer<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), RunError>;
 
 /// The client's half of setup: it can encrypt and open.
 pub struct ClientKey {
